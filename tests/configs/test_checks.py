@@ -1,0 +1,104 @@
+"""What must fit together across fields is refused with a value that would do."""
+
+from __future__ import annotations
+
+import pytest
+
+from vatt import configs
+
+RATE = "train.optimizer.learning_rate"
+TINY = {"model_arch": "tx_fac_tiny", "config_file": "configs/pretrain/toy.yaml"}
+
+
+def problems(override, **arguments):
+    with pytest.raises(configs.ConfigError) as caught:
+        configs.resolve(params_override=override, **{**TINY, **arguments})
+    found = {}
+    for problem in caught.value.problems:
+        found[problem.path] = found.get(problem.path, "") + str(problem)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "says"),
+    [
+        ("train.input.num_frames=18", "train.input.num_frames", "Try 16 or 20"),
+        ("eval.input.frame_size=60", "eval.input.frame_size", "Try 56 or 64"),
+        ("train.input.sample_rate=16001", "train.input.num_frames", "25601 audio samples"),
+        ("train.input.raw_audio=false", "train.input.raw_audio", "reads waveforms"),
+        ("train.input.min_resize=32", "train.input.min_resize", "Try min_resize 64"),
+        ("train.input.min_area_ratio=0.9,train.input.max_area_ratio=0.5",
+         "train.input.min_area_ratio", "at most max_area_ratio, which is 0.5"),
+        ("train.input.mixing_weights=[1.0]", "train.input.mixing_weights", "each of the 2 sets"),
+        ("train.save_checkpoint_freq=120", "train.save_checkpoint_freq", "Try 100 or 150"),
+        ("train.log_every_steps=70", "train.log_every_steps", "Try 50 or 100"),
+        (f"{RATE}.warmup_steps=2500", f"{RATE}.warmup_steps", "fewer than total_steps"),
+        ("train.input.batch_size=9,strategy_config.num_devices=2",
+         "train.input.batch_size", "Try 8 or 10"),
+        ("strategy_config.num_devices=2,strategy_config.distribution_strategy=one_device",
+         "strategy_config.num_devices", "one_device"),
+        ("strategy_config.tpu=local,strategy_config.distribution_strategy=mirrored",
+         "strategy_config.tpu", "Try tpu"),
+        ("model_config.backbone_config.video_model_kwargs={patch_sampling_rate: 0.001}",
+         "model_config.backbone_config.video_backbone patch_sampling_rate", "keeps none of 256"),
+        ("model_config.head_config.bridge=[]", "model_config.head_config.bridge", "mlp_fac"),
+        ("model_config.loss_config.bridge=[{aud_txt_weight: 1.0}]",
+         "model_config.loss_config.bridge.0.aud_txt_weight", "expected 0"),
+        ("model_config.loss_config.bridge=[{vid_txt_weight: 0, vid_aud_weight: 0}]",
+         "model_config.loss_config.bridge.0 weights", "at least one"),
+        ("model_config.head_config.bridge=[{name: mlp_joint}]",
+         "model_config.head_config.bridge.0 d_model", "Try 128 for all"),
+    ],
+)  # fmt: skip
+def test_refused_with_a_suggestion(override, path, says):
+    found = problems(override)
+    assert says in found[path]
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("warmup_steps=100", "the first must be warmup_steps"),
+        ("learning_rate_levels=[1.0e-4]", "expected as many as learning_rate_levels"),
+        ("total_steps=10000", "up to total_steps, which is 10000"),
+        ("learning_rate_steps=[5000, 4000]", "rising steps"),
+    ],
+)
+def test_stepwise_schedule(override, says):
+    found = problems(f"{RATE}.{override}", model_arch="tx_fac", config_file=None)
+    assert says in found[f"{RATE}.learning_rate_steps"]
+    assert "Try [" in found[f"{RATE}.learning_rate_steps"]
+
+
+def test_a_suggested_schedule_is_accepted():
+    configs.resolve(
+        params_override=f"{RATE}.total_steps=10000,{RATE}.learning_rate_steps=[5000, 10000]"
+    )
+
+
+def test_spectrogram_backbones_want_spectrograms():
+    found = problems("", model_arch="mmv_fac", config_file=None)
+    assert set(found) == {"train.input.raw_audio", "eval.input.raw_audio"}
+
+
+def test_total_steps_need_not_be_a_multiple_of_the_loop():
+    configs.resolve(**TINY, params_override=f"{RATE}.total_steps=1234")
+
+
+@pytest.mark.parametrize("interval", [10, 25, 50, 100])
+def test_log_interval_divides_or_is_divided_by_the_loop(interval):
+    configs.resolve(**TINY, params_override=f"train.log_every_steps={interval}")
+
+
+def test_batch_against_replicas():
+    config = configs.resolve(**TINY)
+    configs.check_batch(config, 8)
+    with pytest.raises(
+        configs.ConfigError, match=r"batch_size = 32: .*multiple of 3.*Try 30 or 33"
+    ):
+        configs.check_batch(config, 3)
+
+
+def test_the_unified_model_is_checked_as_well():
+    found = problems("train.input.num_frames=30", model_arch="ut_fac", config_file=None)
+    assert "Try 28 or 32" in found["train.input.num_frames"]

@@ -1,0 +1,207 @@
+"""The retrieval accumulator: every clip once, published names, artefacts without pickle."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vatt.errors import DataError
+from vatt.evaluation import artefacts
+from vatt.evaluation.retrieval import Retrieval, parse_attributes, spread
+
+COLOURS = ("red", "green", "blue")
+
+
+def make(count: int, windows: int = 2, d: int = 6, seed: int = 0):
+    """One batch of all clips and outputs in which text, audio and video mostly agree."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=(count, d))
+    outputs = {
+        "text_tovid": truth + 0.3 * rng.normal(size=(count, d)),
+        "video_totxt": truth[:, None] + 0.3 * rng.normal(size=(count, windows, d)),
+        "audio_tovid": truth[:, None] + 0.6 * rng.normal(size=(count, windows, d)),
+        "video_toaud": truth[:, None] + 0.6 * rng.normal(size=(count, windows, d)),
+    }
+    batch = {
+        "valid": np.ones(count, np.float32),
+        "caption": np.array([f"clip {i} ü".encode() for i in range(count)], object),
+        "label_text": np.array(
+            [f"colour={COLOURS[i % 3]}|shape=s{i % 4}|loud".encode() for i in range(count)], object
+        ),
+        "source": np.array([f"{i}.mp4".encode() for i in range(count)], object),
+        "thumbnail": rng.integers(0, 255, size=(count, 3, 16, 20, 3)).astype(np.uint8),
+        "audio": rng.uniform(-1, 1, size=(count, windows, 500, 1)).astype(np.float32),
+    }
+    return batch, outputs
+
+
+def rows(tree, start, stop, pad=0):
+    """A slice of every array, padded with zero rows that valid marks as such."""
+    part = {}
+    for name, array in tree.items():
+        array = array[start:stop]
+        filler = np.full((pad, *array.shape[1:]), b"" if array.dtype == object else 0, array.dtype)
+        part[name] = np.concatenate([array, filler])
+    return part
+
+
+def test_metrics_do_not_depend_on_the_batch_size():
+    batch, outputs = make(23)
+    whole = Retrieval("set")
+    whole.add(batch, outputs)
+    parts = Retrieval("set")
+    for start in range(0, 23, 5):
+        stop = min(start + 5, 23)
+        pad = 5 - (stop - start)
+        parts.add(rows(batch, start, stop, pad), rows(outputs, start, stop, pad))
+    expected, found = whole.result(), parts.result()
+    assert found.metrics == expected.metrics
+    assert found.metrics["set_num_clips"] == 23
+    assert found.artefact.keys() == expected.artefact.keys()
+    for name, array in expected.artefact.items():
+        np.testing.assert_array_equal(found.artefact[name], array, err_msg=name)
+
+
+def test_names_and_values():
+    batch, outputs = make(30)
+    retrieval = Retrieval("my_set")
+    retrieval.add(batch, outputs)
+    values = retrieval.result().metrics
+    for direction in ("txt2vid", "audio2vid"):
+        for variant in ("embd", "cosine"):
+            for name in ("R1", "R5", "R10", "MedianRank"):
+                assert f"my_set_{direction}_{variant}_{name}" in values
+        for attribute in ("colour", "shape"):
+            assert f"my_set_{direction}_embd_top1_{attribute}" in values
+    assert not any("loud" in name for name in values)
+    assert values["my_set_chance_R10"] == pytest.approx(10 / 30)
+    assert values["my_set_chance_top1_colour"] == pytest.approx(1 / 3)
+    assert values["my_set_txt2vid_embd_R10"] > 0.9
+    assert values["my_set_txt2vid_embd_MedianRank"] <= 2
+    assert all(type(value) is float for value in values.values())
+
+
+def test_sets_with_one_kind_of_query():
+    batch, outputs = make(12)
+    only_text = Retrieval("t")
+    only_text.add(
+        {k: v for k, v in batch.items() if k != "audio"},
+        {"text_tovid": outputs["text_tovid"], "video_totxt": outputs["video_totxt"]}
+        | {"audio_tovid": None},
+    )
+    result = only_text.result()
+    assert not any("audio2vid" in name for name in result.metrics)
+    assert not any(name.startswith("audio/") for name in result.artefact)
+    only_audio = Retrieval("a")
+    only_audio.add(
+        {"valid": batch["valid"], "audio": batch["audio"]},
+        {"audio_tovid": outputs["audio_tovid"], "video_toaud": outputs["video_toaud"]},
+    )
+    result = only_audio.result()
+    assert not any("txt2vid" in name for name in result.metrics)
+    assert "clips/jpeg" not in result.artefact
+    assert result.artefact["audio/envelope"].shape == (6, 96, 2)
+
+
+def test_nothing_to_evaluate_and_missing_pairs_are_errors():
+    batch, outputs = make(4)
+    retrieval = Retrieval("empty")
+    with pytest.raises(ValueError, match="no valid clip"):
+        retrieval.result()
+    with pytest.raises(ValueError, match="video_totxt with text_tovid"):
+        retrieval.add(batch, {"text_tovid": outputs["text_tovid"]})
+    retrieval.add(batch | {"valid": np.zeros(4)}, outputs)
+    with pytest.raises(ValueError, match="no valid clip"):
+        retrieval.result()
+
+
+def test_broken_embeddings_give_nan_metrics_and_a_loadable_artefact(tmp_path):
+    batch, outputs = make(12)
+    outputs["text_tovid"][3] = np.nan
+    retrieval = Retrieval("nan")
+    retrieval.add(batch, outputs)
+    result = retrieval.result()
+    assert np.isnan(result.metrics["nan_txt2vid_embd_R10"])
+    assert not np.isnan(result.metrics["nan_audio2vid_embd_R10"])
+    artefacts.load(result.save(tmp_path, 1))
+
+
+def test_artefact_round_trip(tmp_path):
+    batch, outputs = make(40)
+    retrieval = Retrieval("set-b")
+    retrieval.add(batch, outputs)
+    result = retrieval.result()
+    path = result.save(tmp_path, step=1200)
+    assert path == tmp_path / "eval" / "set-b-1200.npz"
+    assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file stays
+    arrays = artefacts.load(path)
+    assert int(arrays["step"]) == 1200 and str(arrays["dataset"]) == "set-b"
+    assert arrays["text/query"].tolist() == spread(40, 8).tolist()
+    assert arrays["text/top"].shape == (8, 5) and arrays["audio/top"].shape == (6, 5)
+    for kind in ("text", "audio"):
+        rank, hit = arrays[f"{kind}/rank"], arrays[f"{kind}/hit"]
+        np.testing.assert_array_equal(hit.any(axis=1), rank <= 5)
+        assert set(arrays[f"{kind}/top"].ravel()) <= set(arrays["clips/index"])
+    clip = int(arrays["text/query"][3])
+    row = int(np.searchsorted(arrays["clips/index"], clip))
+    assert arrays["clips/caption"][row] == f"clip {clip} ü"
+    with Image.open(io.BytesIO(artefacts.clip_jpeg(arrays, row))) as picture:
+        assert picture.size == (60, 16)
+
+
+def test_load_refuses_pickles_and_rubbish(tmp_path):
+    np.savez(tmp_path / "pickle.npz", a=np.array([{"x": 1}], object))
+    (tmp_path / "rubbish.npz").write_bytes(b"not a zip file")
+    for name in ("pickle.npz", "rubbish.npz", "absent.npz"):
+        with pytest.raises(DataError, match=name):
+            artefacts.load(tmp_path / name)
+
+
+def test_big_thumbnails_are_shrunk_and_sounds_outlined():
+    jpeg = artefacts.strip_jpeg(np.zeros((3, 224, 224, 3), np.uint8))
+    with Image.open(io.BytesIO(jpeg)) as picture:
+        assert picture.size == (288, 96)
+    wave = np.sin(np.linspace(0, 60, 9600))[:, None]
+    outline = artefacts.envelope(wave)
+    assert outline.shape == (96, 2) and (outline[:, 0] <= outline[:, 1]).all()
+    assert artefacts.envelope(np.ones((50, 80, 1))).tolist() == [[-1, 1]] * 50
+
+
+def test_spread_and_attributes():
+    assert spread(3, 8).tolist() == [0, 1, 2]
+    assert spread(0, 8).size == 0
+    for total in (8, 9, 20, 256, 1000):
+        chosen = spread(total, 8)
+        assert len(set(chosen)) == 8 and chosen.min() >= 0 and chosen.max() < total
+    assert np.diff(spread(256, 8)).max() <= 256 // 4
+    assert len(set(spread(256, 8) % 4)) > 2  # not the same place of a period again and again
+    assert parse_attributes(["b=2|a=1", "a=3|a=0|speech", ""]) == {
+        "a": ["1", "0+3", None],
+        "b": ["2", None, None],
+    }
+
+
+def test_golden_evaluator_end_to_end(shared_dir):
+    with np.load(shared_dir / "conformance" / "metrics.npz", allow_pickle=False) as archive:
+        golden = {
+            name.removeprefix("modality_similarity/"): archive[name]
+            for name in archive.files
+            if name.startswith("modality_similarity/")
+        }
+    windows = int(golden["n_windows"])
+    clips = {
+        "video_totxt": golden["in:test_vid2txt_embd"].reshape(7, windows, -1),
+        "video_toaud": golden["in:test_vid2aud_embd"].reshape(7, windows, -1),
+        "text_tovid": golden["in:test_txt2vid_embd"],
+        "audio_tovid": golden["in:test_aud2vid_embd"][:, None],
+    }
+    retrieval = Retrieval("golden")
+    retrieval.add({"valid": np.ones(7)}, clips)
+    values = retrieval.result().metrics
+    names = [name.removeprefix("out:") for name in golden if name.startswith("out:")]
+    assert len(names) == 16
+    for name in names:
+        assert values[f"golden_{name}"] == pytest.approx(float(golden[f"out:{name}"]), abs=1e-12)

@@ -1,0 +1,259 @@
+"""Layers against independent NumPy computations."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vatt.errors import UserError
+from vatt.modeling.layers import activations, norm
+from vatt.modeling.layers.attention import Attention, padding_bias
+from vatt.modeling.layers.encoder import Encoder, FeedForward
+from vatt.modeling.layers.positions import Positions, resample, spline_matrix
+from vatt.modeling.layers.tokens import PatchEmbedding, TokenMasking, num_kept
+from vatt.modeling.random import Randomness
+
+RANDOM = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RANDOM.normal(size=shape).astype("float32")
+
+
+def randomise(layer):
+    for variable in layer.variables:
+        variable.assign(normal(*variable.shape) * 0.3)
+    return layer
+
+
+def numeric_gradient(function, x, cotangent, step=1e-5):
+    """Central differences of sum(function(x) * cotangent), float64."""
+    gradient = np.zeros_like(x)
+    for index in np.ndindex(*x.shape):
+        up, down = x.copy(), x.copy()
+        up[index] += step
+        down[index] -= step
+        gradient[index] = ((function(up) - function(down)) * cotangent).sum() / (2 * step)
+    return gradient
+
+
+def numpy_layer_norm(x, gamma, beta, epsilon=1e-6):
+    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    return (x - mean) / np.sqrt(variance + epsilon) * gamma + beta
+
+
+def numpy_gelu(x):
+    from math import erf
+
+    return x * 0.5 * (1 + np.vectorize(erf)(x / np.sqrt(2)))
+
+
+def test_layer_norm_value_and_gradients():
+    layer = norm.LayerNorm(name="n")
+    layer.build((None, 6))
+    randomise(layer)
+    x, cotangent = normal(2, 3, 6), normal(2, 3, 6)
+    gamma, beta = layer.gamma.numpy().astype("f8"), layer.beta.numpy().astype("f8")
+    with tf.GradientTape() as tape:
+        inputs = tf.constant(x)
+        tape.watch(inputs)
+        outputs = layer(inputs)
+        total = tf.reduce_sum(outputs * cotangent)
+    by_x, by_gamma, by_beta = tape.gradient(total, [inputs, layer.gamma.value, layer.beta.value])
+    wide = x.astype("f8")
+    np.testing.assert_allclose(outputs, numpy_layer_norm(wide, gamma, beta), atol=1e-6)
+    reference = numeric_gradient(lambda z: numpy_layer_norm(z, gamma, beta), wide, cotangent)
+    np.testing.assert_allclose(by_x, reference, atol=1e-5)
+    unit = numpy_layer_norm(wide, 1.0, 0.0)
+    np.testing.assert_allclose(by_gamma, (unit * cotangent).sum((0, 1)), atol=1e-5)
+    np.testing.assert_allclose(by_beta, cotangent.sum((0, 1)), atol=1e-5)
+
+
+def test_gelu_value_and_gradient():
+    x = np.linspace(-6, 6, 41).astype("float32")
+    with tf.GradientTape() as tape:
+        inputs = tf.constant(x)
+        tape.watch(inputs)
+        outputs = activations.gelu(inputs)
+    wide = x.astype("f8")
+    np.testing.assert_allclose(outputs, numpy_gelu(wide), atol=2e-6)
+    reference = numeric_gradient(numpy_gelu, wide, np.ones_like(wide))
+    np.testing.assert_allclose(tape.gradient(outputs, inputs), reference, atol=2e-6)
+
+
+def test_unknown_activation_is_refused():
+    with pytest.raises(UserError, match="Did you mean 'gelu'"):
+        activations.get("glu")
+
+
+def numpy_attention(layer, x, mask, scaled):
+    def dense(part, y):
+        bias = part.bias.numpy() if part.use_bias else 0.0
+        return y @ part.kernel.numpy().astype("f8") + bias
+
+    batch, tokens, _ = x.shape
+
+    def split(y):
+        return y.reshape(batch, tokens, layer.num_heads, layer.d_kv).transpose(0, 2, 1, 3)
+
+    q, k, v = (split(dense(part, x)) for part in (layer.q, layer.k, layer.v))
+    scores = q @ k.transpose(0, 1, 3, 2) / (np.sqrt(layer.d_kv) if scaled else 1.0)
+    scores = scores + (1.0 - mask)[:, None, None] * -1e9
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    mixed = (weights @ v).transpose(0, 2, 1, 3).reshape(batch, tokens, -1)
+    return dense(layer.o, mixed), weights
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("scaled", [True, False])
+def test_attention(use_bias, scaled):
+    layer = Attention(10, num_heads=3, d_kv=4, use_bias=use_bias, scaled=scaled, name="a")
+    layer.build((None, None, 10))
+    randomise(layer)
+    x, mask = normal(2, 5, 10), np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], "float32")
+    outputs, weights = layer(x, bias=padding_bias(mask))
+    expected, expected_weights = numpy_attention(layer, x.astype("f8"), mask, scaled)
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    np.testing.assert_allclose(weights, expected_weights, atol=1e-6)
+    assert np.all(np.asarray(weights)[0, :, :, 3:] == 0.0)
+
+
+def test_gated_feed_forward():
+    layer = FeedForward(6, 8, activation="geglu", name="f")
+    layer.build((None, None, 6))
+    randomise(layer)
+    x = normal(2, 3, 6)
+    gate = x @ layer.gate.kernel.numpy() + layer.gate.bias.numpy()
+    hidden = numpy_gelu(x @ layer.wi.kernel.numpy() + layer.wi.bias.numpy()) * gate
+    expected = hidden @ layer.wo.kernel.numpy() + layer.wo.bias.numpy()
+    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_post_norm_has_no_final_norm(pre_norm):
+    encoder = Encoder(2, 8, pre_norm=pre_norm, num_heads=2, d_kv=4, d_ff=16, name="e")
+    encoder.build((None, None, 8))
+    assert any("final_norm" in v.path for v in encoder.variables) == pre_norm
+    hidden, weights = encoder(normal(2, 3, 8))
+    assert hidden.shape == (2, 3, 8)
+    assert [w.shape for w in weights] == [(2, 2, 3, 3)] * 2
+
+
+@pytest.mark.parametrize(("rows", "targets"), [(8, 16), (14, 20), (16, 9), (4, 7), (2, 5), (1, 3)])
+def test_spline_against_scipy(rows, targets):
+    interpolate = pytest.importorskip("scipy.interpolate")
+    matrix = spline_matrix(rows, targets)
+    if rows == 1:
+        np.testing.assert_array_equal(matrix, np.ones((targets, 1)))
+        return
+    if rows == 2:
+        query = np.arange(targets) * 2 / targets
+        np.testing.assert_allclose(matrix, np.stack([1 - query, query], 1), atol=1e-12)
+        return
+    knots = np.arange(rows)[:, None] / rows
+    radial = interpolate.RBFInterpolator(knots, np.eye(rows), kernel="cubic", degree=1)
+    np.testing.assert_allclose(matrix, radial(np.arange(targets)[:, None] / targets), atol=1e-9)
+
+
+def test_spline_reproduces_lines_and_its_own_rows():
+    line = np.arange(1200) / 1200
+    np.testing.assert_allclose(spline_matrix(1200, 1201) @ line, np.arange(1201) / 1201, atol=1e-12)
+    np.testing.assert_allclose(spline_matrix(7, 14)[::2], np.eye(7), atol=1e-12)
+    np.testing.assert_allclose(spline_matrix(9, 150).sum(1), 1.0, atol=1e-12)
+
+
+def test_resampled_positions_are_differentiable():
+    table = tf.Variable(normal(6, 4))
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(resample(table, 9))
+    np.testing.assert_allclose(
+        tape.gradient(total, table)[:, 0], spline_matrix(6, 9).sum(0), atol=1e-5
+    )
+
+
+def test_positions_are_row_major_and_follow_kept_tokens():
+    layer = Positions(("temporal", "vertical", "horizontal"), (2, 3, 4), 8, name="p")
+    layer.build()
+    randomise(layer)
+    t, v, h = (table.numpy() for table in layer.tables)
+    summed = np.array([t[i] + v[j] + h[k] for i in range(2) for j in range(3) for k in range(4)])
+    gamma, beta = layer.layer_norm.gamma.numpy(), layer.layer_norm.beta.numpy()
+    expected = numpy_layer_norm(summed, gamma, beta)
+    np.testing.assert_allclose(layer.lookup((2, 3, 4)), expected, atol=1e-5)
+    kept = np.array([5, 0, 23], "int32")
+    tokens = layer(np.zeros((1, 3, 8), "float32"), grid=(2, 3, 4), kept=kept)
+    np.testing.assert_allclose(tokens[0], expected[kept], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("patch", "stride", "shape"),
+    [
+        ((2, 4, 4), (2, 4, 4), (2, 5, 8, 9, 3)),
+        ((4, 3), (4, 3), (2, 9, 7, 1)),
+        ((8,), (8,), (2, 27, 1)),
+        ((8,), (5,), (2, 27, 1)),
+    ],
+)
+def test_patches_equal_a_strided_convolution(patch, stride, shape):
+    layer = PatchEmbedding(patch, stride, 6, name="p")
+    layer.build(shape)
+    randomise(layer)
+    x = normal(*shape)
+    convolved = tf.nn.convolution(x, layer.kernel.value, strides=stride, padding="VALID")
+    expected = tf.reshape(convolved + layer.bias.value, (shape[0], -1, 6))
+    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+    # Dropping before the projection is dropping after it.
+    kept = np.array([1, 0], "int32")
+    np.testing.assert_allclose(layer(x, kept=kept), tf.gather(expected, kept, axis=1), atol=1e-5)
+
+
+def test_input_shorter_than_a_patch_is_refused():
+    layer = PatchEmbedding((8,), (8,), 6, name="p")
+    with pytest.raises(ValueError, match="do not hold one patch"):
+        layer.grid((1, 7, 1))
+
+
+def test_number_of_kept_tokens():
+    assert num_kept(1568, 1568, 0.5) == 784
+    assert num_kept(100, 1200, 0.5) == 50  # shorter than the tables: a share of what is there
+    assert num_kept(2000, 1200, 0.5) == 600  # longer: the published count
+    assert num_kept(10, 10, 1.0) == 10
+    assert num_kept(1, 1, 0.1) == 1
+
+
+def test_masking_shares():
+    layer = TokenMasking(0.4, name="m")
+    layer.build((None, None, 3))
+    layer.embedding.assign([7.0, 7.0, 7.0])
+    tokens = normal(100, 200, 3)
+    masked, flags = layer(tokens, rng=Randomness([1, 2]))
+    changed = np.any(np.asarray(masked) != tokens, axis=-1)
+    hidden = np.all(np.asarray(masked) == 7.0, axis=-1)
+    flags = np.asarray(flags).astype(bool)
+    assert not np.any(changed & ~flags)
+    assert abs(flags.mean() - 0.4) < 0.02
+    assert abs(hidden[flags].mean() - 0.8) < 0.02
+    assert abs((changed & ~hidden)[flags].mean() - 0.1) < 0.02
+
+
+LAYERS = {  # made inside the test: collecting must not start TensorFlow
+    "layer_norm": lambda: norm.LayerNorm(1e-5, name="n"),
+    "rms_norm": lambda: norm.RMSNorm(1e-5, name="n"),
+    "attention": lambda: Attention(8, 2, 4, dropout_rate=0.1, name="a"),
+    "feed_forward": lambda: FeedForward(8, 16, "geglu", name="f"),
+    "encoder": lambda: Encoder(2, 8, num_heads=2, d_kv=4, d_ff=16, dropout_rate=0.1, name="e"),
+    "positions": lambda: Positions(("temporal",), (4,), 8, name="p"),
+    "patches": lambda: PatchEmbedding((2, 2), (2, 2), 8, name="p"),
+    "masking": lambda: TokenMasking(0.3, name="m"),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_config_round_trip(kind):
+    layer = LAYERS[kind]()
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(again) is type(layer)
+    assert again.get_config() == layer.get_config()

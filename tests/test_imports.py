@@ -1,0 +1,190 @@
+"""Structure: imports point one way, TensorFlow stays in its rooms, nothing unsafe, all declared."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "vatt"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Each room may import from the rooms of lower levels, and from its own.
+LEVELS = {
+    "__init__": 0, "errors": 0, "quiet": 0,
+    "assets": 1,
+    "configs": 2,
+    "data": 3, "modeling": 3, "objectives": 3,
+    "training": 4, "evaluation": 4,
+    "reporting": 5,
+    "experiments": 6,
+    "main": 7, "api": 7, "export": 7, "tools": 7,
+}  # fmt: skip
+NO_TENSORFLOW = ("configs", "modeling", "objectives")
+WITH_TENSORFLOW = {"modeling/random.py"}  # stateless random numbers of the backend
+# Distribution names where they differ from the module's.
+DISTRIBUTIONS = {"absl": "absl-py", "yaml": "pyyaml", "PIL": "pillow"}
+
+
+def _imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Yields (module, line) of every import in a file, also those inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", node.lineno
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _lazy_type_checking(path: Path) -> set[int]:
+    """Returns the lines under `if TYPE_CHECKING:`, which never run."""
+    lines: set[int] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            lines.update(range(node.lineno, node.end_lineno + 1))
+    return lines
+
+
+def test_every_room_has_a_level():
+    assert {_room(path) for path in FILES} <= set(LEVELS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    room = _room(path)
+    for module, line in _imports(path):
+        parts = module.split(".")
+        if parts[0] != "vatt" or parts[1] == "__version__":
+            continue
+        target = parts[1]
+        allowed = target == room or LEVELS[target] < LEVELS[room]
+        assert allowed, f"{path}:{line}: {room} must not import {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_models_and_losses_do_not_import_tensorflow(path):
+    room, name = _room(path), path.relative_to(PACKAGE).as_posix()
+    if room not in NO_TENSORFLOW or name in WITH_TENSORFLOW:
+        return
+    unrun = _lazy_type_checking(path)
+    banned = {"tensorflow", "keras"} if room == "configs" else {"tensorflow"}
+    for module, line in _imports(path):
+        assert module.split(".")[0] not in banned or line in unrun, f"{path}:{line}: {module}"
+
+
+def _calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def unsafe(path: Path) -> list[str]:
+    """Returns what in a file could run or unpickle what others wrote."""
+    found = [
+        f"{path}:{line}: {module}"
+        for module, line in _imports(path)
+        if module.split(".")[0] in ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal")
+    ]
+    for name, call in _calls(path):
+        keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+
+        def given(option, keywords=keywords):
+            value = keywords.get(option)
+            return value is not None and not (isinstance(value, ast.Constant) and not value.value)
+
+        if (
+            name in ("eval", "exec", "os.system", "os.popen")
+            or given("shell")
+            or given("allow_pickle")
+            or name in ("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load")
+            or (given("enable_unsafe_deserialization"))
+        ):
+            found.append(f"{path}:{call.lineno}: {name}(...)")
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr in ("FullLoader", "UnsafeLoader"):
+            found.append(f"{path}:{node.lineno}: {node.attr}")
+    return found
+
+
+def test_nothing_unsafe_in_the_package():
+    assert [hit for path in FILES for hit in unsafe(path)] == []
+
+
+def test_the_search_for_unsafe_code_finds_it(tmp_path):
+    lines = [
+        "import pickle",
+        "from pickle import loads",
+        "eval('1')",
+        "exec('1')",
+        "subprocess.run('x', shell=True)",
+        "np.load('x', allow_pickle=True)",
+        "yaml.load(text)",
+        "x = yaml.FullLoader",
+        "os.system('x')",
+    ]
+    for line in lines:
+        file = tmp_path / "x.py"
+        file.write_text(line + "\n")
+        assert unsafe(file), line
+    file.write_text("np.load('x', allow_pickle=False)\nsubprocess.run(['x'], shell=False)\n")
+    assert unsafe(file) == []
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _declared() -> dict[str, str]:
+    parser = configparser.ConfigParser()
+    parser.read(REPOSITORY / "setup.cfg")
+    lines = parser["options"]["install_requires"].split()
+    names = [re.match(r"[A-Za-z0-9_.-]+", line).group() for line in lines]
+    return {_canonical(name): line for name, line in zip(names, lines, strict=True)}
+
+
+def _pinned() -> dict[str, str]:
+    pins = {}
+    for line in (REPOSITORY / "requirements.txt").read_text().splitlines():
+        line = line.partition("#")[0].strip()
+        if line:
+            name, version = line.split("==")
+            pins[_canonical(name)] = version.strip()
+    return pins
+
+
+def test_what_is_imported_is_declared_and_pinned():
+    imported = {module.split(".")[0] for path in FILES for module, _ in _imports(path)}
+    third_party = imported - set(sys.stdlib_module_names) - {"vatt", "jax"}  # jax: optional backend
+    needed = {_canonical(DISTRIBUTIONS.get(name, name)) for name in third_party}
+    assert needed <= set(_declared()), "add to install_requires in setup.cfg"
+    assert needed <= set(_pinned()), "add to requirements.txt"
+
+
+def test_pins_lie_in_the_declared_ranges():
+    from packaging.requirements import Requirement
+
+    pins = _pinned()
+    for name, line in _declared().items():
+        assert Requirement(line).specifier.contains(pins[name]), (
+            f"{line} does not allow {pins[name]}"
+        )
+
+
+def test_the_wheel_lists_every_package():
+    parser = configparser.ConfigParser()
+    parser.read(REPOSITORY / "setup.cfg")
+    listed = {name for name in parser["options"]["packages"].split() if ".asset_files" not in name}
+    folders = {".".join(path.parent.relative_to(REPOSITORY).parts) for path in FILES}
+    assert listed == folders
+    assert all((PACKAGE.parent / Path(*name.split("."), "__init__.py")).exists() for name in listed)

@@ -1,0 +1,218 @@
+"""The command line: help at once, bad input refused plainly, good input handed to the executor."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+from vatt import configs, main
+from vatt.errors import CheckpointError, DataError
+
+HEAVY = ("tensorflow", "keras", "numpy", "pydantic")
+
+
+@pytest.fixture
+def executor(monkeypatch):
+    """Stands in for the pretraining executor and TensorFlow; keeps what it was called with."""
+    calls = []
+
+    def run(config, **arguments):
+        calls.append((config, arguments))
+        if calls[0][0].seed == 13:
+            raise DataError("no such shard")
+        if calls[0][0].seed == 14:
+            raise CheckpointError("damaged")
+        if calls[0][0].seed == 15:
+            raise KeyboardInterrupt
+        return 42 if calls[0][0].seed == 42 else 0
+
+    package = types.ModuleType("vatt.experiments")
+    package.pretrain = types.SimpleNamespace(run=run)
+    monkeypatch.setitem(sys.modules, "vatt.experiments", package)
+    monkeypatch.setattr("vatt.quiet.import_tensorflow_quietly", lambda verbose: None)
+    return calls
+
+
+def test_help_imports_nothing_heavy_and_is_quick():
+    program = (
+        "import sys\nfrom vatt import main\ncode = main.main(['vatt', '--help'])\n"
+        f"print(sorted(set({HEAVY!r}) & set(sys.modules)), code)"
+    )
+    best, output = float("inf"), ""
+    for _ in range(3):
+        started = time.perf_counter()
+        output = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout
+        best = min(best, time.perf_counter() - started)
+    assert output.splitlines()[-1] == "[] 0"
+    for flag in ("task", "mode", "model_dir", "model_arch", "override_checkpoint", "config_file",
+                 "params_override", "strategy_type", "tpu", "data_dir", "verbose"):  # fmt: skip
+        assert f"--{flag}\n" in output
+    assert best < 1.0
+
+
+def test_a_refused_configuration_never_starts_tensorflow():
+    program = (
+        "import sys\nfrom vatt import main\n"
+        "code = main.main(['vatt', '--model_dir=m', '--params_override=train.inptu=1'])\n"
+        "print(sorted({'tensorflow', 'keras'} & set(sys.modules)), code)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.strip() == "[] 2"
+    assert result.stderr.startswith("error: a problem in the configuration:\n  train.inptu = 1")
+    assert "Did you mean 'input'?" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--modle_dir=x"], "Did you mean: model_dir"),
+        (["--model_dir"], "model_dir"),
+        (["x"], "unexpected argument 'x'"),
+        ([], "--model_dir="),
+        (["--model_dir=m", "--model_arch=tx_fac_tinny"], "Did you mean 'tx_fac_tiny'?"),
+        (["--model_dir=m", "--config_file=configs/pretrain/toi.yaml"], "pretrain/toy.yaml'?"),
+        (["--model_dir=m", "--task=finetune"], "not available yet"),
+    ],
+)
+def test_mistakes_end_with_a_message_and_code_2(arguments, says, capsys, executor):
+    assert main.main(["vatt", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert says in captured.err
+    assert captured.out == ""
+    assert executor == []
+
+
+def test_flags_reach_the_executor(executor):
+    command = [
+        "vatt",
+        "--task=PRETRAIN",
+        "--mode=EVAL",
+        "--model_arch=TX_FAC_TINY",
+        "--model_dir=runs/a",
+        "--override_checkpoint=runs/b/ckpt-1",
+        "--strategy_type=One_Device",
+        "--data_dir=records",
+        "--params_override=seed=1",
+        "--params_override={seed: 3}",
+        "--fresh_start",
+    ]
+    assert main.main(command) == 0
+    [(config, arguments)] = executor
+    assert (config.mode, config.model_arch, config.seed) == ("eval", "tx_fac_tiny", 3)
+    assert (config.model_dir, config.data_dir) == ("runs/a", "records")
+    assert config.checkpoint_path == "runs/b/ckpt-1"
+    assert config.strategy_config.distribution_strategy == "one_device"
+    assert arguments == {
+        "command": command,
+        "allow_config_change": False,
+        "fresh_start": True,
+    }
+
+
+def test_flags_of_an_earlier_call_are_forgotten(executor):
+    main.main(["vatt", "--model_dir=a", "--params_override=seed=1"])
+    main.main(["vatt", "--model_dir=b"])
+    assert [config.seed for config, _ in executor] == [1, 0]
+
+
+def test_eval_takes_the_configuration_of_the_run(executor, tmp_path):
+    written = configs.resolve(
+        model_arch="tx_fac_tiny",
+        config_file="configs/pretrain/toy.yaml",
+        params_override="seed=7,mode=train",
+        override_checkpoint="what/training/started/from",
+    )
+    (tmp_path / "config.yaml").write_text(configs.to_yaml(written))
+    run = f"--model_dir={tmp_path}"
+    assert main.main(["vatt", "--mode=Eval", run, "--params_override=data_dir=records"]) == 0
+    assert main.main(["vatt", "--mode=eval", run, "--override_checkpoint=one"]) == 0
+    other = ["--config_file=configs/pretrain/toy_long.yaml"]
+    assert main.main(["vatt", "--mode=eval", run, *other]) == 0
+    assert main.main(["vatt", "--mode=train", run]) == 0
+    evaluated, one, given, trained = [config for config, _ in executor]
+    assert (evaluated.mode, evaluated.model_arch, evaluated.seed) == ("eval", "tx_fac_tiny", 7)
+    assert (evaluated.checkpoint_path, evaluated.data_dir) == (None, "records")
+    assert (one.checkpoint_path, one.seed) == ("one", 7)
+    assert (given.seed, given.train.optimizer.learning_rate.total_steps) == (0, 20000)
+    assert (trained.seed, trained.model_arch) == (0, "tx_fac")  # only eval looks there
+
+
+@pytest.mark.parametrize(("seed", "code"), [(0, 0), (13, 3), (14, 5), (15, 130), (42, 42)])
+def test_exit_codes(seed, code, executor):
+    assert main.main(["vatt", "--model_dir=m", f"--params_override=seed={seed}"]) == code
+
+
+QUIET = """
+import os, sys
+from vatt import quiet
+try:
+    with quiet._error_stream_held():
+        os.write(2, b"noise from C++\\n")
+        print("noise from Python", file=sys.stderr)
+        if {fail}:
+            raise ImportError("broken")
+except ImportError:
+    pass
+print("after", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_start_up_noise_is_held_and_replayed_on_failure(fail):
+    result = subprocess.run(
+        [sys.executable, "-c", QUIET.format(fail=fail)], capture_output=True, text=True, check=True
+    )
+    held = "noise from C++\nnoise from Python\n" if fail else ""
+    assert result.stderr == held + "after\n"
+
+
+def test_the_module_runs_from_anywhere(tmp_path):
+    repository = Path(main.__file__).resolve().parents[1]
+    result = subprocess.run(
+        [sys.executable, "-m", "vatt.main", "--config_file=configs/pretrain/toy.yaml"],
+        cwd=tmp_path, env={"PYTHONPATH": str(repository)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "model_dir is missing" in result.stderr  # so the file was found
+
+
+TOY = ["--config_file=configs/pretrain/toy.yaml"]
+
+
+def test_a_missing_corpus_ends_with_code_3_and_no_traceback(tmp_path):
+    (tmp_path / "records" / "toy_houto").mkdir(parents=True)
+    (tmp_path / "records" / "toy_houto" / "card.yaml").write_text("name: toy_houto\n")
+    command = [*TOY, f"--model_dir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'records'}"]
+    result = subprocess.run(
+        [sys.executable, "-m", "vatt.main", *command], capture_output=True, text=True
+    )
+    assert result.returncode == 3, result.stderr
+    assert result.stderr.startswith("error: ")  # not a word from TensorFlow before it
+    assert "toy_howto" in result.stderr and "Did you mean 'toy_houto'?" in result.stderr
+    assert str(tmp_path / "records") in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mode", ["train", "eval", "train_and_eval"])
+def test_a_missing_checkpoint_ends_with_code_5_before_data_is_sought(mode, tmp_path, capsys):
+    for file in ("ckpt-500.json", "ckpt-500.index", "ckpt-500.data-00000-of-00001"):
+        (tmp_path / file).write_text("{}")
+    command = [*TOY, f"--mode={mode}", "--data_dir=nowhere", f"--model_dir={tmp_path / 'run'}"]
+    assert main.main(["vatt", *command, f"--override_checkpoint={tmp_path / 'ckpt-50'}"]) == 5
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "Traceback" not in error
+    assert "no checkpoint there" in error
+    assert "Did you mean 'ckpt-500'?" in error
+    assert not (tmp_path / "run").exists()
+    assert main.main(["vatt", *command, f"--override_checkpoint={tmp_path}/no/ckpt-1"]) == 5
+    assert f"no folder {tmp_path}/no" in capsys.readouterr().err

@@ -1,0 +1,174 @@
+"""Checkpoints are complete or invisible, and damage falls back instead of starting over."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vatt.errors import CheckpointError
+from vatt.training.checkpoints import CheckpointStore, restore
+
+
+def variables(value):
+    return {
+        "model/a/kernel": tf.Variable(np.full((3, 4), value, np.float32)),
+        "optimizer/iterations": tf.Variable(int(value), dtype=tf.int64),
+    }
+
+
+def saved(folder, *steps, keep=0):
+    store = CheckpointStore(folder, keep=keep)
+    for step in steps:
+        store.save(step, variables(step))
+    return store
+
+
+def test_round_trip_restores_every_value_and_the_step(tmp_path):
+    store = saved(tmp_path, 5)
+    fresh = variables(0)
+    assert store.restore_newest(fresh) == 5
+    np.testing.assert_array_equal(fresh["model/a/kernel"], np.full((3, 4), 5.0))
+    assert int(fresh["optimizer/iterations"]) == 5
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "ckpt-5")
+
+
+def test_empty_folder_restores_nothing(tmp_path):
+    assert CheckpointStore(tmp_path / "none").restore_newest(variables(0)) is None
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "data truncated": lambda d: cut(d / "ckpt-2.data-00000-of-00001"),
+    "bit flipped": lambda d: flip(d / "ckpt-2.data-00000-of-00001"),
+    "data missing": lambda d: (d / "ckpt-2.data-00000-of-00001").unlink(),
+    "index truncated": lambda d: cut(d / "ckpt-2.index"),
+    "index missing": lambda d: (d / "ckpt-2.index").unlink(),
+    "manifest cut": lambda d: cut(d / "ckpt-2.json"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_newest_falls_back_with_one_warning(tmp_path, damage, caplog):
+    store = saved(tmp_path, 1, 2)
+    DAMAGES[damage](tmp_path)
+    fresh = variables(0)
+    with caplog.at_level("WARNING", logger="absl"):
+        assert store.restore_newest(fresh) == 1
+    warnings = [r for r in caplog.records if "damaged" in r.getMessage()]
+    assert len(warnings) == 1 and "ckpt-2" in warnings[0].getMessage()
+    np.testing.assert_array_equal(fresh["model/a/kernel"], np.full((3, 4), 1.0))
+
+
+@pytest.mark.parametrize("state_file", ["empty", "missing"])
+def test_the_state_file_is_only_a_hint(tmp_path, state_file):
+    store = saved(tmp_path, 1, 2)
+    if state_file == "empty":
+        (tmp_path / "checkpoint").write_text("")
+    else:
+        (tmp_path / "checkpoint").unlink()
+    assert store.restore_newest(variables(0)) == 2
+
+
+def test_all_damaged_is_an_error_that_lists_what_was_tried(tmp_path):
+    store = saved(tmp_path, 1, 2)
+    for step in (1, 2):
+        (tmp_path / f"ckpt-{step}.index").unlink()
+    with pytest.raises(CheckpointError, match=r"(?s)ckpt-2.index.*ckpt-1.index.*--fresh_start"):
+        store.restore_newest(variables(0))
+
+
+def test_keeps_the_newest_and_never_deletes_foreign_files(tmp_path):
+    tmp_path.joinpath("ckpt-1.data-00000-of-00001.mine").write_text("foreign")
+    tmp_path.joinpath("ckpt-77.index").write_text("foreign, no manifest of ours")
+    store = saved(tmp_path, 1, 2, 3, keep=2)
+    assert store.steps() == [2, 3]
+    assert (tmp_path / "ckpt-77.index").exists()
+    assert (tmp_path / "ckpt-1.data-00000-of-00001.mine").exists()
+    assert not (tmp_path / "ckpt-1.index").exists()
+
+
+def test_another_model_is_refused_with_the_differing_names(tmp_path):
+    store = saved(tmp_path, 1)
+    other = variables(0)
+    other["model/a/kernal"] = other.pop("model/a/kernel")
+    with pytest.raises(CheckpointError, match=r"Did you mean 'model/a/kernel'"):
+        restore(store.path(1), other)
+    wider = variables(0)
+    wider["model/a/kernel"] = tf.Variable(np.zeros((3, 5), np.float32))
+    with pytest.raises(CheckpointError, match=r"\(3, 4\) there, \(3, 5\) here"):
+        restore(store.path(1), wider)
+
+
+def test_missing_checkpoint_says_what_is_there(tmp_path):
+    saved(tmp_path, 100)
+    with pytest.raises(CheckpointError, match="ckpt-100"):
+        restore(tmp_path / "ckpt-10", variables(0))
+    with pytest.raises(CheckpointError, match="no folder"):
+        restore(tmp_path / "nowhere" / "ckpt-10", variables(0))
+
+
+KILLED_WHILE_SAVING = """
+    import sys, numpy as np, tensorflow as tf
+    from vatt.training.checkpoints import CheckpointStore
+    store = CheckpointStore(sys.argv[1], keep=3)
+    value = tf.Variable(np.zeros((512, 1024), np.float32))
+    for step in range(1, 10_000):
+        value.assign(np.full((512, 1024), step, np.float32))
+        store.save(step, {"model/a": value})
+        print(step, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments_of_saving_loses_at_most_one_save(tmp_path):
+    rng = np.random.default_rng(0)
+    script = tmp_path / "save.py"
+    script.write_text(textwrap.dedent(KILLED_WHILE_SAVING))
+    folder = tmp_path / "run"
+    process = None
+    for _ in range(10):
+        environment = os.environ | {"PYTHONPATH": os.getcwd()}
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        reported = 0
+        for _ in range(int(rng.integers(2, 12))):
+            reported = int(process.stdout.readline())
+        # a random point of the save that is now under way, found by counting, not by waiting
+        for _ in range(int(rng.integers(0, 30))):
+            os.listdir(folder)
+        process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read().split()
+        process.wait()
+        reported = int(rest[-1]) if rest else reported
+        store = CheckpointStore(folder, keep=3)
+        value = tf.Variable(np.zeros((512, 1024), np.float32))
+        step = store.restore_newest({"model/a": value})
+        assert step >= reported
+        np.testing.assert_array_equal(value, np.full((512, 1024), step))
+        leftovers = [n for n in os.listdir(folder) if n.startswith(".writing") or "pending" in n]
+        assert leftovers == []
+        with_manifest = {p.stem for p in folder.glob("ckpt-*.json")}
+        assert {p.stem for p in folder.glob("ckpt-*.index")} == with_manifest
+        assert json.loads((folder / f"ckpt-{step}.json").read_text())["step"] == step
+        for file in folder.iterdir():
+            file.unlink()

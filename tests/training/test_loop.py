@@ -1,0 +1,191 @@
+"""The loop on a small regression: exact resume, guarded steps, replica invariance."""
+
+import json
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vatt import configs
+from vatt.errors import EXIT_PREEMPTED, DivergedError
+from vatt.training import loop, optimizers
+from vatt.training.checkpoints import CheckpointStore
+from vatt.training.rundir import RunDir
+
+BATCH, FEATURES = 8, 5
+
+
+def experiment(total_steps=20, save_every=10, **train):
+    cfg = configs.experiment.Pretrain()
+    cfg.train.optimizer = configs.experiment.AdamOptimizer(
+        learning_rate=configs.experiment.LearningRate(
+            learning_rate_base=0.01, total_steps=total_steps
+        )
+    )
+    cfg.train.save_checkpoint_freq = save_every
+    cfg.train.iterations_per_loop = 4
+    cfg.train.input.batch_size = BATCH
+    for name, value in train.items():
+        setattr(cfg.train, name, value)
+    return cfg
+
+
+class Regression:
+    """Dense -> batch norm -> dense with noise from the step's seed; data a function of the step."""
+
+    loss_names = ("fit_loss", "total_loss")
+    flops_per_step = 1e3
+
+    def __init__(self, cfg, strategy, bad_steps=(), on_batch=lambda step: None):
+        keras.utils.set_random_seed(3)
+        with strategy.scope():
+            self.model = keras.Sequential(
+                [
+                    keras.layers.Input((FEATURES,)),
+                    keras.layers.Dense(7, use_bias=False, name="hidden"),
+                    keras.layers.BatchNormalization(name="norm", synchronized=True),
+                    keras.layers.Dense(1, name="out"),
+                ],
+                name="regression",
+            )
+            self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
+        self.bad_steps, self.on_batch = bad_steps, on_batch
+
+    def batches(self, start_step):
+        def generate():
+            step = start_step
+            while True:
+                self.on_batch(step)
+                rng = np.random.default_rng(step)
+                x = rng.normal(size=(BATCH, FEATURES)).astype(np.float32)
+                if step in self.bad_steps:
+                    x[0, 0] = np.inf
+                yield {"x": x, "y": x.sum(axis=1, keepdims=True)}
+                step += 1
+
+        spec = {"x": (BATCH, FEATURES), "y": (BATCH, 1)}
+        return tf.data.Dataset.from_generator(
+            generate, output_signature={k: tf.TensorSpec(s, tf.float32) for k, s in spec.items()}
+        )
+
+    def losses(self, batch, seed):
+        noise = tf.random.stateless_uniform([], seed, 0.9, 1.1, alg="philox")
+        loss = tf.reduce_mean((self.model(batch["x"], training=True) * noise - batch["y"]) ** 2)
+        return {"fit_loss": loss, "total_loss": loss}
+
+
+def one_device():
+    return tf.distribute.OneDeviceStrategy("CPU:0")
+
+
+def values(trainer_or_recipe):
+    variables = loop.variable_map(trainer_or_recipe.model, trainer_or_recipe.optimizer)
+    return {name: np.array(v.numpy()) for name, v in variables.items()}
+
+
+def rows(folder, split="train"):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if row["split"] == split]
+
+
+def train(folder, cfg, strategy=None, **kwargs):
+    strategy = strategy or one_device()
+    recipe = Regression(cfg, strategy, **kwargs)
+    folder.mkdir(exist_ok=True)
+    code = loop.train(recipe, cfg, strategy, RunDir(folder))
+    return recipe, code
+
+
+def test_loss_falls_and_checkpoints_are_counted(tmp_path):
+    cfg = experiment(total_steps=60, save_every=15)
+    _, code = train(tmp_path, cfg)
+    assert code == 0
+    assert CheckpointStore(tmp_path).steps() == [15, 30, 45, 60]
+    logged = rows(tmp_path)
+    assert [row["step"] for row in logged] == sorted({*range(4, 61, 4), 15, 30, 45, 60})
+    assert logged[-1]["metrics"]["total_loss"] < logged[0]["metrics"]["total_loss"]
+    for name in ("gradient_norm", "parameter_norm", "update_norm", "clips_per_second"):
+        assert logged[-1]["metrics"][name] > 0
+    assert 0 <= logged[-1]["metrics"]["data_wait_share"] <= 1
+
+
+def test_resume_is_bit_identical(tmp_path):
+    whole, _ = train(tmp_path / "whole", experiment(total_steps=20))
+    parts = tmp_path / "parts"
+    train(parts, experiment(total_steps=10))
+    resumed, _ = train(parts, experiment(total_steps=20))
+    for name, value in values(whole).items():
+        np.testing.assert_array_equal(value, values(resumed)[name], err_msg=name)
+
+
+def test_rows_of_steps_that_were_not_saved_are_written_once(tmp_path):
+    cfg = experiment(total_steps=20)
+    train(tmp_path, cfg)
+    for file in tmp_path.glob("ckpt-20*"):
+        file.unlink()
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 22, "spl')  # killed while writing
+    train(tmp_path, cfg)
+    steps = [row["step"] for row in rows(tmp_path)]
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("bad_step", [0, 6, 7])  # 7: the last step before a row, 6 not
+def test_a_step_that_is_not_finite_changes_nothing_and_stops(tmp_path, bad_step):
+    clean = Regression(experiment(), one_device())
+    if bad_step:
+        clean, _ = train(tmp_path / "clean", experiment(total_steps=bad_step))
+    strategy, cfg = one_device(), experiment()
+    recipe = Regression(cfg, strategy, bad_steps=(bad_step,))
+    (tmp_path / "run").mkdir()
+    with pytest.raises(DivergedError, match=f"step {bad_step + 1}: not finite: fit_loss"):
+        loop.train(recipe, cfg, strategy, RunDir(tmp_path / "run"))
+    assert rows(tmp_path / "run")[-1]["metrics"]["total_loss"] is None  # NaN, never 0
+    expected = values(clean)
+    for name, value in values(recipe).items():
+        if name in expected:
+            np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_allowed_bad_steps_are_skipped_and_counted(tmp_path):
+    cfg = experiment(max_bad_steps=2)
+    recipe, code = train(tmp_path / "a", cfg, bad_steps=(3, 4, 11))
+    assert code == 0
+    assert sum(row["metrics"]["bad_steps"] for row in rows(tmp_path / "a")) == 3
+    assert int(recipe.optimizer.iterations.numpy()) == 17
+    with pytest.raises(DivergedError):
+        train(tmp_path / "b", cfg, bad_steps=(3, 4, 5))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_saves_and_continues_exactly(tmp_path, number):
+    def stop_once(step, fired=[]):  # noqa: B006
+        if step == 9 and not fired:
+            fired.append(step)
+            os.kill(os.getpid(), number)
+
+    _, code = train(tmp_path / "run", experiment(save_every=1000), on_batch=stop_once)
+    assert code == EXIT_PREEMPTED
+    (stopped_at,) = CheckpointStore(tmp_path / "run").steps()
+    assert stopped_at < 20
+    resumed, code = train(tmp_path / "run", experiment(save_every=1000))
+    whole, _ = train(tmp_path / "whole", experiment(save_every=1000))
+    assert code == 0
+    for name, value in values(whole).items():
+        np.testing.assert_array_equal(value, values(resumed)[name], err_msg=name)
+
+
+def test_two_replicas_equal_one(tmp_path, two_replicas):
+    cfg = experiment(total_steps=12, gradient_clip_norm=0.5)
+    one, _ = train(tmp_path / "one", cfg)
+    two, _ = train(tmp_path / "two", cfg, strategy=two_replicas)
+    losses = [[r["metrics"]["total_loss"] for r in rows(tmp_path / n)] for n in ("one", "two")]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    for name, value in values(one).items():
+        np.testing.assert_allclose(value, values(two)[name], rtol=2e-4, atol=1e-5, err_msg=name)
+    for variable in two.model.trainable_variables:
+        first, second = two_replicas.experimental_local_results(variable.value)
+        np.testing.assert_array_equal(first, second)

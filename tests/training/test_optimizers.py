@@ -1,0 +1,109 @@
+"""Optimizers against NumPy; names; serialisation; two replicas."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vatt import configs
+from vatt.errors import UserError
+from vatt.training import optimizers
+
+GRADIENTS = np.random.default_rng(1).normal(size=(6, 3, 2)).astype("float32")
+START = np.random.default_rng(2).normal(size=(3, 2)).astype("float32")
+RATES = [0.0, 0.01, 0.02, 0.03, 0.02, 0.01]
+
+
+class Rates(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return tf.gather(tf.constant(RATES, tf.float32), step)
+
+
+def run(optimizer):
+    variable = keras.Variable(START, name="w")
+    optimizer.build([variable])
+    for gradient in GRADIENTS:
+        optimizer.apply([tf.constant(gradient)], [variable])
+    return variable.numpy()
+
+
+def test_adam_with_unscaled_decay():
+    p, m, v = START.astype("f8"), 0.0, 0.0
+    for t, (g, rate) in enumerate(zip(GRADIENTS.astype("f8"), RATES, strict=True), start=1):
+        p = p - 0.03 * p  # also while the learning rate is 0
+        m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g * g
+        p = p - rate * np.sqrt(1 - 0.95**t) / (1 - 0.8**t) * m / (np.sqrt(v) + 1e-4)
+    result = run(optimizers.Adam(Rates(), 0.8, 0.95, 1e-4, decay=0.03, name="o"))
+    np.testing.assert_allclose(result, p, atol=1e-6)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_holds_the_learning_rate(nesterov):
+    p, velocity = START.astype("f8"), 0.0
+    for g, rate in zip(GRADIENTS.astype("f8"), RATES, strict=True):
+        velocity = 0.9 * velocity - rate * g
+        p = p + (0.9 * velocity - rate * g if nesterov else velocity)
+    result = run(optimizers.SGD(Rates(), 0.9, nesterov, name="o"))
+    np.testing.assert_allclose(result, p, atol=1e-6)
+
+
+def test_plain_descent():
+    result = run(optimizers.SGD(Rates(), name="o"))
+    expected = START - sum(r * g for r, g in zip(RATES, GRADIENTS, strict=True))
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+def published_optimizers():
+    family = configs.experiment.OptimizerConfig.variants()
+    return sorted(family)
+
+
+@pytest.mark.parametrize("name", published_optimizers())
+def test_every_configured_optimizer_runs(name):
+    config = configs.experiment.OptimizerConfig.variants()[name]()
+    optimizer = optimizers.build(config, "opt")
+    assert not np.allclose(run(optimizer), START)
+    assert len({v.path for v in optimizer.variables}) == len(optimizer.variables)
+
+
+def test_slot_names_are_stable():
+    def names():
+        optimizer = optimizers.Adam(0.1, name="opt")
+        with keras.name_scope("model"):
+            variables = [keras.Variable(START, name=name) for name in ("a", "b")]
+        optimizer.build(variables)
+        return [v.path for v in optimizer.variables]
+
+    assert names() == names()
+    assert "opt/model_a_m" in names()
+
+
+def test_round_trip():
+    schedule = configs.experiment.CosineDecayLearningRate(total_steps=10, warmup_steps=2)
+    config = configs.experiment.AdamWOptimizer(learning_rate=schedule, weight_decay=0.1)
+    optimizer = optimizers.build(config, "opt")
+    again = type(optimizer).from_config(optimizer.get_config())
+    assert again.get_config() == optimizer.get_config()
+    np.testing.assert_array_equal(run(again), run(optimizer))
+
+
+def test_unknown_optimizer_is_refused():
+    config = configs.experiment.AdamOptimizer().model_copy(update={"name": "Adm"})
+    with pytest.raises(UserError, match="Did you mean 'Adam'"):
+        optimizers.build(config)
+
+
+def test_update_compiles_into_a_graph():
+    optimizer = optimizers.Adam(0.1, name="opt")
+    variable = keras.Variable(START, name="w")
+    optimizer.build([variable])
+
+    @tf.function
+    def step(gradient):
+        optimizer.apply([gradient], [variable])
+
+    step(GRADIENTS[0])
+    step(GRADIENTS[1])
+    assert int(optimizer.iterations.numpy()) == 2

@@ -1,0 +1,59 @@
+"""The guard of a run's folder: what may change when a run goes on, and what may not."""
+
+from __future__ import annotations
+
+import pytest
+
+from vatt import configs
+from vatt.errors import UserError
+from vatt.training.rundir import RunDir
+
+TOY = {"config_file": "configs/pretrain/toy.yaml"}
+LOSS = "model_config.loss_config.bridge.0.temperature"
+
+
+@pytest.mark.parametrize(
+    ("override", "path"),
+    [
+        (f"{LOSS}=0.5", LOSS),
+        ("model_config.backbone_config.video_model_kwargs={d_ff: 96}", "model_config."),
+        ("seed=3", "seed: 0 -> 3"),
+        ("train.input.batch_size=16", "train.input.batch_size: 32 -> 16"),
+        ("train.optimizer.name=AdamW", "train.optimizer.name"),
+    ],
+)
+def test_another_configuration_is_refused_by_its_keys(tmp_path, override, path):
+    folder = RunDir(tmp_path)
+    folder.claim(configs.resolve(**TOY))
+    before = (tmp_path / "config.yaml").read_text()
+    changed = configs.resolve(**TOY, params_override=override)
+    with pytest.raises(UserError, match="another configuration") as caught:
+        folder.claim(changed)
+    assert path in str(caught.value)
+    assert (tmp_path / "config.yaml").read_text() == before
+    folder.claim(changed, allow_change=True)
+    assert configs.from_yaml(tmp_path / "config.yaml") == changed
+
+
+def test_another_architecture_is_refused(tmp_path):
+    RunDir(tmp_path).claim(configs.resolve(**TOY))
+    with pytest.raises(UserError, match="model_arch: 'tx_fac_tiny' -> 'tx_fac'"):
+        RunDir(tmp_path).claim(configs.resolve(model_arch="tx_fac"))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "mode=train_and_eval",
+        "data_dir=elsewhere",
+        "strategy_config.num_devices=2",
+        "train.max_checkpoints=2",
+        "train.log_every_steps=10",
+        "eval.input.batch_size=16,eval.poll_interval_s=5",
+    ],
+)
+def test_what_does_not_make_another_run_may_change(tmp_path, override):
+    RunDir(tmp_path).claim(configs.resolve(**TOY))
+    changed = configs.resolve(**TOY, params_override=override)
+    RunDir(tmp_path).claim(changed)
+    assert configs.from_yaml(tmp_path / "config.yaml") == changed

@@ -1,0 +1,76 @@
+"""Finds the files that belong to the project: experiment files, dataset cards, vocabularies.
+
+    find("configs/pretrain/toy.yaml")   # as given, else in the checkout, else in the wheel
+
+A checkout holds them in `configs/`, `data/` and `misc_data/` at its top; a wheel carries the same
+folders inside the package.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from vatt.errors import DataError
+
+_PACKAGE = Path(__file__).resolve().parent
+FOLDERS = ("configs", "data", "misc_data")
+
+
+class AssetError(DataError):
+    """A file that is nowhere: `accepted` says where it was sought, `hint` names a similar one."""
+
+    def __init__(self, name: str, accepted: str, hint: str):
+        self.accepted, self.hint = accepted, hint
+        super().__init__(f"{name}: {accepted}.{hint}")
+
+
+def roots() -> list[Path]:
+    """Returns the folders that may hold `FOLDERS`: the checkout, the copy in an installed wheel."""
+    checkout, installed = _PACKAGE.parent, _PACKAGE / "asset_files"
+    # Beside an installed package, a folder called `data` would be someone else's.
+    is_checkout = (checkout / "setup.cfg").is_file()
+    return [
+        root for root in (checkout if is_checkout else None, installed) if root and root.is_dir()
+    ]
+
+
+def find(name: str | Path) -> Path:
+    """Returns the file `name`: as given (absolute or from the working directory), else ours.
+
+    Raises:
+      AssetError: nowhere; the message lists the places and the nearest name.
+    """
+    given = Path(name).expanduser()
+    if given.is_file():
+        return given
+    places = [] if given.is_absolute() else [root / given for root in roots()]
+    for place in places:
+        if place.is_file():
+            return place
+    looked = ", ".join(str(place) for place in [given.absolute(), *places])
+    what = (
+        "is a folder, expected a file" if given.is_dir() else f"no such file; looked for {looked}"
+    )
+    raise AssetError(str(name), what, _similar(given))
+
+
+def available(folder: str, suffix: str = "") -> list[str]:
+    """Returns the project's files under one of `FOLDERS`, such as "configs/pretrain/toy.yaml"."""
+    names = {
+        path.relative_to(root).as_posix()
+        for root in roots()
+        for path in (root / folder).rglob(f"*{suffix}")
+        if path.is_file()
+    }
+    return sorted(names)
+
+
+def _similar(given: Path) -> str:
+    known = [name for folder in FOLDERS for name in available(folder)]
+    if given.parent.is_dir():
+        known += [
+            str(given.parent / path.name) for path in given.parent.iterdir() if path.is_file()
+        ]
+    match = difflib.get_close_matches(str(given), known, n=1, cutoff=0.6)
+    return f" Did you mean '{match[0]}'?" if match else ""

@@ -1,0 +1,46 @@
+"""Typed configuration of runs: classes, presets, overrides, checks. No TensorFlow, no Keras.
+
+from vatt import configs
+cfg = configs.resolve(model_arch="tx_fac_tiny", params_override="train.input.batch_size=16")
+print(configs.to_yaml(cfg))
+"""
+
+from vatt.configs import (
+    audio,
+    base,
+    dataset,
+    experiment,
+    head,
+    loss,
+    multimodal,
+    registry,
+    text,
+    unified,
+    video,
+)
+from vatt.configs.checks import check_batch
+from vatt.configs.experiment import ExperimentConfig
+from vatt.configs.problems import ConfigError, Problem
+from vatt.configs.resolve import diff, from_yaml, resolve, to_yaml
+
+__all__ = [
+    "ConfigError",
+    "ExperimentConfig",
+    "Problem",
+    "audio",
+    "base",
+    "check_batch",
+    "dataset",
+    "diff",
+    "experiment",
+    "from_yaml",
+    "head",
+    "loss",
+    "multimodal",
+    "registry",
+    "resolve",
+    "text",
+    "to_yaml",
+    "unified",
+    "video",
+]

@@ -1,0 +1,111 @@
+"""What is read and how it is prepared: clips, crops, augmentation, text (one class per use)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from vatt.configs import base
+from vatt.configs.base import Count, NonNegative, Positive, Share, WholeNumber
+
+_NumExamples = Annotated[
+    int, Field(ge=-1, description="a whole number of examples, or -1 for all of them")
+]
+
+
+class Dataset(base.Config):
+    """Fields common to all uses.
+
+    `fps` is the rate (frames/s) that a stride of 1 means: a card with 25 fps is read with stride
+    `25 // fps`. `vocabulary` is a file, or a name in `misc_data/`; None takes the one that belongs
+    to the tokenizer. `stft_length` and `stft_step` are in seconds, `frame_size` and `min_resize` in
+    pixels. `linearize_vision` is accepted for published YAML files and has no effect (it was a TPU
+    transfer format).
+    """
+
+    name: Any = None
+    split: str = ""
+    batch_size: Count = 8
+    num_frames: Count = 32
+    frame_size: Count = 224
+    video_stride: Count = 1
+    audio_stride: Count = 1
+    crop_resize_style: base.choice("VGG", "Inception") = "VGG"
+    min_area_ratio: Share = 0.08
+    max_area_ratio: Share = 1.0
+    min_aspect_ratio: Positive = 0.5
+    max_aspect_ratio: Positive = 2.0
+    scale_jitter: bool = True
+    min_resize: Count = 224
+    color_augment: bool = True
+    zero_centering_image: bool = True
+    space_to_depth: bool = False
+    text_tokenizer: base.choice("WordTokenizer", "BertTokenizer") = "WordTokenizer"
+    raw_audio: bool = True
+    stft_length: Positive = 0.04267
+    stft_step: Positive = 0.02134
+    mel_bins: Count = 80
+    linearize_vision: bool = True
+    fps: Positive = 10.0
+    sample_rate: Count = 48000
+    vocabulary: str | None = None
+    use_bos: bool = False
+    use_eos: bool = False
+
+    @property
+    def num_audio_samples(self) -> int:
+        """Samples of the waveform as long as `num_frames` at `fps`, before `audio_stride`."""
+        return int(self.sample_rate * self.num_frames / self.fps)
+
+
+class Pretrain(Dataset):
+    """Clips for contrastive pretraining. `name` joins several sets with "+"; each has a card.
+
+    `mixing_weights`: share of each set in a batch; None draws uniformly.
+    `caption_selection`: which captions become the `max_context_sentences` + 1 candidates.
+    """
+
+    name: Annotated[str, Field(min_length=1)] = "howto100m+audioset"
+    split: str = "train"
+    max_num_words: Count = 16
+    max_context_sentences: WholeNumber = 4
+    audio_noise: NonNegative = 0.01
+    audio_mixup: bool = False
+    mixup_alpha: Positive = 10
+    mixup_beta: Positive = 2
+    num_examples: _NumExamples = -1
+    mixing_weights: base.sequence(Positive) | None = None
+    caption_selection: base.choice("nearest", "first", "random") = "random"
+    shuffle_buffer: Count = 256
+    num_parallel_calls: Count | None = None
+
+
+class Finetune(Dataset):
+    """Labelled clips for fine-tuning."""
+
+    name: Annotated[str, Field(min_length=1)] = "kinetics400"
+    video_stride: Count = 2
+    audio_stride: Count = 2
+    mixup: bool = False
+    mixup_alpha: Positive = 5
+    audio_noise: NonNegative = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    num_windows_test: Count = 4
+    multi_crop: bool = True
+
+
+class Evaluation(Dataset):
+    """Sets on which a pretrained model is evaluated without training it, one card each."""
+
+    name: base.names() = ("esc50", "hmdb51", "ucf101", "youcook2", "msrvtt")
+    split: str = "test"
+    video_stride: Count = 2
+    audio_mixup: bool = False
+    mixup_alpha: Positive = 10
+    mixup_beta: Positive = 1
+    multi_crop: bool = False
+    max_num_words: Count = 16
+    num_examples: _NumExamples = 4096
+    num_windows_test: Count = 4
+    num_augmentation: Count = 1

@@ -1,0 +1,206 @@
+"""A whole run: data, model, optimizer, schedule, loop, evaluation, where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+from pydantic import Field, SerializeAsAny
+
+from vatt.configs import audio, base, dataset, multimodal, unified, video
+from vatt.configs.base import Count, NonNegative, Positive, Rate, WholeNumber
+
+STRATEGIES = ("auto", "tpu", "mirrored", "multi_worker_mirrored", "one_device")
+MODES = ("train", "eval", "train_and_eval")
+
+# Schedules -------------------------------------------------------------------------------------
+
+
+class LearningRate(base.Config):
+    """A constant rate; `type` selects a schedule by its class name."""
+
+    variant_key: ClassVar[str | None] = "type"
+
+    type: base.choice("LearningRate") = "LearningRate"
+    learning_rate_base: NonNegative = 1e-4
+    total_steps: Count = 500_000
+
+    @classmethod
+    def variants(cls) -> Mapping[str, type[base.Config]]:
+        """Returns the schedules."""
+        family = (LearningRate, CosineDecayLearningRate, StepwiseCosineDecayLearningRate)
+        return {member.__name__: member for member in family}
+
+
+class CosineDecayLearningRate(LearningRate):
+    """Linear warm-up, then half a cosine down to zero."""
+
+    type: base.choice("CosineDecayLearningRate") = "CosineDecayLearningRate"
+    warmup_learning_rate: NonNegative = 0.0
+    warmup_steps: WholeNumber = 5_000
+
+
+class StepwiseCosineDecayLearningRate(LearningRate):
+    """Linear warm-up, then half a cosine from each level to the next; `steps` are their starts."""
+
+    type: base.choice("StepwiseCosineDecayLearningRate") = "StepwiseCosineDecayLearningRate"
+    warmup_learning_rate: NonNegative = 0.0
+    warmup_steps: WholeNumber = 5_000
+    learning_rate_levels: base.sequence(NonNegative) = (1e-4, 5e-5)
+    learning_rate_steps: base.sequence(WholeNumber) = (5_000, 500_000)
+
+
+# Optimizers ------------------------------------------------------------------------------------
+
+
+class OptimizerConfig(base.Config):
+    """An optimizer; `name` says which one."""
+
+    variant_key: ClassVar[str | None] = "name"
+
+    name: str = ""
+    learning_rate: SerializeAsAny[LearningRate] = Field(default_factory=LearningRate)
+
+    @classmethod
+    def variants(cls) -> Mapping[str, type[base.Config]]:
+        """Returns the optimizers."""
+        return {
+            "Adam": AdamOptimizer,
+            "AdamW": AdamWOptimizer,
+            "Momentum": MomentumOptimizer,
+            "MomentumW": MomentumWOptimizer,
+            "SGD": SGDOptimizer,
+        }
+
+
+class SGDOptimizer(OptimizerConfig):
+    """Plain gradient descent (published: what an unknown optimizer name meant)."""
+
+    name: base.choice("SGD") = "SGD"
+
+
+class MomentumOptimizer(OptimizerConfig):
+    name: base.choice("Momentum") = "Momentum"
+    momentum: Rate = 0.9
+    nesterov: bool = False
+
+
+class MomentumWOptimizer(OptimizerConfig):
+    """With decoupled weight decay, not multiplied by the learning rate."""
+
+    name: base.choice("MomentumW") = "MomentumW"
+    weight_decay: NonNegative = 5e-5
+    momentum: Rate = 0.9
+    nesterov: bool = False
+
+
+class AdamOptimizer(OptimizerConfig):
+    name: base.choice("Adam") = "Adam"
+    beta_1: Rate = 0.9
+    beta_2: Rate = 0.999
+    epsilon: Positive = 1e-7
+
+
+class AdamWOptimizer(OptimizerConfig):
+    """With decoupled weight decay, not multiplied by the learning rate."""
+
+    name: base.choice("AdamW") = "AdamW"
+    weight_decay: NonNegative = 5e-5
+    beta_1: Rate = 0.9
+    beta_2: Rate = 0.999
+    epsilon: Positive = 1e-7
+
+
+# Runs ------------------------------------------------------------------------------------------
+
+
+class TrainConfig(base.Config):
+    """The loop. Steps are optimizer updates.
+
+    `max_bad_steps`: consecutive steps with a loss or gradient that is not finite that are skipped
+    before the run is stopped. `log_every_steps`: None logs once per `iterations_per_loop`.
+    `watchdog_s`: seconds without progress after which the run is ended with all stacks printed; 0
+    never does. `gradient_clip_norm` 0 does not clip.
+    """
+
+    input: SerializeAsAny[dataset.Dataset] | None = None
+    max_checkpoints: Count = 50
+    iterations_per_loop: Count = 50
+    save_checkpoint_freq: Count = 10_000
+    optimizer: SerializeAsAny[OptimizerConfig] = Field(default_factory=OptimizerConfig)
+    gradient_clip_norm: NonNegative = 0.0
+    gradient_clip_norm_cls: NonNegative | None = None
+    max_bad_steps: WholeNumber = 0
+    log_every_steps: Count | None = None
+    watchdog_s: NonNegative = 1800.0
+
+
+class EvalConfig(base.Config):
+    """Evaluation; looks every `poll_interval_s` for checkpoints, gives up after `timeout_s`."""
+
+    input: SerializeAsAny[dataset.Dataset] | None = None
+    poll_interval_s: Positive = 180.0
+    timeout_s: NonNegative = 7200.0
+    report: bool = True
+
+
+class RuntimeConfig(base.Config):
+    """Where the run computes. `num_devices`: GPUs to use or logical CPUs to make, null for all."""
+
+    distribution_strategy: base.choice(*STRATEGIES) = "auto"
+    tpu: str | None = None
+    num_devices: Count | None = None
+
+
+class ExperimentConfig(base.Config):
+    """A run; `model` is the published key `model_config`, a name that pydantic keeps."""
+
+    model_dir: str = ""
+    mode: base.choice("", *MODES) = ""
+    task: str = ""
+    model_arch: str = ""
+    checkpoint_path: str | None = None
+    strategy_config: RuntimeConfig = Field(default_factory=RuntimeConfig)
+    model: SerializeAsAny[base.Config] | None = Field(default=None, alias="model_config")
+    train: TrainConfig | None = None
+    eval: EvalConfig | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    precision: base.choice("float32", "mixed_bfloat16") = "float32"
+    jit_compile: bool = False
+    data_dir: str | None = None
+
+
+class Pretrain(ExperimentConfig):
+    task: base.choice("Pretrain") = "Pretrain"
+    model: SerializeAsAny[multimodal.ModelConfig] = Field(
+        default_factory=multimodal.TxFACModel, alias="model_config"
+    )
+    train: TrainConfig = Field(
+        default_factory=lambda: TrainConfig(
+            input=dataset.Pretrain(),
+            optimizer=AdamOptimizer(learning_rate=StepwiseCosineDecayLearningRate()),
+        )
+    )
+    eval: EvalConfig = Field(default_factory=lambda: EvalConfig(input=dataset.Evaluation()))
+
+
+class Finetune(ExperimentConfig):
+    task: base.choice("Finetune") = "Finetune"
+    model: SerializeAsAny[video.ModelConfig | audio.ModelConfig | unified.ModelConfig] = Field(
+        default_factory=video.ViTBase, alias="model_config"
+    )
+    train: TrainConfig = Field(
+        default_factory=lambda: TrainConfig(
+            input=dataset.Finetune(),
+            max_checkpoints=10,
+            save_checkpoint_freq=5_000,
+            optimizer=MomentumOptimizer(
+                learning_rate=CosineDecayLearningRate(
+                    learning_rate_base=5e-3, total_steps=100_000, warmup_steps=2_500
+                )
+            ),
+            gradient_clip_norm=0.75,
+            gradient_clip_norm_cls=0.0,
+        )
+    )
+    eval: EvalConfig = Field(default_factory=lambda: EvalConfig(input=dataset.Finetune()))

@@ -1,0 +1,36 @@
+"""What can be wrong in a configuration, and the error that lists all of it at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from vatt.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One refused value: its dotted path, what it is, what is accepted, a suggestion."""
+
+    path: str
+    value: Any
+    accepted: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        shown = repr(self.value)
+        if len(shown) > 80:
+            shown = shown[:77] + "..."
+        return f"{self.path} = {shown}: {self.accepted}.{self.hint}"
+
+
+class ConfigError(UserError):
+    """A configuration that was refused; `problems` holds every reason."""
+
+    def __init__(self, problems: Iterable[Problem]):
+        self.problems: Sequence[Problem] = tuple(problems)
+        count = len(self.problems)
+        heading = "a problem" if count == 1 else f"{count} problems"
+        lines = "".join(f"\n  {problem}" for problem in self.problems)
+        super().__init__(f"{heading} in the configuration:{lines}")

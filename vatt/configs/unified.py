@@ -1,0 +1,54 @@
+"""The modality-agnostic backbone: one encoder for video, audio and text."""
+
+from __future__ import annotations
+
+from vatt.configs import base
+from vatt.configs.base import Count, Positive, Rate, Share
+
+
+class ModelConfig(base.Config):
+    """Fields of every unified model."""
+
+    name: str = "unified_model"
+    modality: base.choice("", "video", "audio", "text") = ""
+    num_classes: Count | None = None
+    cls_dropout_rate: Rate = 0.2
+
+
+class UniTBase(ModelConfig):
+    name: str = "ut_base"
+    vid_temporal_patch_size: Count = 4
+    vid_spatial_patch_size: Count = 16
+    aud_temporal_patch_size: Count = 128
+    txt_vocab_size: Count = 2**16
+    txt_embedding_dim: Count = 300
+    txt_embedding_trainable: bool = False
+    max_vid_temporal_buckets: Count = 8
+    max_vid_spatial_buckets: Count = 14
+    max_aud_temporal_buckets: Count = 1200
+    max_txt_temporal_buckets: Count = 16
+    random_patch_sampling: bool = True
+    patch_sampling_rate: Share = 0.5
+    d_model: Count = 768
+    d_kv: Count = 64
+    d_ff: Count = 3072
+    num_layers: Count = 12
+    num_heads: Count = 12
+    pre_norm: bool = True
+    use_bias: bool = True
+    activation: base.Activation | None = "gelu"
+    dropout_rate: Rate = 0.1
+    layer_norm_epsilon: Positive = 1e-6
+    d_post_proj: Count = 1024
+
+
+class UniTMedium(UniTBase):
+    name: str = "ut_medium"
+    d_model: Count = 1024
+    d_ff: Count = 4096
+    num_heads: Count = 16
+
+
+class UniTLarge(UniTMedium):
+    name: str = "ut_large"
+    num_layers: Count = 24

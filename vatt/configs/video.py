@@ -1,0 +1,98 @@
+"""Video backbones: ViT in four published sizes and a tiny one, I3D."""
+
+from __future__ import annotations
+
+from vatt.configs import base
+from vatt.configs.base import Count, NonNegative, Positive, Rate, Share, UnitInterval
+
+
+class ModelConfig(base.Config):
+    """Fields of every video model. `backbone_config` is published and always null."""
+
+    name: str = ""
+    freeze_backbone: bool = False
+    final_endpoint: str | None = None
+    num_classes: Count | None = None
+    cls_dropout_rate: Rate = 0.5
+    num_test_samples: Count | None = None
+    backbone_config: None = None
+
+
+class I3D(ModelConfig):
+    name: str = "i3d"
+    final_endpoint: str | None = "mixed_5c"
+    width_multiplier: Positive = 1
+    conv_weight_decay: NonNegative = 0.0
+    batch_norm_decay: UnitInterval = 0.9
+    batch_norm_epsilon: Positive = 1e-5
+    batch_norm_scale: bool = True
+    use_xreplica_bn: bool = True
+    data_format: base.choice("channels_last", "channels_first") = "channels_last"
+
+
+class ViTBase(ModelConfig):
+    """Transformer on space-time patches; patch sizes in frames and pixels, buckets in patches."""
+
+    name: str = "vit_base"
+    final_endpoint: str | None = "predictions_3d"
+    temporal_patch_size: Count = 4
+    spatial_patch_size: Count = 16
+    max_temporal_buckets: Count = 8
+    max_vertical_buckets: Count = 14
+    max_horizontal_buckets: Count = 14
+    random_patch_sampling: bool = True
+    patch_sampling_rate: Share = 0.5
+    pre_projection: bool = False
+    d_model: Count = 768
+    d_kv: Count = 64
+    d_ff: Count = 3072
+    num_layers: Count = 12
+    num_heads: Count = 12
+    pre_norm: bool = True
+    use_bias: bool = True
+    activation: base.Activation | None = "gelu"
+    dropout_rate: Rate = 0.1
+    layer_norm_epsilon: Positive = 1e-6
+    use_masking: bool = False
+    mask_rate: UnitInterval = 0.2
+    post_projection: bool = False
+    d_post_proj: Count = 1024
+    post_proj_activation: base.Activation | None = "gelu"
+    patch_initializer: base.PatchInitializer = "glorot_conv"
+
+
+class ViTMedium(ViTBase):
+    name: str = "vit_medium"
+    d_model: Count = 1024
+    d_ff: Count = 4096
+    num_heads: Count = 16
+
+
+class ViTLarge(ViTMedium):
+    name: str = "vit_large"
+    num_layers: Count = 24
+
+
+class ViTXLarge(ViTBase):
+    name: str = "vit_xlarge"
+    d_model: Count = 1536
+    d_ff: Count = 4096
+    num_layers: Count = 24
+    num_heads: Count = 24
+
+
+class ViTTiny(ViTBase):
+    """Not published: trains on a CPU. Made for 16 frames of 64 x 64 pixels."""
+
+    name: str = "vit_tiny"
+    spatial_patch_size: Count = 8
+    max_temporal_buckets: Count = 4
+    max_vertical_buckets: Count = 8
+    max_horizontal_buckets: Count = 8
+    d_model: Count = 96
+    d_kv: Count = 24
+    d_ff: Count = 384
+    num_layers: Count = 4
+    num_heads: Count = 4
+    dropout_rate: Rate = 0.0
+    patch_initializer: base.PatchInitializer = "glorot_dense"

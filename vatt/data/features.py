@@ -1,0 +1,60 @@
+"""The names of everything in a record and in a batch: the one place where they are written.
+
+A record is a `tf.train.SequenceExample`. A modality that a clip does not have is an absent feature.
+Data sets with other names on disk give a `fields` map in their card; see `RecordSchema.renamed`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vatt.errors import DataError, nearest
+
+
+@dataclass(frozen=True)
+class RecordSchema:
+    """Names of the features on disk. Attribute names are how code and cards refer to them.
+
+    `image` and `waveform` are feature lists, all others context features.
+    """
+
+    image: str = "image/encoded"  # bytes, one JPEG per step
+    waveform: str = "waveform/floats"  # float, one step with the whole mono waveform in [-1, 1]
+    caption: str = "caption/string"  # bytes, any number
+    caption_start: str = "caption/start"  # float, s from the start of the clip, may be negative
+    caption_end: str = "caption/end"  # float, s from the start of the clip
+    label_index: str = "label/index"  # int64, position in the card's label list, any number
+    label_text: str = "label/text"  # bytes, any number
+    source: str = "clip/source"  # bytes, path of the media file as written in the manifest
+    start: str = "clip/start"  # float, s in the media file
+    end: str = "clip/end"  # float, s in the media file
+    fps: str = "clip/fps"  # float, frames per second of `image`
+    sample_rate: str = "clip/sample_rate"  # int64, Hz of `waveform`
+
+    def renamed(self, fields: Mapping[str, str]) -> RecordSchema:
+        """Returns the schema with some names replaced, {attribute name: name on disk}.
+
+        Raises:
+            DataError: a key is not an attribute of the schema.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        for key in fields:
+            if key not in known:
+                raise DataError(
+                    f"fields: '{key}' is not a part of a record; known: {', '.join(known)}."
+                    f"{nearest(key, known)}"
+                )
+        return dataclasses.replace(self, **fields)
+
+
+RECORD = RecordSchema()
+
+# Batches, as the pipeline delivers them and the model takes them.
+VIDEO = "video"  # float32 [batch, frames, height, width, 3]
+AUDIO = "audio"  # float32 [batch, samples, 1] or [batch, time, mel, 1]
+TEXT = "text"  # int32 [batch, candidates, words]
+AUDIO_MASK = "audio_mask"  # float32 [batch]
+TEXT_MASK = "text_mask"  # float32 [batch]
+LABEL = "label"  # float32 [batch, classes]

@@ -1,0 +1,115 @@
+"""Which frames and samples a clip is made of, and the seeds all random choices come from.
+
+All functions are pure: the same seed gives the same answer in every process, on any number of
+threads. A seed is an int64 tensor of two numbers. `fold` derives the seed of an element from (run
+seed, data set, element); `seeds_per_use` derives from that one seed for each use, so that no choice
+depends on how many other choices were made before it.
+
+Sequences shorter than a clip are read in a loop from their start (published behaviour).
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+# What the run's seed is folded with.
+USE_EPOCH_ORDER = 1
+USE_MIXING = 2
+USE_CLIP = 3
+USE_MIXUP = 4
+
+# Rows of `seeds_per_use`. A new augmentation gets a new row: the others then keep their draws.
+OFFSET, JITTER, CROP, FLIP, COLOUR, NOISE, CAPTIONS = range(7)
+ROWS = 16
+
+# For functions given to tf.data: nothing here needs Python's control flow rewritten, and tracing
+# takes half the time without.
+plain_graph = tf.autograph.experimental.do_not_convert
+
+
+def root_seed(seed: int) -> tf.Tensor:
+    """Returns the int64 [2] seed of a run from any Python integer."""
+    bits = int(seed) & 0xFFFFFFFFFFFFFFFF
+    return tf.constant([bits & 0x7FFFFFFF, bits >> 31], tf.int64)
+
+
+def fold(seed: tf.Tensor, *data: int | tf.Tensor) -> tf.Tensor:
+    """Returns a new int64 [2] seed that depends on `seed` and each number of `data` in turn."""
+    for item in data:
+        seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(item, tf.int64), alg="philox")
+    return seed
+
+
+def seeds_per_use(seed: tf.Tensor) -> tf.Tensor:
+    """Returns int64 [ROWS, 2]: one seed for each use within an element, all in one draw."""
+    return tf.random.stateless_uniform([ROWS, 2], seed, None, None, tf.int64, alg="philox")
+
+
+def uniform(
+    seed: tf.Tensor, shape: tuple[int, ...] | tf.Tensor = (), low: float = 0.0, high: float = 1.0
+) -> tf.Tensor:
+    """Float32 draws from [low, high); the same in graph and eager mode."""
+    return tf.random.stateless_uniform(shape, seed, low, high, tf.float32, alg="philox")
+
+
+def scaled_below(share: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
+    """Int32 number in 0 .. limit - 1 from a draw `share` in [0, 1); for limits below 2**23."""
+    number = tf.cast(share * tf.cast(limit, tf.float32), tf.int32)
+    return tf.minimum(number, limit - 1)  # the product may round up to the limit
+
+
+def permutation(seed: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
+    """A random order of 0 .. count - 1, int32 [count]."""
+    bits = tf.random.stateless_uniform([count], seed, None, None, tf.int32, alg="philox")
+    return tf.argsort(bits, stable=True)
+
+
+def random_offset(seed: tf.Tensor, length: tf.Tensor, steps: int, stride: int) -> tf.Tensor:
+    """Uniform int32 start in [0, max(length - (steps - 1) * stride, 1))."""
+    return scaled_below(uniform(seed), tf.maximum(length - (steps - 1) * stride, 1))
+
+
+def middle_offset(length: tf.Tensor, steps: int, stride: int) -> tf.Tensor:
+    """Int32 start of the middle window: floor((length - steps * stride) / 2), at least 0."""
+    return tf.maximum((length - steps * stride) // 2, 0)
+
+
+def linspace_offsets(length: tf.Tensor, windows: int, steps: int, stride: int) -> tf.Tensor:
+    """Int32 [windows] starts, evenly spread from the first to the last possible one, truncated."""
+    last = tf.cast(tf.maximum(length - steps * stride, 0), tf.float32)
+    return tf.cast(tf.linspace(0.0, last, windows), tf.int32)
+
+
+def window_offsets(length: tf.Tensor, windows: int, steps: int, stride: int) -> tf.Tensor:
+    """Int32 [windows] starts for evaluation: the middle for one window, else evenly spread."""
+    if windows == 1:
+        return middle_offset(length, steps, stride)[tf.newaxis]
+    return linspace_offsets(length, windows, steps, stride)
+
+
+def synchronised_offset(
+    offset: tf.Tensor, length: tf.Tensor, other_length: tf.Tensor, steps: int, stride: int
+) -> tf.Tensor:
+    """Int32 start in another modality of the same record at the same relative time.
+
+    The published rule is round(offset / length * other_length). The result is also kept at or
+    before the last start that needs no loop, so that audio at the end of a clip has no click in it.
+    """
+    share = tf.cast(offset, tf.float64) / tf.cast(tf.maximum(length, 1), tf.float64)
+    start = tf.cast(tf.round(share * tf.cast(other_length, tf.float64)), tf.int32)
+    return tf.minimum(start, tf.maximum(other_length - (steps - 1) * stride - 1, 0))
+
+
+def indices(offsets: tf.Tensor, length: tf.Tensor, steps: int, stride: int) -> tf.Tensor:
+    """Int32 positions of a window at each offset, wrapping at `length`.
+
+    Args:
+      offsets: int32 scalar or [windows].
+      length: int32 scalar, at least 1.
+      steps: positions in one window.
+      stride: distance of two positions.
+
+    Returns:
+      Int32 [steps] for a scalar offset, else [windows, steps].
+    """
+    return (offsets[..., tf.newaxis] + tf.range(steps) * stride) % length

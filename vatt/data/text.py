@@ -1,0 +1,296 @@
+"""Captions to token ids, inside the graph: vocabularies, tokenizers, choice of candidates.
+
+    vocabulary = text.load_vocabulary(cfg)               # cfg.text_tokenizer, cfg.vocabulary
+    tokenizer = text.tokenizer(vocabulary)
+    ids = tokenizer(tf.constant(["Add the garlic!"]), max_words=16)   # int32 [1, 16], 0 = padding
+
+Words are found as in the published pipeline: ASCII punctuation deleted, ASCII letters lower-cased,
+split at white space. What the vocabulary lacks becomes <unk>.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import tensorflow as tf
+
+from vatt import assets
+from vatt.data import sampling
+from vatt.errors import DataError, nearest
+
+WORD_TOKENIZER = "WordTokenizer"
+BERT_TOKENIZER = "BertTokenizer"
+DEFAULT_VOCABULARY = {WORD_TOKENIZER: "howto100m_en", BERT_TOKENIZER: "bert_uncased_en"}
+# pad, bos, eos, unk
+SPECIAL_WORDS = {
+    WORD_TOKENIZER: ("<pad>", "<bos>", "<eos>", "<unk>"),
+    BERT_TOKENIZER: ("[PAD]", "[CLS]", "[SEP]", "[UNK]"),
+}
+PUNCTUATION = r"[!-/:-@\[-`{-~]"  # the 32 ASCII punctuation characters
+# Whitespace beyond ASCII that separates words; the no-break spaces U+00A0, U+2007 and U+202F do
+# not.
+WIDE_SPACE = (
+    r"[\x{1c}-\x{1f}\x{1680}\x{2000}-\x{2006}\x{2008}-\x{200a}\x{2028}\x{2029}\x{205f}\x{3000}]"
+)
+CAPTION_SELECTIONS = ("nearest", "first", "random")
+
+
+class TextConfig(Protocol):
+    """The configuration fields this module reads."""
+
+    text_tokenizer: str
+    vocabulary: str | None
+    use_bos: bool
+    use_eos: bool
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words by id, checked: special words present, no duplicates, padding is id 0."""
+
+    words: tuple[str, ...]
+    kind: str
+    path: str = ""
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def _special(self, position: int) -> int:
+        return self.words.index(SPECIAL_WORDS[self.kind][position])
+
+    @property
+    def pad_id(self) -> int:
+        return self._special(0)
+
+    @property
+    def bos_id(self) -> int:
+        return self._special(1)
+
+    @property
+    def eos_id(self) -> int:
+        return self._special(2)
+
+    @property
+    def unk_id(self) -> int:
+        return self._special(3)
+
+    def check_fits(self, model_vocab_size: int) -> None:
+        """Raises DataError when the model's embedding table has fewer rows than there are words."""
+        if len(self) > model_vocab_size:
+            raise DataError(
+                f"The vocabulary {self.path} has {len(self)} words, but the text model's "
+                f"vocab_size is {model_vocab_size}: raise vocab_size to at least {len(self)}, or "
+                f"build a smaller vocabulary with 'python -m vatt.data.vocabulary "
+                f"--max_size={model_vocab_size} ...'."
+            )
+
+
+def _find_vocabulary(name: str) -> Path:
+    """Path of a vocabulary given as a file or as a name in misc_data/."""
+    tried = [name, f"misc_data/{name}", f"misc_data/{name}.txt"]
+    for candidate in tried:
+        try:
+            return assets.find(candidate)
+        except assets.AssetError:
+            continue
+    raise DataError(
+        f"No vocabulary '{name}' (looked for the files {', '.join(tried)}). Build one from the "
+        f"captions of a data set with 'python -m vatt.data.vocabulary --card <data_dir>/<dataset> "
+        f"--output misc_data/{Path(name).stem}.txt' and name it in the field 'vocabulary'."
+    )
+
+
+def read_vocabulary(path: str | Path, kind: str = WORD_TOKENIZER) -> Vocabulary:
+    """Reads a file with one word per line (id = line number from 0) or "id word" per line.
+
+    Raises:
+      DataError: unreadable or empty file, ids that are not 0..n-1, duplicates, upper-case or
+      missing
+        special words, padding that is not id 0.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"Cannot read the vocabulary {path}: {error}") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise DataError(f"The vocabulary {path} is empty.")
+    words = _words_of_lines(lines, path)
+    _check_words(words, kind, path)
+    return Vocabulary(tuple(words), kind, str(path))
+
+
+def _words_of_lines(lines: Sequence[str], path: Path) -> list[str]:
+    fields = [line.split() for line in lines]
+    if not all(len(field) == 2 and field[0].isdigit() for field in fields):
+        for number, field in enumerate(fields, 1):
+            if len(field) != 1:
+                raise DataError(
+                    f"{path}, line {number}: '{lines[number - 1]}' is not one word (or 'id word')."
+                )
+        return [field[0] for field in fields]
+    by_id = {int(number): word for number, word in fields}
+    if sorted(by_id) != list(range(len(fields))):
+        raise DataError(f"{path}: the ids must be 0 to {len(fields) - 1}, each once.")
+    return [by_id[i] for i in range(len(fields))]
+
+
+def _check_words(words: Sequence[str], kind: str, path: Path) -> None:
+    seen: dict[str, int] = {}
+    for number, word in enumerate(words):
+        if word in seen:
+            raise DataError(
+                f"{path}: the word '{word}' stands twice, as id {seen[word]} and as id {number}."
+            )
+        seen[word] = number
+        if kind == WORD_TOKENIZER and word != _ascii_lower(word):
+            raise DataError(
+                f"{path}: '{word}' (id {number}) is not lower-case; captions are lower-cased, so "
+                f"it would never be found."
+            )
+    missing = [word for word in SPECIAL_WORDS[kind] if word not in seen]
+    if missing:
+        raise DataError(
+            f"{path} lacks the special words {', '.join(missing)} that {kind} needs; "
+            f"'python -m vatt.data.vocabulary' writes them."
+        )
+    pad = SPECIAL_WORDS[kind][0]
+    if seen[pad] != 0:
+        raise DataError(f"{path}: {pad} must be the first word (id 0), but it has id {seen[pad]}.")
+
+
+def _ascii_lower(word: str) -> str:
+    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in word)
+
+
+def load_vocabulary(cfg: TextConfig) -> Vocabulary:
+    """Reads and checks the vocabulary that a dataset configuration names."""
+    kind = cfg.text_tokenizer
+    if kind not in SPECIAL_WORDS:
+        raise DataError(
+            f"text_tokenizer is '{kind}'; accepted: {', '.join(SPECIAL_WORDS)}."
+            f"{nearest(kind, SPECIAL_WORDS)}"
+        )
+    return read_vocabulary(_find_vocabulary(cfg.vocabulary or DEFAULT_VOCABULARY[kind]), kind)
+
+
+def normalise(captions: tf.Tensor) -> tf.Tensor:
+    """Deletes ASCII punctuation and lower-cases ASCII letters; other bytes stay (published)."""
+    return tf.strings.lower(tf.strings.regex_replace(captions, PUNCTUATION, ""))
+
+
+def split_words(captions: tf.Tensor) -> tf.RaggedTensor:
+    """Words of normalised captions [n], split at runs of Unicode whitespace: [n, (words)]."""
+    return tf.strings.split(tf.strings.regex_replace(captions, WIDE_SPACE, " "))
+
+
+Tokenizer = Callable[..., tf.Tensor]
+
+
+def tokenizer(vocabulary: Vocabulary, use_bos: bool = False, use_eos: bool = False) -> Tokenizer:
+    """Returns f(captions [n], max_words) -> int32 [n, max_words], cut or padded with the pad id.
+
+    With max_words None the result is as wide as the longest caption. Cutting may drop the end
+    token. The lookup table is made here, once, and kept alive by the returned function.
+    """
+    initializer = tf.lookup.KeyValueTensorInitializer(
+        tf.constant(vocabulary.words), tf.range(len(vocabulary), dtype=tf.int64)
+    )
+    ids_of = _bert_ids if vocabulary.kind == BERT_TOKENIZER else _word_ids
+    ids_of_captions = ids_of(initializer, vocabulary.unk_id)
+
+    def tokenize(captions: tf.Tensor, max_words: int | None) -> tf.Tensor:
+        ids = ids_of_captions(captions)  # [n, (words)]
+        column = tf.ones([tf.shape(captions)[0], 1], tf.int32)
+        before = [vocabulary.bos_id * column] if use_bos else []
+        after = [vocabulary.eos_id * column] if use_eos else []
+        if before or after:
+            ids = tf.concat([*before, ids, *after], axis=1)
+        padded = ids.to_tensor(vocabulary.pad_id, shape=(None, max_words))
+        return tf.ensure_shape(padded, (captions.shape[0], max_words))  # [n, max_words]
+
+    return tokenize
+
+
+def _word_ids(
+    initializer: tf.lookup.KeyValueTensorInitializer, unk_id: int
+) -> Callable[[tf.Tensor], tf.RaggedTensor]:
+    table = tf.lookup.StaticHashTable(initializer, default_value=unk_id)
+
+    def ids(captions: tf.Tensor) -> tf.RaggedTensor:
+        words = split_words(normalise(captions))
+        return words.with_flat_values(tf.cast(table.lookup(words.flat_values), tf.int32))
+
+    return ids
+
+
+def _bert_ids(
+    initializer: tf.lookup.KeyValueTensorInitializer, unk_id: int
+) -> Callable[[tf.Tensor], tf.RaggedTensor]:
+    try:
+        import tensorflow_text  # heavy: only who asks for BERT pays for it
+    except ImportError as error:
+        raise DataError(
+            "text_tokenizer 'BertTokenizer' needs the package tensorflow-text of TensorFlow's own "
+            f"version, which cannot be imported: {error}"
+        ) from error
+    del unk_id  # the tokenizer emits the word [UNK] itself
+    table = tf.lookup.StaticVocabularyTable(initializer, num_oov_buckets=1)
+    bert = tensorflow_text.BertTokenizer(table, lower_case=True, token_out_type=tf.int64)
+
+    def ids(captions: tf.Tensor) -> tf.RaggedTensor:
+        return tf.cast(bert.tokenize(captions).merge_dims(1, 2), tf.int32)
+
+    return ids
+
+
+def select_captions(
+    captions: tf.Tensor,
+    count: int,
+    selection: str,
+    *,
+    seed: tf.Tensor | None = None,
+    starts: tf.Tensor | None = None,
+    ends: tf.Tensor | None = None,
+    centre: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Chooses `count` captions of a clip; missing ones are empty strings.
+
+    Args:
+      captions: string [n].
+      count: how many to return.
+      selection: "first", "random" (needs `seed`: a random subset in random order) or "nearest"
+        (needs the others: those whose middle is closest to `centre` first; in stored order when the
+        captions carry no times).
+      seed: int64 [2].
+      starts: float [n] or [0], seconds.
+      ends: float [n] or [0], seconds.
+      centre: float, seconds.
+
+    Returns:
+      String [count].
+    """
+    total = tf.shape(captions)[0]
+    if selection == "random":
+        captions = tf.gather(captions, sampling.permutation(seed, total))
+    elif selection == "nearest":
+        timed = tf.logical_and(
+            tf.equal(tf.shape(starts)[0], total), tf.equal(tf.shape(ends)[0], total)
+        )
+        distance = tf.cond(
+            timed, lambda: tf.abs((starts + ends) / 2.0 - centre), lambda: tf.zeros([total])
+        )
+        captions = tf.gather(captions, tf.argsort(distance, stable=True))
+    elif selection != "first":
+        raise DataError(
+            f"caption_selection is '{selection}'; accepted: {', '.join(CAPTION_SELECTIONS)}."
+            f"{nearest(selection, CAPTION_SELECTIONS)}"
+        )
+    chosen = captions[:count]
+    padded = tf.pad(chosen, [[0, count - tf.shape(chosen)[0]]], constant_values="")
+    return tf.ensure_shape(padded, (count,))

@@ -1,0 +1,190 @@
+"""Builds the vocabulary of the word tokenizer from captions.
+
+    python -m vatt.data.vocabulary --card runs/toy_corpus/records/toy_howto --output words.txt
+    python -m vatt.data.vocabulary --manifest clips.csv --captions talk.srt --output words.txt
+
+One word per line, its id being the line number from 0: the special words first, then the words of
+the captions by falling frequency (equal ones in alphabetical order). Words are found by the
+tokenizer's own operations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from vatt.errors import DataError, UserError
+
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
+CAPTION_COLUMN = "caption"
+CHUNK = 4096  # captions tokenised at once
+
+
+def captions_of_card(folder: str | Path) -> Iterator[bytes]:
+    """Every caption in the shards of every split of a data set."""
+    import tensorflow as tf
+
+    from vatt.data import cards, clips
+    from vatt.data.features import RECORD
+
+    path = Path(folder)
+    card = cards.read(path if path.is_file() else path / cards.CARD_FILE)
+    schema = RECORD.renamed(card.fields)
+    for split in card.splits:
+        shards = [str(shard) for shard in card.shards(split)]
+        records = tf.data.TFRecordDataset(shards).map(
+            lambda record: clips.parse(record, schema).captions
+        )
+        for captions in records.as_numpy_iterator():
+            yield from captions
+
+
+def captions_of_manifest(path: str | Path) -> Iterator[bytes]:
+    """The column `caption` of a manifest."""
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            if CAPTION_COLUMN not in (rows.fieldnames or ()):
+                raise DataError(
+                    f"{path} has no column '{CAPTION_COLUMN}'; its columns are: "
+                    f"{', '.join(rows.fieldnames or ()) or 'none'}."
+                )
+            for row in rows:
+                if row[CAPTION_COLUMN]:
+                    yield row[CAPTION_COLUMN].encode()
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"Cannot read {path}: {error}") from error
+
+
+def captions_of_file(path: str | Path) -> Iterator[bytes]:
+    """The sentences of a .vtt, .srt or .csv file of captions with times."""
+    from vatt.data import captions
+
+    for _, _, sentence in captions.read_captions(path):
+        yield sentence.encode()
+
+
+def count_words(captions: Iterable[bytes]) -> Counter[str]:
+    """How often each word occurs, found exactly as the word tokenizer finds them."""
+    import tensorflow as tf
+
+    from vatt.data import text
+
+    counts: Counter[str] = Counter()
+
+    def count(chunk: Sequence[bytes]) -> None:
+        words = text.split_words(text.normalise(tf.constant(chunk))).flat_values.numpy()
+        counts.update(word.decode("utf-8", "replace") for word in words.tolist())
+
+    chunk: list[bytes] = []
+    for caption in captions:
+        chunk.append(caption)
+        if len(chunk) == CHUNK:
+            count(chunk)
+            chunk = []
+    if chunk:
+        count(chunk)
+    return counts
+
+
+def choose_words(
+    counts: Counter[str], min_count: int = 1, max_size: int | None = None
+) -> list[str]:
+    """The vocabulary: special words, then words seen at least `min_count` times, commonest first."""
+    common = [word for word, count in counts.items() if count >= min_count and word not in SPECIAL]
+    common.sort(key=lambda word: (-counts[word], word))
+    words = [*SPECIAL, *common]
+    return words if max_size is None else words[:max_size]
+
+
+def write_words(words: Sequence[str], path: str | Path) -> None:
+    """Writes one word per line, the whole file or nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def build(
+    card_folders: Sequence[str] = (),
+    manifests: Sequence[str] = (),
+    caption_files: Sequence[str] = (),
+    *,
+    min_count: int = 1,
+    max_size: int | None = None,
+) -> tuple[list[str], Counter[str]]:
+    """Returns the words chosen from all sources together, and all counts.
+
+    Raises:
+      DataError: a source that cannot be read, or no caption in any of them.
+    """
+    if max_size is not None and max_size <= len(SPECIAL):
+        raise DataError(
+            f"max_size is {max_size}; it must be more than the {len(SPECIAL)} special words."
+        )
+    counts: Counter[str] = Counter()
+    for sources, read in (
+        (card_folders, captions_of_card),
+        (manifests, captions_of_manifest),
+        (caption_files, captions_of_file),
+    ):
+        for source in sources:
+            counts += count_words(read(source))
+    if not counts:
+        raise DataError("There is no caption with a word in it in the sources given.")
+    return choose_words(counts, min_count, max_size), counts
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m vatt.data.vocabulary",
+        description="Builds a word vocabulary from captions. Sources may be combined and repeated.",
+    )
+    parser.add_argument("--card", nargs="+", default=[], help="folders with card.yaml and shards")
+    parser.add_argument(
+        "--manifest", nargs="+", default=[], help="CSV files with a column 'caption'"
+    )
+    parser.add_argument(
+        "--captions", nargs="+", default=[], help=".vtt, .srt or .csv caption files"
+    )
+    parser.add_argument("--output", required=True, help="file to write")
+    parser.add_argument("--min_count", type=int, default=1, help="leave out words seen less often")
+    parser.add_argument("--max_size", type=int, help="words at most, with the special ones")
+    parsed = parser.parse_args(arguments)
+    if not (parsed.card or parsed.manifest or parsed.captions):
+        parser.error("give at least one of --card, --manifest, --captions")
+    return parsed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    options = _arguments(arguments)
+    try:
+        words, counts = build(
+            options.card,
+            options.manifest,
+            options.captions,
+            min_count=options.min_count,
+            max_size=options.max_size,
+        )
+        write_words(words, options.output)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    covered = sum(counts[word] for word in words)
+    total = sum(counts.values())
+    print(
+        f"{options.output}: {len(words)} words ({len(SPECIAL)} special), which cover "
+        f"{100 * covered / total:.2f} % of the {total} words in the captions."
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Runs independent jobs in worker processes, so that Ctrl-C, a crash or a kill leaves no mess."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from vatt.errors import DataError
+
+
+def available_cores() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _start_worker() -> None:
+    """Leaves Ctrl-C to the parent, and ends with it, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=follow, daemon=True).start()
+
+
+def run_jobs(
+    function: Callable[..., Any], jobs: Iterable[tuple], workers: int
+) -> Iterator[tuple[int, Any]]:
+    """Yields (index of the job, function(*job)) as jobs finish, in any order.
+
+    With one worker everything runs in this process. An exception in a job, or Ctrl-C, cancels what
+    has not started, ends the workers and is raised here.
+
+    Raises:
+        DataError: a worker process died.
+    """
+    jobs = list(jobs)
+    if workers <= 1 or len(jobs) <= 1:
+        for index, job in enumerate(jobs):
+            yield index, function(*job)
+        return
+    context = multiprocessing.get_context("spawn")  # forking after TensorFlow started can hang
+    pool = futures.ProcessPoolExecutor(
+        min(workers, len(jobs)), mp_context=context, initializer=_start_worker
+    )
+    finished = False
+    try:
+        waiting = {pool.submit(function, *job): index for index, job in enumerate(jobs)}
+        for future in futures.as_completed(waiting):
+            yield waiting.pop(future), future.result()
+        finished = True
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a worker process died, perhaps for lack of memory. What is finished is kept: start the "
+            f"same command again, with fewer workers than {workers} if it happens again."
+        ) from error
+    finally:
+        if not finished:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,101 @@
+"""Pictures and examples of one retrieval evaluation, kept as one .npz file without pickled objects.
+
+    path = save(folder / "toy_retrieval-2000.npz", arrays)
+    arrays = load(path)
+
+The arrays (Q queries of a kind, K results each, M clips that some query shows, F frames per strip):
+
+    dataset, step, num_clips            scalars
+    clips/index int64 [M]               clip numbers, ascending; the rows of everything in clips/
+    clips/caption, clips/label_text, clips/source   unicode [M]
+    clips/jpeg uint8 [bytes], clips/jpeg_offsets int64 [M + 1]   one JPEG strip of frames per clip
+    <kind>/query int64 [Q]              clip number of each query; <kind> is text or audio
+    <kind>/top int64 [Q, K]             clip numbers of the results, best first
+    <kind>/score float32 [Q, K], <kind>/hit bool [Q, K], <kind>/rank float64 [Q] (NaN: no rank)
+    audio/envelope float16 [Q, bins, 2] lowest and highest sample of each stretch of the query
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vatt.errors import DataError
+
+ENVELOPE_BINS = 96
+STRIP_HEIGHT = 96  # pixels; larger frames are shrunk to it, smaller ones kept
+
+
+def save(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
+    """Writes `arrays` as a compressed .npz; a reader never sees half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def load(path: Path | str) -> dict[str, np.ndarray]:
+    """Reads what `save` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged or holds pickled objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a readable retrieval artefact ({error})") from error
+
+
+def strip_jpeg(frames: np.ndarray, quality: int = 82) -> bytes:
+    """Frames uint8 [frames, height, width, 3] side by side as one JPEG."""
+    from PIL import Image
+
+    frames = np.asarray(frames, np.uint8)
+    count, height, width, _ = frames.shape
+    strip = Image.fromarray(frames.transpose(1, 0, 2, 3).reshape(height, count * width, 3))
+    if height > STRIP_HEIGHT:
+        strip = strip.resize((round(count * width * STRIP_HEIGHT / height), STRIP_HEIGHT))
+    buffer = io.BytesIO()
+    strip.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def envelope(audio: np.ndarray, bins: int = ENVELOPE_BINS) -> np.ndarray:
+    """Lowest and highest value in `bins` equal stretches of a sound: float16 [bins, 2].
+
+    Args:
+        audio: waveform [samples, 1], or spectrogram [time, mel, 1], whose mean over the mel axis is
+            drawn as a symmetric outline.
+        bins: number of stretches; fewer if the sound has fewer samples.
+    """
+    audio = np.nan_to_num(np.asarray(audio, np.float32))
+    if audio.ndim == 3:
+        level = audio.mean(axis=(1, 2))
+        low, high = -level, level
+    else:
+        low = high = audio.reshape(-1)
+    edges = np.linspace(0, len(low), min(bins, max(1, len(low))) + 1).astype(int)[:-1]
+    if not len(low):
+        return np.zeros((1, 2), np.float16)
+    outline = np.stack([np.minimum.reduceat(low, edges), np.maximum.reduceat(high, edges)], axis=1)
+    return np.clip(outline, -6e4, 6e4).astype(np.float16)
+
+
+def clip_jpeg(arrays: Mapping[str, np.ndarray], row: int) -> bytes:
+    """JPEG of row `row` of clips/; empty if the evaluation had no thumbnails."""
+    if "clips/jpeg_offsets" not in arrays:
+        return b""
+    start, end = arrays["clips/jpeg_offsets"][row : row + 2]
+    return arrays["clips/jpeg"][start:end].tobytes()

@@ -1,0 +1,146 @@
+"""Pretraining: the train, eval and train-and-eval executors.
+
+run(cfg) -> strategy -> model and optimizer in its scope -> restore -> steps -> checkpoints
+-> zero-shot retrieval of every checkpoint -> metrics.json, report.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from vatt import configs
+from vatt.data import pipeline
+from vatt.experiments.pretrain_eval import Evaluator
+from vatt.modeling import factory, flops
+from vatt.modeling.random import Randomness
+from vatt.objectives import contrastive
+from vatt.training import loop, optimizers
+from vatt.training import strategy as strategies
+from vatt.training.checkpoints import CheckpointStore, open_checkpoint
+from vatt.training.rundir import RunDir
+
+
+class PretrainRecipe:
+    """VATT's method for the loop: towers, head, and contrastive losses over the global batch."""
+
+    def __init__(self, cfg: configs.ExperimentConfig, strategy: tf.distribute.Strategy) -> None:
+        """Builds model and optimizer under `strategy`."""
+        self._cfg, self._input = cfg, cfg.train.input
+        self._shapes = pipeline.describe(self._input, cfg.data_dir)
+        self.model = build_model(cfg, self._shapes, strategy)
+        with strategy.scope():
+            self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
+        self._objective = contrastive.build(cfg.model.loss_config)
+        self.loss_names = self._objective.names
+        self.flops_per_step = flops.pretraining_step(
+            cfg.model.backbone_config, self._shapes, self._input.batch_size
+        )
+        self._towers = (
+            tf.function(self._run_towers, jit_compile=True) if cfg.jit_compile else self._run_towers
+        )
+
+    def batches(self, start_step: int) -> tf.data.Dataset:
+        """Global batches from `start_step` on."""
+        return pipeline.pretrain_batches(
+            self._input, data_dir=self._cfg.data_dir, seed=self._cfg.seed, start_step=start_step
+        )
+
+    def losses(self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        """Losses of this replica's rows against the candidates of all replicas."""
+        context = tf.distribute.get_replica_context()
+        replicas, replica = context.num_replicas_in_sync, context.replica_id_in_sync_group
+        rows = self._input.batch_size // replicas
+        features = self._towers(
+            tf.ensure_shape(batch["video"], [rows, *self._shapes["video"]]),
+            tf.ensure_shape(batch["audio"], [rows, *self._shapes["audio"]]),
+            tf.reshape(batch["text"], [-1, self._shapes["text"][-1]]),
+            seed,
+            tf.cast(replica, tf.int32) * rows,
+        )
+        head = self.model.head(features, training=True)
+
+        def gather(x: tf.Tensor) -> tf.Tensor:
+            if replicas == 1:
+                return x
+            gathered = context.all_gather(tf.cast(x, tf.float32), axis=0)
+            return tf.ensure_shape(gathered, [x.shape[0] * replicas, *x.shape[1:]])
+
+        masks = {name: tf.ensure_shape(batch[f"{name}_mask"], [rows]) for name in ("audio", "text")}
+        return self._objective(head, masks, gather)
+
+    def _run_towers(self, video, audio, text, seed, first_row):
+        rng = Randomness(seed, first_row=first_row)
+        inputs = {"video": video, "audio": audio, "text": text}
+        return self.model.towers(inputs, training=True, rng=rng)
+
+
+def build_model(
+    cfg: configs.ExperimentConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    strategy: tf.distribute.Strategy,
+) -> keras.Model:
+    """Builds the multimodal model and all its variables under `strategy`.
+
+    `shapes` are per clip: video `(frames, height, width, 3)`, audio `(samples, 1)`, text
+    `(candidates, words)`.
+    """
+    keras.utils.set_random_seed(cfg.seed)
+    with strategy.scope():
+        model = factory.build_multimodal(cfg.model, dtype=cfg.precision)
+        model.build_from(
+            {
+                "video": (None, *shapes["video"]),
+                "audio": (None, *shapes["audio"]),
+                "text": (None, shapes["text"][-1]),
+            }
+        )
+    return model
+
+
+def _check_checkpoint(cfg: configs.ExperimentConfig, fresh_start: bool) -> None:
+    """Refuses a checkpoint that is not there before data and model cost time.
+
+    A run that goes on from its own checkpoints no longer needs the one it started from.
+    """
+    goes_on = cfg.mode != "eval" and not fresh_start and CheckpointStore(cfg.model_dir).steps()
+    if cfg.checkpoint_path and not goes_on:
+        open_checkpoint(cfg.checkpoint_path)
+
+
+def run(
+    cfg: configs.ExperimentConfig,
+    command: Sequence[str] = (),
+    *,
+    allow_config_change: bool = False,
+    fresh_start: bool = False,
+) -> int:
+    """Runs `cfg.mode` and returns the exit code.
+
+    Raises:
+      UserError: what the user gave cannot work; every kind carries its exit code.
+    """
+    strategy = strategies.build(cfg.strategy_config)
+    configs.check_batch(cfg, strategy.num_replicas_in_sync)
+    _check_checkpoint(cfg, fresh_start)
+    rundir = RunDir(cfg.model_dir)
+    if cfg.mode == "eval":
+        rundir.path.mkdir(parents=True, exist_ok=True)
+        shapes = pipeline.describe(cfg.eval.input, cfg.data_dir)
+        model = build_model(cfg, shapes, strategy)
+        return Evaluator(cfg, model, strategy, rundir).run()
+    if fresh_start and (aside := rundir.move_aside()):
+        logging.warning("--fresh_start: the files of the earlier run are now in %s", aside)
+    recipe = PretrainRecipe(cfg, strategy)
+    rundir.claim(cfg, allow_change=allow_config_change)
+    rundir.record_launch(cfg, command)
+    if cfg.mode == "train":
+        return loop.train(recipe, cfg, strategy, rundir)
+    evaluator = Evaluator(cfg, recipe.model, strategy, rundir)
+    code = loop.train(recipe, cfg, strategy, rundir, on_checkpoint=evaluator.evaluate)
+    if code == 0:
+        evaluator.catch_up()
+    return code

@@ -1,0 +1,163 @@
+r"""Command line: flags -> checked configuration -> executor; nothing else.
+
+  python -m vatt.main --mode=train_and_eval --config_file=configs/pretrain/toy.yaml \
+      --model_dir=runs/toy --data_dir=runs/toy_corpus/records
+
+  python -m vatt.main --mode=eval --model_dir=runs/toy
+
+With --mode=eval and no --config_file, the config.yaml that training wrote into model_dir is used.
+Order, later ones win: preset of task and model_arch, config file, params_override (in the order
+given), other flags. Exit codes: 0 done, 2 bad flags or configuration, 3 data, 4 diverged, 5
+checkpoint, 42 stopped by a signal after saving (the same command continues), 130 interrupted before
+there was anything to save.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from vatt.errors import EXIT_USAGE, UserError
+
+EXIT_INTERRUPTED = 130
+_HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
+
+FLAGS = flags.FlagValues()
+
+
+def _define(name: str, text: str) -> None:
+    flags.DEFINE_string(name, None, text, flag_values=FLAGS)
+
+
+_define("task", "pretrain (default) or finetune.")
+_define("mode", "train (default), eval, or train_and_eval.")
+_define("model_dir", "Folder of the run: checkpoints, logs, report. Required.")
+_define("model_arch", "Preset of the model, such as Tx_FAC (default) or tx_fac_tiny.")
+_define(
+    "override_checkpoint", "Checkpoint to start from (train) or the only one to evaluate (eval)."
+)
+_define(
+    "config_file",
+    "YAML file of the experiment. With --mode=eval the default is config.yaml in model_dir, where "
+    "there is one.",
+)
+_define("strategy_type", "auto (default), tpu, mirrored, multi_worker_mirrored or one_device.")
+_define("tpu", "Address or name of the TPU.")
+_define("data_dir", "Folder with one folder per data set; default $VATT_DATA_DIR.")
+flags.DEFINE_multi_string(
+    "params_override",
+    [],
+    "Changes to the configuration: 'train.input.batch_size=16,seed=1', or a YAML mapping "
+    "'{train: {input: {batch_size: 16}}}'. May be given several times.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool("verbose", False, "Keep TensorFlow's start-up messages.", flag_values=FLAGS)
+flags.DEFINE_bool(
+    "allow_config_change",
+    False,
+    "Resume a run although its configuration differs from the one asked for.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+    "fresh_start",
+    False,
+    "Begin again at step 0; the files of an earlier run in model_dir are moved aside.",
+    flag_values=FLAGS,
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line `argv` (program name first) and returns the exit code."""
+    if any(argument in _HELP for argument in argv[1:]):
+        print(_help())
+        return 0
+    try:
+        return _run(argv)
+    except flags.Error as error:
+        return _refuse(str(error), EXIT_USAGE)
+    except UserError as error:
+        return _refuse(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _refuse("interrupted", EXIT_INTERRUPTED)
+
+
+def _run(argv: Sequence[str]) -> int:
+    FLAGS.unparse_flags()
+    rest = FLAGS(list(argv))[1:]
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
+
+    from vatt import configs  # after the flags: a wrong one needs no more than absl
+
+    config_file, overrides = FLAGS.config_file, list(FLAGS.params_override)
+    own = _config_of_run()
+    if not config_file and own is not None:
+        # What training started from is not what is to be evaluated: only the flag says that.
+        config_file, overrides = str(own), ["checkpoint_path=null", *overrides]
+    config = configs.resolve(
+        task=FLAGS.task,
+        mode=FLAGS.mode,
+        model_arch=FLAGS.model_arch,
+        config_file=config_file,
+        params_override=overrides,
+        model_dir=FLAGS.model_dir,
+        override_checkpoint=FLAGS.override_checkpoint,
+        strategy_type=FLAGS.strategy_type,
+        tpu=FLAGS.tpu,
+        data_dir=FLAGS.data_dir,
+    )
+    if not config.model_dir:
+        raise UserError("model_dir is missing: name the folder of the run, --model_dir=runs/mine")
+    if config.task == "Finetune":
+        raise UserError(
+            "task finetune: not available yet; its configurations resolve, "
+            "but this version only pretrains"
+        )
+
+    from vatt.quiet import import_tensorflow_quietly  # heavy from here on
+
+    import_tensorflow_quietly(verbose=FLAGS.verbose)
+    from vatt.experiments import pretrain
+
+    return pretrain.run(
+        config,
+        command=list(argv),
+        allow_config_change=FLAGS.allow_config_change,
+        fresh_start=FLAGS.fresh_start,
+    )
+
+
+def _config_of_run() -> Path | None:
+    """Returns the configuration that training left in model_dir, if it is to be evaluated."""
+    if (FLAGS.mode or "").lower() != "eval" or not FLAGS.model_dir:
+        return None
+    file = Path(FLAGS.model_dir) / "config.yaml"
+    return file.absolute() if file.is_file() else None
+
+
+def _help() -> str:
+    lines = [__doc__, "Flags:"]
+    for name in sorted(set(FLAGS) - {"flagfile", "undefok"}):
+        text = textwrap.fill(
+            FLAGS[name].help, 90, initial_indent=" " * 6, subsequent_indent=" " * 6
+        )
+        lines.append(f"  --{name}\n{text}")
+    return "\n".join(lines)
+
+
+def _refuse(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv))
+
+
+if __name__ == "__main__":
+    entry()

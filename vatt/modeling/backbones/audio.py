@@ -1,0 +1,20 @@
+"""Audio backbones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vatt.modeling.backbones.patch_transformer import PatchTransformer, shared_arguments
+
+
+def wat(config: Any, *, name: str = "audio", dtype: Any = "float32") -> PatchTransformer:
+    """Returns the waveform transformer of a WaT config, for inputs `[batch, samples, 1]`."""
+    return PatchTransformer(
+        axes=("temporal",),
+        patch=(config.temporal_patch_size,),
+        stride=(config.temporal_patch_stride,),
+        buckets=(config.max_temporal_buckets,),
+        **shared_arguments(config),
+        name=name,
+        dtype=dtype,
+    )

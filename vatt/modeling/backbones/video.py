@@ -1,0 +1,25 @@
+"""Video backbones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vatt.modeling.backbones.patch_transformer import PatchTransformer, shared_arguments
+
+
+def vit(config: Any, *, name: str = "video", dtype: Any = "float32") -> PatchTransformer:
+    """Returns the transformer of a ViT config, for `[batch, frames, height, width, channels]`."""
+    patch = (config.temporal_patch_size, config.spatial_patch_size, config.spatial_patch_size)
+    return PatchTransformer(
+        axes=("temporal", "vertical", "horizontal"),
+        patch=patch,
+        stride=patch,
+        buckets=(
+            config.max_temporal_buckets,
+            config.max_vertical_buckets,
+            config.max_horizontal_buckets,
+        ),
+        **shared_arguments(config),
+        name=name,
+        dtype=dtype,
+    )

@@ -1,0 +1,226 @@
+"""Projection heads: from pooled features to the common spaces where the losses compare them.
+
+Embeddings are named by their modality and what they are compared with: `video.toaud`,
+`video.totxt`, `audio.tovid`,
+`text.tovid`. Heads work in float32 whatever the precision of the backbones: they are small, and
+losses need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from vatt.errors import UserError, nearest
+from vatt.modeling.layers.base import ConfiguredLayer
+
+Embeddings = dict[str, dict[str, Any]]
+
+
+def _batch_norm(options: dict[str, Any], name: str) -> keras.layers.BatchNormalization:
+    options = dict(options)
+    # Only the TensorFlow backend knows synchronised statistics; under JAX the global batch is one
+    # array anyway.
+    synchronized = options.pop("synchronized") and keras.backend.backend() == "tensorflow"
+    return keras.layers.BatchNormalization(
+        **options, synchronized=synchronized, name=name, dtype="float32"
+    )
+
+
+@keras.saving.register_keras_serializable("vatt")
+class ReluDenseNorm(ConfiguredLayer):
+    """`[batch norm ->] relu -> dense without bias -> batch norm`."""
+
+    def __init__(self, units: int, norm: dict[str, Any], pre_norm: bool = False, **kwargs: Any):
+        super().__init__(
+            config={"units": units, "norm": dict(norm), "pre_norm": pre_norm}, **kwargs
+        )
+        self.pre_bn = _batch_norm(norm, "pre_bn") if pre_norm else None
+        self.relu = keras.layers.ReLU(name="relu", dtype="float32")
+        self.dense = keras.layers.Dense(units, use_bias=False, name="dense", dtype="float32")
+        self.bn = _batch_norm(norm, "bn")
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates the variables for inputs `[batch, features]`."""
+        if self.pre_bn is not None:
+            self.pre_bn.build(input_shape)
+        self.dense.build(input_shape)
+        self.bn.build((None, self.dense.units))
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """Maps `[batch, features]` to `[batch, units]`."""
+        if self.pre_bn is not None:
+            x = self.pre_bn(x, training=training)
+        return self.bn(self.dense(self.relu(x)), training=training)
+
+
+@keras.saving.register_keras_serializable("vatt")
+class FACHead(ConfiguredLayer):
+    """Fine-and-coarse: video and audio meet in a fine space, video and text in a coarse one above.
+
+    Args:
+        d_video, d_audio: width of the video-audio space.
+        d_text: width of the video-text space.
+        norm: options of batch normalisation: momentum, epsilon, scale, synchronized.
+    """
+
+    def __init__(
+        self, d_video: int, d_audio: int, d_text: int, norm: dict[str, Any], **kwargs: Any
+    ):
+        config = {"d_video": d_video, "d_audio": d_audio, "d_text": d_text, "norm": dict(norm)}
+        super().__init__(config=config, **{**kwargs, "dtype": "float32"})
+        self.vid_to_hid = keras.layers.Dense(
+            d_video, use_bias=False, name="vid_to_hid", dtype="float32"
+        )
+        self.hid_to_va = ReluDenseNorm(d_video, norm, pre_norm=True, name="hid_to_va")
+        self.va_to_vat = ReluDenseNorm(d_text, norm, name="va_to_vat")
+        self.aud_to_va = keras.layers.Dense(d_audio, name="aud_to_va", dtype="float32")
+        self.txt_to_vat = keras.layers.Dense(d_text, name="txt_to_vat", dtype="float32")
+        self.d_video = d_video
+
+    def build(self, widths: dict[str, int]) -> None:
+        """Creates the variables for pooled features of the given width per modality."""
+        self.vid_to_hid.build((None, widths["video"]))
+        self.hid_to_va.build((None, self.d_video))
+        self.va_to_vat.build((None, self.d_video))
+        self.aud_to_va.build((None, widths["audio"]))
+        self.txt_to_vat.build((None, widths["text"]))
+
+    def call(self, pooled: dict[str, Any], training: bool = False) -> Embeddings:
+        """Maps pooled features `[rows, d]` by modality to embeddings; modalities may be absent."""
+        outputs: Embeddings = {}
+        if "video" in pooled:
+            to_audio = self.hid_to_va(self.vid_to_hid(pooled["video"]), training=training)
+            outputs["video"] = {
+                "toaud": to_audio,
+                "totxt": self.va_to_vat(to_audio, training=training),
+            }
+        if "audio" in pooled:
+            outputs["audio"] = {"tovid": self.aud_to_va(pooled["audio"])}
+        if "text" in pooled:
+            outputs["text"] = {"tovid": self.txt_to_vat(pooled["text"])}
+        return outputs
+
+
+@keras.saving.register_keras_serializable("vatt")
+class JointHead(ConfiguredLayer):
+    """One space for all three modalities.
+
+    Args:
+        d_model: width of the space.
+        norm: options of batch normalisation: momentum, epsilon, scale, synchronized.
+    """
+
+    def __init__(self, d_model: int, norm: dict[str, Any], **kwargs: Any):
+        config = {"d_model": d_model, "norm": dict(norm)}
+        super().__init__(config=config, **{**kwargs, "dtype": "float32"})
+        self.vid_to_vat = ReluDenseNorm(d_model, norm, name="vid_to_vat")
+        self.aud_to_vat = ReluDenseNorm(d_model, norm, name="aud_to_vat")
+        self.txt_to_vat = ReluDenseNorm(d_model, norm, name="txt_to_vat")
+
+    def build(self, widths: dict[str, int]) -> None:
+        """Creates the variables for pooled features of the given width per modality."""
+        for modality, layer in self._layers_by_modality():
+            layer.build((None, widths[modality]))
+
+    def call(self, pooled: dict[str, Any], training: bool = False) -> Embeddings:
+        """Maps pooled features `[rows, d]` by modality to embeddings; modalities may be absent."""
+        outputs: Embeddings = {}
+        for modality, layer in self._layers_by_modality():
+            if modality in pooled:
+                embedding = layer(pooled[modality], training=training)
+                targets = ("toaud", "totxt") if modality == "video" else ("tovid",)
+                outputs[modality] = dict.fromkeys(targets, embedding)
+        return outputs
+
+    def _layers_by_modality(self) -> tuple[tuple[str, ReluDenseNorm], ...]:
+        return (("video", self.vid_to_vat), ("audio", self.aud_to_vat), ("text", self.txt_to_vat))
+
+
+@keras.saving.register_keras_serializable("vatt")
+class HeadStack(ConfiguredLayer):
+    """Several heads side by side, their embeddings merged (a later head wins where names meet)."""
+
+    def __init__(self, bridges: Sequence[keras.layers.Layer], **kwargs: Any):
+        super().__init__(config={}, **{**kwargs, "dtype": "float32"})
+        self.bridges = list(bridges)
+
+    def build(self, widths: dict[str, int]) -> None:
+        """Builds every head for pooled features of the given width per modality."""
+        for bridge in self.bridges:
+            bridge.build(widths)
+
+    def call(self, features: dict[str, Any], training: bool = False) -> Embeddings:
+        """Maps backbone outputs, `{modality: {"features_pooled": [rows, d]}}`, to embeddings."""
+        pooled = {
+            modality: value["features_pooled"] if isinstance(value, dict) else value
+            for modality, value in features.items()
+        }
+        outputs: Embeddings = {}
+        for bridge in self.bridges:
+            for modality, embeddings in bridge(pooled, training=training).items():
+                outputs.setdefault(modality, {}).update(embeddings)
+        return outputs
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal layer."""
+        bridges = [keras.saving.serialize_keras_object(bridge) for bridge in self.bridges]
+        return {**super().get_config(), "bridges": bridges}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> HeadStack:
+        """Rebuilds the layer from `get_config`."""
+        bridges = [keras.saving.deserialize_keras_object(bridge) for bridge in config["bridges"]]
+        return cls(**{**config, "bridges": bridges})
+
+
+def _norm_options(config: Any) -> dict[str, Any]:
+    bn = config.bn_config
+    return {
+        "momentum": bn.momentum,
+        "epsilon": bn.epsilon,
+        "scale": bn.scale,
+        "synchronized": config.use_xreplica_bn,
+    }
+
+
+def _fac(config: Any, name: str) -> FACHead:
+    return FACHead(
+        d_video=config.vid_to_aud_txt_kwargs.d_model,
+        d_audio=config.aud_to_vid_txt_kwargs.d_model,
+        d_text=config.txt_to_vid_aud_kwargs.d_model,
+        norm=_norm_options(config),
+        name=name,
+    )
+
+
+def _joint(config: Any, name: str) -> JointHead:
+    fields = ("vid_to_aud_txt_kwargs", "aud_to_vid_txt_kwargs", "txt_to_vid_aud_kwargs")
+    widths = {field: getattr(config, field).d_model for field in fields}
+    if len(set(widths.values())) != 1:
+        raise UserError(
+            f"head mlp_joint: d_model of {widths} must be equal: all modalities share one space."
+        )
+    return JointHead(d_model=widths[fields[0]], norm=_norm_options(config), name=name)
+
+
+HEADS = {"mlp_fac": _fac, "mlp_joint": _joint}
+
+
+def build(head_config: Any, *, name: str = "head") -> HeadStack:
+    """Returns the heads of a head stack config (field `bridge`).
+
+    Raises:
+        UserError: unknown head name, or joint widths that differ.
+    """
+    bridges = []
+    for index, config in enumerate(head_config.bridge):
+        if config.name not in HEADS:
+            raise UserError(
+                f"head_config.bridge[{index}].name: {config.name!r} is not one of {sorted(HEADS)}."
+                f"{nearest(config.name, HEADS)}"
+            )
+        bridges.append(HEADS[config.name](config, name=f"bridge_{index}"))
+    return HeadStack(bridges, name=name)

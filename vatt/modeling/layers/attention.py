@@ -1,0 +1,106 @@
+"""Multi-head attention, one implementation for all transformers here."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from vatt.modeling.layers.base import ConfiguredLayer
+from vatt.modeling.layers.dropout import dropout
+from vatt.modeling.random import Randomness
+
+MASKED = -1e9  # added to the scores of padding; finite, so that a fully masked row stays finite
+
+
+@keras.saving.register_keras_serializable("vatt")
+class Attention(ConfiguredLayer):
+    """Self-attention `softmax(q k^T * scale + bias) v`, then an output projection.
+
+    Args:
+        d_model: width of the output.
+        num_heads: number of heads; `num_heads * d_kv` need not equal `d_model`.
+        d_kv: width of one head.
+        use_bias: whether the four projections have biases.
+        scaled: multiply the scores by `1 / sqrt(d_kv)`; T5 does not.
+        dropout_rate: dropout on the attention probabilities.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        d_kv: int,
+        use_bias: bool = True,
+        scaled: bool = True,
+        dropout_rate: float = 0.0,
+        **kwargs: Any,
+    ):
+        config = {"d_model": d_model, "num_heads": num_heads, "d_kv": d_kv, "use_bias": use_bias}
+        super().__init__(
+            config={**config, "scaled": scaled, "dropout_rate": dropout_rate}, **kwargs
+        )
+        self.d_model, self.num_heads, self.d_kv = d_model, num_heads, d_kv
+        self.scale = 1.0 / math.sqrt(d_kv) if scaled else 1.0
+        self.dropout_rate = dropout_rate
+
+        def dense(units: int, name: str) -> keras.layers.Dense:
+            return keras.layers.Dense(units, use_bias=use_bias, name=name, dtype=self.dtype_policy)
+
+        inner = num_heads * d_kv
+        self.q, self.k, self.v = (dense(inner, name) for name in "qkv")
+        self.o = dense(d_model, "o")
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates the four projections for inputs `[batch, tokens, features]`."""
+        for layer in (self.q, self.k, self.v):
+            layer.build(input_shape)
+        self.o.build((*input_shape[:-1], self.num_heads * self.d_kv))
+
+    def call(
+        self, x: Any, bias: Any = None, training: bool = False, rng: Randomness | None = None
+    ) -> tuple[Any, Any]:
+        """Attends from every token of `x` to every token of `x`.
+
+        Args:
+            x: `[batch, tokens, features]`.
+            bias: added to the scores, broadcastable to `[batch, heads, tokens, tokens]`; padding is
+                `MASKED`.
+            training: whether dropout is active.
+            rng: source of the dropout mask.
+
+        Returns:
+            Output `[batch, tokens, d_model]` and probabilities `[batch, heads, tokens, tokens]`
+            (after dropout).
+        """
+        q, k, v = self._projections(x)  # [batch, heads, tokens, d_kv]
+        q = q * ops.cast(self.scale, self.compute_dtype)  # smaller than the scores
+        # [batch, heads, tokens, tokens]
+        scores = ops.cast(ops.matmul(q, ops.swapaxes(k, -1, -2)), "float32")
+        if bias is not None:
+            scores = scores + ops.cast(bias, "float32")
+        weights = ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
+        weights = dropout(weights, self.dropout_rate, training=training, rng=rng, name="weights")
+        mixed = ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3))  # [batch, tokens, heads, d_kv]
+        merged = ops.reshape(mixed, (*ops.shape(x)[:2], self.num_heads * self.d_kv))
+        return self.o(merged), weights
+
+    def _projections(self, x: Any) -> tuple[Any, Any, Any]:
+        """Returns q, k and v, `[batch, heads, tokens, d_kv]`.
+
+        One matmul with the three kernels side by side: for narrow models three take longer.
+        """
+        layers = (self.q, self.k, self.v)
+        joined = ops.matmul(x, ops.concatenate([layer.kernel for layer in layers], axis=1))
+        if self.q.use_bias:
+            joined = joined + ops.concatenate([layer.bias for layer in layers], axis=0)
+        # Heads are the slow part of the inner axis.
+        joined = ops.reshape(joined, (*ops.shape(x)[:2], 3, self.num_heads, self.d_kv))
+        return tuple(ops.unstack(ops.transpose(joined, (2, 0, 3, 1, 4)), 3, axis=0))
+
+
+def padding_bias(mask: Any) -> Any:
+    """Returns the score bias `[batch, 1, 1, tokens]` of a mask `[batch, tokens]` (0 = padding)."""
+    return ((1.0 - ops.cast(mask, "float32")) * MASKED)[:, None, None, :]

@@ -1,0 +1,189 @@
+"""From raw input to tokens: patches, DropToken, masking and the aggregation token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from vatt.modeling.layers.base import ConfiguredLayer
+from vatt.modeling.random import Randomness, _threshold, require
+
+
+@keras.saving.register_keras_serializable("vatt")
+class PatchEmbedding(ConfiguredLayer):
+    """Projection of patches along one to three axes: a strided convolution computed as a matmul.
+
+    As a matmul it can skip patches that DropToken removes, which a convolution cannot. The kernel
+    keeps the shape of a convolution, `[*patch, channels, d_model]`. Remainders at the end of an
+    axis are dropped ("valid").
+
+    Args:
+        patch: patch size along each axis.
+        stride: distance between patches along each axis.
+        d_model: width of a token.
+        initializer: "glorot_conv" as published, or "glorot_dense"; see `_initializer`.
+    """
+
+    def __init__(
+        self,
+        patch: Sequence[int],
+        stride: Sequence[int],
+        d_model: int,
+        initializer: str = "glorot_conv",
+        **kwargs: Any,
+    ):
+        patch, stride = tuple(patch), tuple(stride)
+        config = {"patch": patch, "stride": stride, "d_model": d_model, "initializer": initializer}
+        super().__init__(config=config, **kwargs)
+        self.patch, self.stride, self.d_model = patch, stride, d_model
+        self.initializer = initializer
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates `kernel` and `bias` for inputs `[batch, *axes, channels]`."""
+        shape = (*self.patch, input_shape[-1], self.d_model)
+        self.kernel = self.add_weight(
+            shape=shape, initializer=self._initializer(math.prod(shape[:-1])), name="kernel"
+        )
+        self.bias = self.add_weight(shape=(self.d_model,), initializer="zeros", name="bias")
+
+    def _initializer(self, inputs: int) -> Any:
+        """Returns the initialiser of the kernel, for patches of `inputs` numbers.
+
+        Glorot's rule for a convolution counts `patch volume * d_model` outputs, as if patches
+        overlapped. They do not, so that tokens begin many times smaller than the positions added
+        to them; counting `d_model` outputs, as for a dense layer, lets short trainings get going.
+        """
+        if self.initializer == "glorot_conv":
+            return "glorot_uniform"
+        limit = math.sqrt(6 / (inputs + self.d_model))
+        return keras.initializers.RandomUniform(-limit, limit)
+
+    def grid(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """Returns the number of patches along each axis of an input `[batch, *axes, channels]`.
+
+        Raises:
+            ValueError: an axis is shorter than one patch.
+        """
+        sizes = tuple(input_shape[1:-1])
+        if len(sizes) != len(self.patch) or any(
+            n < p for n, p in zip(sizes, self.patch, strict=True)
+        ):
+            raise ValueError(
+                f"{self.name}: input axes {sizes} do not hold one patch of {self.patch}"
+            )
+        return tuple(
+            (n - p) // s + 1 for n, p, s in zip(sizes, self.patch, self.stride, strict=True)
+        )
+
+    def call(self, x: Any, kept: Any = None) -> Any:
+        """Returns tokens `[batch, tokens, d_model]` in row-major order.
+
+        Args:
+            x: input `[batch, *axes, channels]`.
+            kept: indices of the patches to project, int32 `[tokens]`; None means all.
+        """
+        patches = self.patches(x, kept)  # [batch, tokens, patch volume * channels]
+        kernel = ops.reshape(self.kernel, (-1, self.d_model))
+        return ops.matmul(patches, kernel) + self.bias
+
+    def patches(self, x: Any, kept: Any = None) -> Any:
+        """Returns flat patches `[batch, tokens, volume * channels]`, all or those in `kept`."""
+        axes, grid = len(self.patch), self.grid(x.shape)
+        volume = math.prod(self.patch) * x.shape[-1]
+        if axes == 1 and self.stride != self.patch:
+            starts = ops.arange(grid[0], dtype="int32") if kept is None else kept
+            index = (
+                starts[:, None] * self.stride[0] + ops.arange(self.patch[0], dtype="int32")[None]
+            )
+            frames = ops.take(x, index, axis=1)  # [batch, tokens, patch, channels]
+            return ops.reshape(frames, (-1, frames.shape[1], volume))
+        if self.stride != self.patch:
+            raise NotImplementedError(f"{self.name}: overlapping patches exist for one axis only")
+        x = x[(slice(None), *(slice(n * p) for n, p in zip(grid, self.patch, strict=True)))]
+        split = [size for pair in zip(grid, self.patch, strict=True) for size in pair]
+        x = ops.reshape(x, (-1, *split, x.shape[-1]))
+        order = (0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2), 2 * axes + 1)
+        flat = ops.reshape(ops.transpose(x, order), (-1, math.prod(grid), volume))
+        return flat if kept is None else ops.take(flat, kept, axis=1)
+
+
+def num_kept(tokens: int, buckets: int, rate: float) -> int:
+    """Returns how many tokens DropToken keeps.
+
+    The published count is `int(rate * buckets)`, from the size of the position tables. An input
+    with fewer tokens than that keeps `int(rate * tokens)` of its own (the published code fails
+    there); a rate of 1 keeps all.
+    """
+    if rate >= 1.0:
+        return tokens
+    return max(1, min(int(rate * min(tokens, buckets)), tokens))
+
+
+def drop_tokens(tokens: int, buckets: int, rate: float, rng: Randomness | None) -> Any:
+    """Returns the indices of the tokens to keep, int32 `[kept]` in random order; None keeps all.
+
+    One permutation is drawn for the whole batch (published behaviour).
+    """
+    kept = num_kept(tokens, buckets, rate)
+    if kept == tokens:
+        return None
+    return require(rng, "DropToken").child("drop_tokens").permutation(tokens)[:kept]
+
+
+@keras.saving.register_keras_serializable("vatt")
+class TokenMasking(ConfiguredLayer):
+    """Hides tokens in training: 80 % of those selected become a learned vector, 10 % others."""
+
+    def __init__(self, mask_rate: float, **kwargs: Any):
+        super().__init__(config={"mask_rate": mask_rate}, **kwargs)
+        self.mask_rate = mask_rate
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates `embedding [d_model]`."""
+        self.embedding = self.add_weight(
+            shape=(input_shape[-1],), initializer="glorot_normal", name="embedding"
+        )
+
+    def call(self, tokens: Any, rng: Randomness | None = None) -> tuple[Any, Any]:
+        """Returns `[batch, tokens, d_model]` and 1 where selected, `[batch, tokens]`."""
+        rng = require(rng, "token masking").child("masking")
+        shape = ops.shape(tokens)[:2]
+
+        def below(name: str, rate: float) -> Any:
+            draw = rng.child(name).bits(shape)
+            return ops.less(draw, ops.convert_to_tensor(_threshold(rate), "int32"))[..., None]
+
+        selected = below("selected", self.mask_rate)
+        hidden = ops.logical_and(selected, below("hidden", 0.8))
+        swapped = ops.logical_and(selected, below("swapped", 0.5))
+        flat = ops.reshape(tokens, (-1, tokens.shape[-1]))
+        others = ops.take(flat, rng.child("others").permutation(shape[0] * shape[1]), axis=0)
+        others = ops.stop_gradient(ops.reshape(others, ops.shape(tokens)))
+        masked = ops.where(
+            hidden, ops.cast(self.embedding, tokens.dtype), ops.where(swapped, others, tokens)
+        )
+        return masked, ops.cast(selected[..., 0], "float32")
+
+
+@keras.saving.register_keras_serializable("vatt")
+class AggregationToken(ConfiguredLayer):
+    """A learned vector put before the tokens; its final state is the pooled feature."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(config={}, **kwargs)
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates `embedding [features]`."""
+        self.embedding = self.add_weight(
+            shape=(input_shape[-1],), initializer="glorot_normal", name="embedding"
+        )
+
+    def call(self, tokens: Any) -> Any:
+        """Returns `[batch, 1 + tokens, features]`."""
+        shape = (ops.shape(tokens)[0], 1, tokens.shape[-1])
+        first = ops.broadcast_to(ops.cast(self.embedding, tokens.dtype)[None, None], shape)
+        return ops.concatenate([first, tokens], axis=1)

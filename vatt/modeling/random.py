@@ -1,0 +1,129 @@
+"""Stateless random numbers that do not depend on the number of replicas.
+
+Every draw is a function of (run seed and step, place in the model, global row), so that a step
+repeated, a block recomputed or a batch split over more replicas sees the same masks. The only
+module of `modeling` that calls a
+backend directly: Keras has no stateless draw with a fixed algorithm.
+
+    rng = Randomness(seed=[run_seed, step], first_row=replica * local_batch)
+    keep = rng.child("video").child("layer_0").dropout_mask((8, 10, 96), rate=0.1)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class Randomness:
+    """A named place in the tree of random draws of one training step.
+
+    Args:
+        seed: two int32 numbers (tensor, array or list) that identify the run and the step.
+        first_row: index in the global batch of the first row this replica holds (int or int32
+            tensor).
+        path: names of the places above this one; use `child` to go down.
+    """
+
+    def __init__(self, seed: Any, first_row: Any = 0, path: tuple[str, ...] = ()):
+        self.seed = ops.convert_to_tensor(seed, dtype="int32")
+        self.first_row = first_row
+        self.path = path
+
+    def child(self, name: str) -> Randomness:
+        """Returns the place `name` below this one; draws there are independent of draws here."""
+        return Randomness(self.seed, self.first_row, (*self.path, name))
+
+    def rows(self, multiplier: int) -> Randomness:
+        """Returns the same place for tensors with `multiplier` rows for each row of the batch."""
+        return Randomness(self.seed, self.first_row * multiplier, self.path)
+
+    def bits(self, shape: Sequence[int]) -> Any:
+        """Returns uniform int32 `[rows, ...]`: the same for a row whatever replica holds it.
+
+        Entry (b, e) is `a_b * c_e + d_e` modulo 2^32, with c (odd) and d drawn once for all rows
+        and a_b a hash of
+        the global row: uniform because d_e is, and cheap because only one row's worth is drawn.
+        """
+        rows, elements = shape[0], tuple(shape[1:])
+        factor = self._hash_rows(rows)  # [rows]
+        flat = int(np.prod(elements)) if all(e is not None for e in elements) else -1
+        drawn = _uniform_int32((2, flat), self._local_seed())
+        values = factor[:, None] * ops.bitwise_or(drawn[0], 1)[None, :] + drawn[1][None, :]
+        return ops.reshape(values, (rows, *elements))
+
+    def dropout_mask(self, shape: Sequence[int], rate: float) -> Any:
+        """Returns bool `shape`, true with probability `1 - rate`."""
+        return ops.greater_equal(self.bits(shape), ops.convert_to_tensor(_threshold(rate), "int32"))
+
+    def permutation(self, n: int) -> Any:
+        """Returns a random order of `0 .. n-1`, int32 `[n]`, the same on every replica."""
+        return ops.cast(ops.argsort(_uniform_int32((n,), self._local_seed())), "int32")
+
+    def _local_seed(self) -> Any:
+        digest = hashlib.blake2b("/".join(self.path).encode(), digest_size=8).digest()
+        return ops.bitwise_xor(self.seed, ops.convert_to_tensor(np.frombuffer(digest, "<i4")))
+
+    def _hash_rows(self, rows: Any) -> Any:
+        """Returns int32 `[rows]`, a well mixed function of (seed, global row)."""
+        # Independent of `path`, so that graph optimisers compute it once for all layers.
+        index = ops.arange(rows, dtype="int32") + ops.cast(self.first_row, "int32")
+        mixed = _mix(index * _int32(0x9E3779B1) + self.seed[0])
+        return _mix(mixed + self.seed[1])
+
+
+def require(rng: Randomness | None, what: str) -> Randomness:
+    """Returns `rng`, or fails with what needs it.
+
+    Raises:
+        ValueError: `rng` is None.
+    """
+    if rng is None:
+        raise ValueError(f"{what} is active in training: pass rng=Randomness(seed, first_row)")
+    return rng
+
+
+def _mix(x: Any) -> Any:
+    """Spreads every bit of int32 `x` over all: rounds of xor-shift and odd multiplication."""
+    for shift, multiplier in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        x = ops.bitwise_xor(x, _logical_right_shift(x, shift)) * _int32(multiplier)
+    return ops.bitwise_xor(x, _logical_right_shift(x, 16))
+
+
+def _logical_right_shift(x: Any, shift: int) -> Any:
+    # int32 shifts keep the sign; TensorFlow has no unsigned arithmetic on every device.
+    return ops.bitwise_and(ops.right_shift(x, shift), (1 << (32 - shift)) - 1)
+
+
+def _int32(value: int) -> Any:
+    return ops.convert_to_tensor(np.uint32(value).astype(np.int32))
+
+
+def _threshold(rate: float) -> int:
+    return min(round(rate * 2**32), 2**32 - 1) - 2**31
+
+
+def _uniform_int32(shape: Sequence[int], seed: Any) -> Any:
+    """Returns int32 `shape`, uniform over all 2^32 values."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        # 'philox' by name: the default algorithm differs between graph and XLA execution.
+        return tf.random.stateless_uniform(shape, seed, None, None, tf.int32, alg="philox")
+    if backend == "jax":
+        import jax
+
+        words = jax.lax.bitcast_convert_type(seed, "uint32")
+        bits = jax.random.bits(
+            jax.random.wrap_key_data(words, impl="threefry2x32"), tuple(shape), "uint32"
+        )
+        return jax.lax.bitcast_convert_type(bits, "int32")
+    raise NotImplementedError(
+        f"random draws need the tensorflow or jax backend of Keras, not {backend!r}"
+    )

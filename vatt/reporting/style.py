@@ -1,0 +1,134 @@
+"""Style sheet of the report: system fonts, light and dark, one column on a phone."""
+
+CSS = """
+:root{color-scheme:light dark;--paper:#fbfbf9;--card:#fff;--ink:#1c1e21;--soft:#666b73;
+  --line:#e2e2dc;--s0:#2f62c9;--s1:#c8641b;--s2:#18845c;--s3:#8a6d1d;--s4:#8b4fb3;
+    --good:#18845c;--bad:#a8572b;--goodbg:#e3f3ea;--badbg:#f7ebe0}
+@media(prefers-color-scheme:dark){
+  :root{--paper:#16181b;--card:#1d2024;--ink:#e7e7e3;--soft:#9aa0a8;--line:#33373d;--s0:#7da5f5;
+    --s1:#f0a066;--s2:#5cc79a;--s3:#d5b660;--s4:#c79ae6;--good:#5cc79a;--bad:#e9a77c;
+    --goodbg:#1d3a2e;--badbg:#40291b}
+}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);
+  font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue","DejaVu Sans",
+    sans-serif;font-variant-numeric:tabular-nums}
+main{max-width:1160px;margin:0 auto;padding:40px 24px 80px}
+h1{font-size:30px;line-height:1.2;margin:0 0 4px;font-weight:650;letter-spacing:-.01em}
+h2{font-size:20px;margin:52px 0 14px;padding-top:14px;border-top:2px solid var(--ink);
+  font-weight:650}
+h3{font-size:16px;margin:22px 0 8px;font-weight:650}
+h4{font-size:15px;margin:22px 0 8px;font-weight:600}
+p{margin:6px 0;max-width:95ch}
+.note{color:var(--soft);font-size:13px;font-weight:400}
+h3 .note,h4 .note,figcaption .note{margin-left:10px}
+.lead{color:var(--soft);font-size:16px;margin:0 0 22px}
+.missing{color:var(--soft);background:var(--card);border:1px dashed var(--line);
+  border-radius:6px;padding:12px 16px;max-width:none}
+.warning{border-left:3px solid var(--bad);padding:4px 12px}
+.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(45%,170px),1fr));
+  gap:14px 24px;
+  margin:0}
+.facts dt{color:var(--soft);font-size:12.5px}
+.facts dd{margin:0;overflow-wrap:anywhere}
+.card{background:var(--card);border:1px solid var(--line);border-radius:10px;
+  padding:6px 24px 20px;margin:0 0 18px}
+.scroll{overflow-x:auto}
+.tall{max-height:440px;overflow-y:auto}
+.card .grid{margin-top:20px}
+table{border-collapse:collapse}
+th{font-weight:500;text-align:left}
+.headline{width:100%;min-width:560px}
+.headline thead th{color:var(--soft);font-size:13px}
+.headline td,.headline th{padding:8px 20px 8px 0;vertical-align:baseline}
+.headline tbody th{font-size:16px;white-space:nowrap}
+.headline td b{font-size:30px;font-weight:620;letter-spacing:-.02em;white-space:nowrap}
+.headline td .note{display:block;white-space:nowrap}
+.headline tbody tr+tr{border-top:1px solid var(--line)}
+.data{min-width:560px;font-size:14px}
+.data td,.data th{padding:4px 18px 4px 0;text-align:right}
+.data th[scope=row],.left th{text-align:left}
+.data th[scope=colgroup]{text-align:center;border-bottom:1px solid var(--line)}
+.data thead th{color:var(--soft);font-size:13px}
+.prov td,.prov th{text-align:left;vertical-align:top}
+.prov td{white-space:normal}
+.data tbody tr{border-top:1px solid var(--line)}
+.data td{white-space:nowrap}
+.data td b{font-weight:700}
+.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));
+  gap:22px 36px}
+.grid.three{grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr))}
+figure{margin:0;min-width:0}
+figcaption{margin-bottom:4px}
+figcaption b{font-weight:600}
+svg{display:block;width:100%;height:auto;overflow:visible}
+svg text{fill:var(--soft);font-size:11.5px}
+.three svg text{font-size:15px}
+svg .rule{stroke:var(--line);stroke-width:1}
+svg g path{fill:none;stroke:currentColor;stroke-width:1.8;stroke-linejoin:round}
+svg g .band{fill:currentColor;stroke:none;opacity:.16}
+svg circle{fill:currentColor}
+.dash path{stroke-dasharray:5 4;stroke-width:1.3!important}
+.s0{color:var(--s0)}
+.s1{color:var(--s1)}
+.s2{color:var(--s2)}
+.s3{color:var(--s3)}
+.s4{color:var(--s4)}
+.hover rect{fill:transparent}
+.hover path{stroke:var(--soft)!important;stroke-width:1!important;opacity:0}
+.hover:hover path{opacity:.7}
+.legend{display:flex;flex-wrap:wrap;gap:2px 18px;font-size:13px;margin:2px 0 0 52px}
+.legend i{display:inline-block;width:18px;border-top:2.5px solid;vertical-align:4px;
+  margin-right:6px}
+.legend .dash{border-top-style:dashed}
+.bars{display:grid;gap:7px;margin-top:8px}
+.bar{display:grid;grid-template-columns:104px 1fr 66px;gap:12px;align-items:center;
+  font-size:14px}
+.track{position:relative;height:14px;background:var(--line);border-radius:3px}
+.track b{position:absolute;inset:0 auto 0 0;background:var(--s0);border-radius:3px}
+.track i{position:absolute;top:-3px;bottom:-3px;width:2px;background:var(--ink)}
+.num{text-align:right}
+.query{padding:14px 0 16px;border-top:1px solid var(--line)}
+.asked{display:flex;flex-wrap:wrap;gap:6px 16px;align-items:center;margin-bottom:8px}
+.asked q{font-size:16px}
+.tag{font-size:12.5px;border-radius:99px;padding:1px 10px;white-space:nowrap}
+.tag.hit{color:var(--good);background:var(--goodbg)}
+.tag.miss{color:var(--bad);background:var(--badbg)}
+.wave{width:260px;height:44px;color:var(--s0)}
+.wave path{stroke:currentColor;stroke-width:1.3;fill:none}
+.results{display:grid;grid-template-columns:repeat(6,1fr);gap:10px}
+.result{border:3px solid transparent;border-radius:6px;padding:3px 4px}
+.result img,.blank{display:block;width:100%;border-radius:2px}
+.blank{background:var(--line);padding:16px 4px;text-align:center;font-size:12px;
+  color:var(--soft)}
+.result figcaption{overflow-wrap:anywhere;
+  font-size:12px;line-height:1.3;margin:4px 0 0;color:var(--soft)}
+.result figcaption b{color:var(--ink)}
+.result.hit{border-color:var(--good)}
+.result.hit figcaption b{color:var(--good)}
+.result.truth{border:3px dashed var(--line)}
+details{margin:10px 0}
+summary{cursor:pointer;color:var(--soft);padding:4px 0}
+pre{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:14px 16px;
+  overflow-x:auto;font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
+code{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
+@media(max-width:900px){
+  .results{grid-template-columns:repeat(3,1fr)}
+}
+@media(max-width:560px){
+  main{padding:24px 14px 60px}
+  .results{grid-template-columns:repeat(2,1fr)}
+  svg text,.three svg text{font-size:17px}
+  .card{padding:4px 14px 14px}
+  .legend{margin-left:0}
+  .headline{min-width:0}
+  .headline td b{font-size:18px}
+  .headline td,.headline th{padding-right:10px}
+  .headline td .note{font-size:11px;white-space:normal}
+  .headline tbody th{font-size:13px;white-space:normal}
+  figure svg{padding-left:10px}
+}
+@media print{
+  .card,.query,figure{break-inside:avoid}
+}
+"""

@@ -1,0 +1,281 @@
+"""Checkpoints: an explicit map {stable name: variable}, complete or invisible.
+
+    store = CheckpointStore(model_dir, keep=10)
+    store.save(step, tensors)                 # ckpt-<step>.{index,data-...,json}
+    step = store.restore_newest(tensors)      # newest valid one, None in an empty folder
+
+The files are TensorFlow's own V2 bundle (checksummed, readable by `tf.train.load_checkpoint`), but
+the names are ours: object-graph checkpoints of Keras models silently lose the layers kept in Python
+lists and every dropout seed. A checkpoint counts only with its manifest `ckpt-<step>.json`, which
+is written last, by rename; until then a note of the files being written lets the next start
+remove what a kill left behind, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from vatt import __version__
+from vatt.errors import CheckpointError, nearest
+
+_MANIFEST = re.compile(r"ckpt-(\d+)\.json$")
+_PENDING = "pending.json"
+_STEP = "step"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Why a checkpoint cannot be used."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class CheckpointStore:
+    """The checkpoints of one run, in one folder."""
+
+    def __init__(self, folder: str | os.PathLike, keep: int = 0) -> None:
+        """Opens `folder`; `keep` > 0 keeps that many of the newest checkpoints."""
+        self.folder = Path(folder)
+        self._keep = keep
+        self._state: dict[str, object] = {}
+
+    def steps(self) -> list[int]:
+        """Steps of the committed checkpoints, oldest first (not verified)."""
+        if not self.folder.is_dir():
+            return []
+        found = (_MANIFEST.match(entry.name) for entry in os.scandir(self.folder))
+        return sorted(int(match[1]) for match in found if match)
+
+    def path(self, step: int) -> Path:
+        """Prefix of the checkpoint of `step`, as `--override_checkpoint` takes it."""
+        return self.folder / f"ckpt-{step}"
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def save(self, step: int, tensors: Mapping[str, object], **facts: object) -> Path:
+        """Writes `ckpt-<step>` and prunes old ones; `facts` go into the manifest."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.clean()
+        prefix = self.path(step)
+        scratch = self.folder / f".writing-{prefix.name}"
+        values = {name: _value(tensor) for name, tensor in tensors.items()} | {
+            _STEP: np.int64(step)
+        }
+        names = sorted(values)
+        _write_json(self.folder / _PENDING, {"scratch": scratch.name, "prefix": prefix.name})
+        try:
+            scratch.mkdir(exist_ok=True)
+            tf.raw_ops.SaveV2(
+                prefix=str(scratch / prefix.name),
+                tensor_names=names,
+                shape_and_slices=[""] * len(names),
+                tensors=[tf.convert_to_tensor(values[name]) for name in names],
+            )
+        except (OSError, tf.errors.OpError) as error:
+            free = shutil.disk_usage(self.folder).free / 2**20
+            self.clean()
+            raise CheckpointError(
+                f"{prefix}: cannot be written, {free:.0f} MiB free there ({_first_line(error)}); "
+                "earlier checkpoints are intact"
+            ) from error
+        files = {}
+        for file in sorted(scratch.iterdir()):
+            files[file.name] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+            os.replace(file, self.folder / file.name)
+        manifest = {"step": step, "files": files, "vatt": __version__, "tensorflow": tf.__version__}
+        _write_json(self._manifest(step), manifest | facts)
+        self.clean()
+        _write_state_file(self.folder, self.steps())
+        self._prune()
+        return prefix
+
+    def clean(self) -> None:
+        """Removes what an interrupted save left behind: only files it noted down itself."""
+        pending = self.folder / _PENDING
+        if not pending.exists():
+            return
+        try:
+            note = json.loads(pending.read_text())
+            scratch, prefix = str(note["scratch"]), str(note["prefix"])
+        except (ValueError, KeyError):
+            pending.unlink()  # the note itself was not finished, so nothing else was started
+            return
+        if re.fullmatch(r"\.writing-ckpt-\d+", scratch):
+            shutil.rmtree(self.folder / scratch, ignore_errors=True)
+        committed = (self.folder / f"{prefix}.json").exists()
+        if re.fullmatch(r"ckpt-\d+", prefix) and not committed:
+            self._remove_bundle(prefix)
+        pending.unlink()
+
+    def _prune(self) -> None:
+        for step in self.steps()[: -self._keep] if self._keep > 0 else []:
+            self._manifest(step).unlink()
+            self._remove_bundle(f"ckpt-{step}")
+
+    def _remove_bundle(self, name: str) -> None:
+        ours = re.compile(re.escape(name) + r"\.(index|data-\d{5}-of-\d{5})$")
+        for entry in list(os.scandir(self.folder)):
+            if ours.match(entry.name):
+                os.unlink(entry)
+
+    def _manifest(self, step: int) -> Path:
+        return self.folder / f"ckpt-{step}.json"
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def verify(self, step: int) -> Damage | None:
+        """Compares the files of `ckpt-<step>` with its manifest."""
+        manifest = self._manifest(step)
+        try:
+            files = json.loads(manifest.read_text())["files"]
+        except (OSError, ValueError, KeyError) as error:
+            return Damage(manifest, f"unreadable manifest ({_first_line(error)})")
+        for name, facts in files.items():
+            file = self.folder / name
+            if not file.exists():
+                return Damage(file, "missing")
+            if file.stat().st_size != facts["bytes"]:
+                return Damage(file, f"{file.stat().st_size} bytes instead of {facts['bytes']}")
+            if _sha256(file) != facts["sha256"]:
+                return Damage(file, "checksum differs from the manifest")
+        return None
+
+    def newest_valid(self) -> int | None:
+        """Step of the newest undamaged checkpoint, None where none was ever written.
+
+        Raises:
+          CheckpointError: there are checkpoints, and every one is damaged.
+        """
+        damages = []
+        for step in reversed(self.steps()):
+            damage = self.verify(step)
+            if damage is None:
+                return step
+            logging.warning("checkpoint ckpt-%d is damaged, trying an older one: %s", step, damage)
+            damages.append(damage)
+        if damages:
+            tried = "\n  ".join(map(str, damages))
+            raise CheckpointError(
+                f"{self.folder}: every checkpoint is damaged, tried\n  {tried}\n"
+                "To begin again in this folder pass --fresh_start (the old files are moved aside)"
+            )
+        return None
+
+    def restore_newest(self, variables: Mapping[str, object]) -> int | None:
+        """Restores the newest valid checkpoint completely; returns its step or None."""
+        self.clean()
+        step = self.newest_valid()
+        if step is not None:
+            restore(self.path(step), variables)
+        return step
+
+
+def restore(prefix: str | os.PathLike, variables: Mapping[str, object]) -> int:
+    """Assigns every variable from the checkpoint `prefix`; returns its step.
+
+    Raises:
+      CheckpointError: not a checkpoint, or its names and shapes are not those of `variables`.
+    """
+    reader = open_checkpoint(prefix)
+    shapes = reader.get_variable_to_shape_map()
+    problems = []
+    for name, variable in variables.items():
+        if name not in shapes:
+            problems.append(f"{name}: not in the checkpoint.{nearest(name, shapes)}")
+        elif tuple(shapes[name]) != tuple(variable.shape):
+            problems.append(f"{name}: {tuple(shapes[name])} there, {tuple(variable.shape)} here")
+    extra = sorted(set(shapes) - set(variables) - {_STEP})
+    if set(name.split("/")[0] for name in variables) == {"model"}:
+        extra = [name for name in extra if name.startswith("model/")]  # evaluation: no optimizer
+    problems += [f"{name}: in the checkpoint only" for name in extra]
+    if problems:
+        shown = "\n  ".join(problems[:8])
+        more = f"\n  ... and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise CheckpointError(
+            f"{prefix}: written by another model, {len(problems)} variables differ:\n"
+            f"  {shown}{more}"
+        )
+    try:
+        for name, variable in variables.items():
+            variable.assign(reader.get_tensor(name))
+        return int(reader.get_tensor(_STEP))
+    except (IndexError, tf.errors.OpError) as error:
+        raise CheckpointError(f"{prefix}: damaged ({_first_line(error)})") from error
+
+
+def open_checkpoint(prefix: str | os.PathLike) -> tf.train.CheckpointReader:
+    """Opens a checkpoint prefix for reading.
+
+    Raises:
+      CheckpointError: no such checkpoint, an incomplete or damaged one.
+    """
+    prefix = Path(prefix)
+    index = Path(f"{prefix}.index")
+    if prefix.suffix in (".index", ".json"):
+        raise CheckpointError(
+            f"{prefix}: give the checkpoint without its ending: {prefix.with_suffix('')}"
+        )
+    if not index.exists():
+        steps = CheckpointStore(prefix.parent).steps()
+        there = [f"ckpt-{step}" for step in steps]
+        known = f"; that folder has {', '.join(there[-5:])}" if there else ""
+        folder = "" if prefix.parent.is_dir() else f" (no folder {prefix.parent})"
+        raise CheckpointError(
+            f"{prefix}: no checkpoint there, expected {index.name}{folder}{known}."
+            + nearest(prefix.name, there)
+        )
+    if not list(prefix.parent.glob(f"{prefix.name}.data-*-of-*")):
+        raise CheckpointError(
+            f"{prefix}: its data file {prefix.name}.data-00000-of-00001 is missing"
+        )
+    try:
+        return tf.train.load_checkpoint(str(prefix))
+    except (ValueError, tf.errors.OpError) as error:
+        raise CheckpointError(f"{prefix}: damaged index ({_first_line(error)})") from error
+
+
+def _value(tensor: object) -> object:
+    return tensor.value if hasattr(tensor, "value") and not callable(tensor.value) else tensor
+
+
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "w") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _write_state_file(folder: Path, steps: list[int]) -> None:
+    """TensorFlow's own `checkpoint` file, for its tools; we ourselves list the folder."""
+    names = [f"ckpt-{step}" for step in steps]
+    lines = [f'model_checkpoint_path: "{names[-1]}"']
+    lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
+    temporary = folder / ".checkpoint.tmp"
+    temporary.write_text("\n".join(lines) + "\n")
+    os.replace(temporary, folder / "checkpoint")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,385 @@
+"""The training loop: any method that gives losses, on any strategy.
+
+One host iteration is one call of a `tf.function` that runs `iterations_per_loop` steps:
+
+    batch -> losses and gradients per replica -> sum over replicas -> clip by global norm
+          -> finite everywhere? -> apply
+
+The two halves of a step are two `strategy.run` calls with the decision between them in
+cross-replica context: a step whose loss or gradient is not finite changes no variable. Between host
+iterations the loop logs, saves, and answers SIGTERM / SIGINT by saving and leaving with exit code
+42. Data order, augmentation and dropout are functions of (seed, step), so that a restored run
+continues exactly as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from vatt import configs
+from vatt.errors import EXIT_PREEMPTED, DivergedError
+from vatt.training.checkpoints import CheckpointStore, restore
+from vatt.training.rundir import RunDir
+from vatt.training.throughput import Progress
+
+Losses = Mapping[str, tf.Tensor]
+
+
+class Recipe(Protocol):
+    """What a method brings to the loop."""
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    loss_names: tuple[str, ...]
+    flops_per_step: float
+
+    def batches(self, start_step: int) -> tf.data.Dataset:
+        """Global batches from `start_step` on, endless."""
+
+    def losses(self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor) -> Losses:
+        """Losses of one replica's rows, `total_loss` among them; the mean over replicas counts."""
+
+
+@dataclass
+class StepResult:
+    """Outcome of one call of the inner loop (host values)."""
+
+    losses: np.ndarray  # [steps run, names]
+    gradient_norm: float
+    data_wait_s: float
+    bad_steps: int
+    stopped: bool
+
+
+class Trainer:
+    """Runs the steps of a recipe; knows nothing of what is being learned."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        cfg: configs.experiment.TrainConfig,
+        strategy: tf.distribute.Strategy,
+        seed: int,
+    ) -> None:
+        """Builds the optimizer's variables and the step counter; traces nothing yet."""
+        self._recipe, self._cfg, self._strategy = recipe, cfg, strategy
+        self._seed = tf.constant([seed, 0x7A77], tf.int32)
+        self._trainable = recipe.model.trainable_variables
+        self._statistics = _batch_statistics(recipe.model)
+        with strategy.scope():
+            recipe.optimizer.build(self._trainable)
+        self._iterator: Iterator | None = None
+        self.step = 0
+        self._bad_in_a_row = 0
+
+    def variables(self) -> dict[str, keras.Variable]:
+        """Everything a checkpoint must hold, by stable name."""
+        return variable_map(self._recipe.model, self._recipe.optimizer)
+
+    def start(self, step: int) -> None:
+        """Opens the input at `step`."""
+        self.step = step
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        dataset = self._recipe.batches(step).with_options(options)
+        self._iterator = iter(self._strategy.experimental_distribute_dataset(dataset))
+
+    def run(self, steps: int) -> StepResult:
+        """Runs `steps` steps, fewer where one is not finite and `max_bad_steps` is used up.
+
+        Raises:
+          DivergedError: never; the caller writes its metrics first and then raises it.
+        """
+        done, rows, norm, wait, bad, in_a_row = self._steps(
+            self._iterator,
+            tf.constant(self.step, tf.int64),
+            tf.constant(steps, tf.int64),
+            tf.constant(self._bad_in_a_row),
+        )
+        self._bad_in_a_row = int(in_a_row)
+        self.step += int(done)
+        return StepResult(
+            rows.numpy()[: int(done)],
+            float(norm),
+            float(wait),
+            int(bad),
+            stopped=self._bad_in_a_row > self._cfg.max_bad_steps,
+        )
+
+    @tf.function
+    def _steps(self, iterator, first, count, bad_in_a_row):
+        """The inner loop: steps done, losses [count, names], last norm, wait, bad, bad in a row."""
+        done = tf.constant(0, tf.int64)
+        names = self._recipe.loss_names
+        rows = tf.TensorArray(tf.float32, size=tf.cast(count, tf.int32), element_shape=[len(names)])
+        norm, wait, bad = tf.constant(0.0), tf.constant(0.0, tf.float64), tf.constant(0)
+        while done < count and bad_in_a_row <= self._cfg.max_bad_steps:
+            with tf.control_dependencies([norm]):
+                asked = tf.timestamp()
+            with tf.control_dependencies([asked]):
+                batch = next(iterator)
+            with tf.control_dependencies(self._local(batch)):
+                wait += tf.timestamp() - asked
+            values, norm, finite = self._step(batch, first + done)
+            rows = rows.write(tf.cast(done, tf.int32), values)
+            done += 1
+            bad += tf.cast(not finite, tf.int32)
+            bad_in_a_row = tf.where(finite, 0, bad_in_a_row + 1)
+        return done, rows.stack(), norm, wait, bad, bad_in_a_row
+
+    def _local(self, batch) -> list[tf.Tensor]:
+        parts = [self._strategy.experimental_local_results(x) for x in tf.nest.flatten(batch)]
+        return [part for local in parts for part in local]
+
+    def _step(self, batch, step):
+        seed = tf.random.experimental.stateless_fold_in(self._seed, step)
+        statistics = self._strategy.run(self._read_statistics)
+        values, norm, finite, gradients = self._strategy.run(self._gradients, args=(batch, seed))
+        values = self._strategy.reduce("MEAN", values, axis=None)
+        norm, finite = self._first(norm), self._first(finite)
+        if finite:
+            self._strategy.run(self._apply, args=(gradients,))
+        else:
+            self._strategy.run(self._write_statistics, args=(statistics,))
+        return values, norm, finite
+
+    def _first(self, value):
+        return self._strategy.experimental_local_results(value)[0]
+
+    def _gradients(self, batch, seed):
+        """One replica: its losses, and gradients already summed over replicas and clipped."""
+        context = tf.distribute.get_replica_context()
+        replicas = context.num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            losses = self._recipe.losses(batch, seed)
+            # inside the tape, so that the sum over replicas is the gradient of the global mean
+            scaled = losses["total_loss"] / replicas
+        assert set(losses) == set(self._recipe.loss_names), sorted(losses)
+        gradients = tape.gradient(scaled, [v.value for v in self._trainable])
+        missing = [v.path for v, g in zip(self._trainable, gradients, strict=True) if g is None]
+        assert not missing, f"no gradient for {missing}"
+        # Keras' Adam squares the rows of repeated embedding ids before adding them up: make dense
+        gradients = [tf.convert_to_tensor(g) for g in gradients]
+        if replicas > 1:
+            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        norm = tf.linalg.global_norm(gradients)
+        total = losses["total_loss"]
+        if replicas > 1:
+            total = context.all_reduce(tf.distribute.ReduceOp.SUM, total)
+        finite = tf.math.is_finite(norm) & tf.math.is_finite(total)
+        if self._cfg.gradient_clip_norm > 0:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._cfg.gradient_clip_norm, norm)
+        values = tf.stack([tf.cast(losses[name], tf.float32) for name in self._recipe.loss_names])
+        return values, norm, finite, gradients
+
+    def _apply(self, gradients):
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        # the optimizer sums over replicas once more; every replica holds the same sum already
+        self._recipe.optimizer.apply([g / replicas for g in gradients], self._trainable)
+
+    def _read_statistics(self):
+        return [tf.identity(v.value) for v in self._statistics]
+
+    def _write_statistics(self, values):
+        for variable, value in zip(self._statistics, values, strict=True):
+            variable.assign(value)
+
+    def norms(self, before: list[np.ndarray]) -> dict[str, float]:
+        """Norm of the parameters, and of their change since the snapshot `before`."""
+        now = self.snapshot()
+        change = sum(float(np.sum((a - b) ** 2)) for a, b in zip(now, before, strict=True))
+        size = sum(float(np.sum(a**2)) for a in now)
+        return {"parameter_norm": size**0.5, "update_norm": change**0.5}
+
+    def snapshot(self) -> list[np.ndarray]:
+        """Copies of the trainable variables."""
+        return [np.array(v.numpy(), np.float64) for v in self._trainable]
+
+    def learning_rate(self, step: int) -> float:
+        """The schedule's value for the update of `step`."""
+        schedule = self._recipe.optimizer._learning_rate
+        return float(schedule(step) if callable(schedule) else schedule)
+
+
+def _batch_statistics(model: keras.Model) -> list[keras.Variable]:
+    """Moving statistics: the only variables that a forward pass in training changes."""
+    norms = (x for x in model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization))
+    return [v for layer in norms for v in layer.non_trainable_variables]
+
+
+def variable_map(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
+) -> dict[str, keras.Variable]:
+    """Stable name -> variable, for all variables of `model` and `optimizer`."""
+    named = [(f"model/{v.path}", v) for v in model.variables]
+    if optimizer is not None:
+        named += [(f"optimizer/{v.path}", v) for v in optimizer.variables]
+    names = [name for name, _ in named]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    assert not repeated, f"variables that share a name: {repeated}"
+    return dict(named)
+
+
+def train(
+    recipe: Recipe,
+    cfg: configs.ExperimentConfig,
+    strategy: tf.distribute.Strategy,
+    rundir: RunDir,
+    on_checkpoint: Callable[[int], None] = lambda step: None,
+) -> int:
+    """Trains up to `total_steps`; returns the exit code (0, or 42 when asked to stop).
+
+    Restores the newest valid checkpoint of the run's folder; in an empty folder
+    `cfg.checkpoint_path` (weights only), if given. `on_checkpoint` runs after every save.
+
+    Raises:
+      DivergedError: a loss or gradient was not finite; nothing of that step was applied.
+      CheckpointError: a checkpoint that cannot be used.
+    """
+    trainer = Trainer(recipe, cfg.train, strategy, cfg.seed)
+    store = CheckpointStore(rundir.path, keep=cfg.train.max_checkpoints)
+    total = cfg.train.optimizer.learning_rate.total_steps
+    start = _restore(trainer, store, recipe, cfg)
+    if start >= total:
+        logging.info("already at step %d of %d, nothing to train", start, total)
+        return 0
+    rundir.forget_after(start)
+    trainer.start(start)
+    log_every = cfg.train.log_every_steps or cfg.train.iterations_per_loop
+    progress = Progress(total, start, cfg.train.input.batch_size, recipe.flops_per_step)
+    saved = start
+    with _stop_requests() as asked_to_stop, _watchdog(cfg.train.watchdog_s) as alive:
+        while trainer.step < total:
+            goal = min(
+                _next(trainer.step, log_every),
+                _next(trainer.step, cfg.train.save_checkpoint_freq),
+                total,
+            )
+            metrics, result = _run_until(
+                trainer, goal, cfg.train.iterations_per_loop, asked_to_stop, alive
+            )
+            metrics |= progress.update(trainer.step, result.data_wait_s)
+            rundir.write_metrics("train", trainer.step, metrics)
+            progress.show(metrics)
+            if result.stopped:
+                progress.done()
+                raise _diverged(trainer, recipe, result, cfg, rundir)
+            due = trainer.step % cfg.train.save_checkpoint_freq == 0 or trainer.step == total
+            if due or asked_to_stop():
+                store.save(trainer.step, trainer.variables())
+                saved = trainer.step
+                alive()
+                if not asked_to_stop():
+                    on_checkpoint(saved)
+                    progress.resume()
+                    alive()
+            if asked_to_stop() and trainer.step < total:
+                progress.done()
+                logging.warning("asked to stop: saved ckpt-%d; the same command continues", saved)
+                return EXIT_PREEMPTED
+    progress.done()
+    return 0
+
+
+def _run_until(trainer, goal, per_call, asked_to_stop, alive):
+    """Runs up to step `goal`; returns mean losses plus norms of the last step, and the sum."""
+    parts, before = [], None
+    while trainer.step < goal:
+        left = goal - trainer.step
+        if left == 1:
+            before = trainer.snapshot()
+        parts.append(trainer.run(min(per_call, left - 1) if left > 1 else 1))
+        alive()
+        if parts[-1].stopped or asked_to_stop():
+            break
+    losses = np.concatenate([part.losses for part in parts])
+    finite = losses[np.isfinite(losses).all(axis=1)]
+    mean = finite.mean(axis=0) if len(finite) and not parts[-1].stopped else losses[-1]
+    metrics = dict(zip(trainer._recipe.loss_names, map(float, mean), strict=True))
+    metrics["learning_rate"] = trainer.learning_rate(trainer.step - 1)
+    metrics["gradient_norm"] = parts[-1].gradient_norm
+    if before is not None:
+        metrics |= trainer.norms(before)
+    metrics["bad_steps"] = sum(part.bad_steps for part in parts)
+    last = parts[-1]
+    last.data_wait_s = sum(part.data_wait_s for part in parts)
+    return metrics, last
+
+
+def _restore(trainer: Trainer, store: CheckpointStore, recipe: Recipe, cfg) -> int:
+    step = store.restore_newest(trainer.variables())
+    if step is not None:
+        logging.info("restored %s", store.path(step))
+        return step
+    if cfg.checkpoint_path:
+        restore(cfg.checkpoint_path, variable_map(recipe.model))
+        logging.info("weights from %s, training from step 0", cfg.checkpoint_path)
+    return 0
+
+
+def _diverged(trainer, recipe, result, cfg, rundir) -> DivergedError:
+    bad = dict(zip(recipe.loss_names, result.losses[-1], strict=True))
+    named = ", ".join(f"{name} {value:g}" for name, value in bad.items() if not np.isfinite(value))
+    what = named or f"gradient_norm {result.gradient_norm:g}"
+    return DivergedError(
+        f"step {trainer.step}: not finite: {what}. The weights are those before this step; "
+        f"metrics are in {rundir.path / 'metrics.jsonl'}. Lower the learning rate, set "
+        f"train.gradient_clip_norm, or allow train.max_bad_steps (now {cfg.train.max_bad_steps}) "
+        "to skip such steps"
+    )
+
+
+def _next(step: int, every: int) -> int:
+    return (step // every + 1) * every
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """SIGTERM or SIGINT asks for a save and a clean end; a second one ends at once."""
+    requests: list[int] = []
+
+    def request(number: int, _frame: object) -> None:
+        if requests:
+            os._exit(128 + number)
+        requests.append(number)
+        name = signal.Signals(number).name
+        print(
+            f"\n{name}: saving after this loop, then leaving (again to leave at once)",
+            file=sys.stderr,
+        )
+
+    previous = {
+        number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield lambda: bool(requests)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _watchdog(seconds: float) -> Iterator[Callable[[], None]]:
+    """Without a sign of life for `seconds`, dumps the stacks of all threads and exits (0 = off)."""
+
+    def alive() -> None:
+        if seconds > 0:
+            faulthandler.dump_traceback_later(seconds, exit=True)
+
+    alive()
+    try:
+        yield alive
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -1,0 +1,180 @@
+"""Optimizers with the arithmetic of the published code (Keras OptimizerV2).
+
+They differ from Keras 3's own in where epsilon stands, in the learning rate being part of the
+velocity, and in weight decay, which is decoupled and *not* scaled by the learning rate. Each
+variable takes one fused TensorFlow kernel.
+
+Gradients must be dense: sum repeated embedding rows first (`tf.convert_to_tensor`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from vatt.errors import UserError, nearest
+from vatt.training import schedules
+
+
+def _raw(variable: Any) -> tf.Variable:
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+class _FusedOptimizer(keras.optimizers.Optimizer):
+    """Common part: no clipping, unscaled weight decay, slots named `<variable path>_<slot>`."""
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, learning_rate: Any, *, decay: float = 0.0, name: str):
+        super().__init__(learning_rate=learning_rate, name=name)
+        self.decay = decay  # not Keras' `weight_decay`, which multiplies by the learning rate
+
+    def build(self, variables: list[Any]) -> None:
+        """Creates the slots of every variable."""
+        if self.built:
+            return
+        super().build(variables)
+        self._slots = {slot: self.add_optimizer_variables(variables, slot) for slot in self.slots}
+
+    def _slot(self, name: str, variable: Any) -> tf.Variable:
+        return _raw(self._slots[name][self._get_variable_index(variable)])
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Applies one dense gradient to one variable."""
+        variable = _raw(variable)
+        gradient = tf.convert_to_tensor(gradient)
+        rate = tf.cast(learning_rate, variable.dtype)
+        if self.decay:
+            variable.assign_sub(variable * tf.cast(self.decay, variable.dtype))
+        self._update(gradient, variable, rate)
+
+    def _update(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal optimizer."""
+        rate = self._learning_rate
+        if isinstance(rate, schedules.Schedule):
+            rate = keras.saving.serialize_keras_object(rate)
+        else:
+            rate = float(rate.numpy())
+        return {"learning_rate": rate, "decay": self.decay, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> _FusedOptimizer:
+        """Rebuilds the optimizer from `get_config`."""
+        rate = config["learning_rate"]
+        if isinstance(rate, dict):
+            rate = keras.saving.deserialize_keras_object(rate, custom_objects)
+        return cls(**{**config, "learning_rate": rate})
+
+
+@keras.saving.register_keras_serializable("vatt")
+class Adam(_FusedOptimizer):
+    """`p -= lr_t m / (sqrt(v) + epsilon)` with `lr_t = lr sqrt(1 - beta_2^t) / (1 - beta_1^t)`."""
+
+    slots = ("m", "v")
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        decay: float = 0.0,
+        name: str = "adam",
+    ):
+        super().__init__(learning_rate, decay=decay, name=name)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+
+    def _update(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
+        step = tf.cast(_raw(self._iterations) + 1, variable.dtype)
+        beta_1, beta_2 = tf.cast(self.beta_1, variable.dtype), tf.cast(self.beta_2, variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._slot("m", variable).handle,
+            v=self._slot("v", variable).handle,
+            beta1_power=tf.pow(beta_1, step),
+            beta2_power=tf.pow(beta_2, step),
+            lr=rate,
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.cast(self.epsilon, variable.dtype),
+            grad=gradient,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal optimizer."""
+        betas = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+        return {**super().get_config(), **betas}
+
+
+@keras.saving.register_keras_serializable("vatt")
+class SGD(_FusedOptimizer):
+    """`v = momentum * v - lr * g; p += v`; Nesterov: `p += momentum * v - lr * g`."""
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        decay: float = 0.0,
+        name: str = "sgd",
+    ):
+        super().__init__(learning_rate, decay=decay, name=name)
+        self.slots = ("momentum",) if momentum else ()
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def _update(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
+        if not self.momentum:
+            variable.assign_sub(gradient * rate)
+            return
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self._slot("momentum", variable).handle,
+            lr=rate,
+            grad=gradient,
+            momentum=tf.cast(self.momentum, variable.dtype),
+            use_nesterov=self.nesterov,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal optimizer."""
+        return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
+
+
+def _adam(config: Any, rate: Any, name: str, decay: float = 0.0) -> Adam:
+    return Adam(rate, config.beta_1, config.beta_2, config.epsilon, decay=decay, name=name)
+
+
+def _momentum(config: Any, rate: Any, name: str, decay: float = 0.0) -> SGD:
+    return SGD(rate, config.momentum, config.nesterov, decay=decay, name=name)
+
+
+OPTIMIZERS = {
+    "Adam": _adam,
+    "AdamW": lambda config, rate, name: _adam(config, rate, name, config.weight_decay),
+    "Momentum": _momentum,
+    "MomentumW": lambda config, rate, name: _momentum(config, rate, name, config.weight_decay),
+    "SGD": lambda config, rate, name: SGD(rate, name=name),
+}
+
+
+def build(config: Any, name: str = "optimizer") -> keras.optimizers.Optimizer:
+    """Returns the optimizer of an optimizer config with its schedule.
+
+    Args:
+        config: its `name` chooses the optimizer, its `learning_rate` the schedule.
+        name: prefix of the slot variables' paths.
+
+    Raises:
+        UserError: unknown optimizer or schedule.
+    """
+    if config.name not in OPTIMIZERS:
+        raise UserError(
+            f"optimizer.name: {config.name!r} is not one of {sorted(OPTIMIZERS)}."
+            f"{nearest(config.name, OPTIMIZERS)}"
+        )
+    return OPTIMIZERS[config.name](config, schedules.build(config.learning_rate), name)

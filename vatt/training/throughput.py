@@ -1,0 +1,72 @@
+"""How fast a run is, and the one line that says so."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+
+
+class Progress:
+    """Counts time from log to log and prints the progress line."""
+
+    def __init__(self, total_steps: int, step: int, batch_size: int, flops_per_step: float) -> None:
+        """Starts the clock at `step`; `batch_size` is the global number of clips per step."""
+        self._total, self._batch, self._flops = total_steps, batch_size, flops_per_step
+        self._step = self._first = step
+        self._since = time.monotonic()
+        self._training_s = 0.0
+        self._terminal = sys.stderr.isatty()
+
+    def update(self, step: int, data_wait_s: float) -> dict[str, float]:
+        """Throughput since the last update."""
+        now = time.monotonic()
+        seconds = max(now - self._since, 1e-9)
+        steps = step - self._step
+        self._training_s += seconds
+        self._since, self._step = now, step
+        return {
+            "steps_per_second": steps / seconds,
+            "clips_per_second": steps * self._batch / seconds,
+            "data_wait_share": min(data_wait_s / seconds, 1.0),
+            "model_flops_per_second": steps * self._flops / seconds,
+        }
+
+    def resume(self) -> None:
+        """Starts the clock again after work that is not training (saving, evaluating)."""
+        self._since = time.monotonic()
+
+    def show(self, metrics: Mapping[str, float]) -> None:
+        """Prints the progress line: rewritten in place on a terminal, else a new line each time."""
+        done = self._step - self._first
+        left = (self._total - self._step) * self._training_s / max(done, 1)
+        pairs = [
+            f"{name.rsplit('/', 1)[1].removesuffix('_loss')} {value:.3f}"
+            for name, value in metrics.items()
+            if "/" in name and name.endswith("_loss") and not name.endswith("total_loss")
+        ]
+        line = (
+            f"step {self._step}/{self._total}  loss {metrics['total_loss']:.3f}"
+            f" ({', '.join(pairs)})  lr {metrics['learning_rate']:.2e}"
+            f"  {metrics['clips_per_second']:.0f} clips/s"
+            f"  {metrics['model_flops_per_second'] / 1e9:.0f} GFLOP/s"
+            f"  data wait {metrics['data_wait_share']:.0%}  ETA {duration(left)}"
+        )
+        print(
+            f"\r\033[K{line}" if self._terminal else line,
+            end="" if self._terminal else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def done(self) -> None:
+        """Ends the line that was being rewritten."""
+        if self._terminal:
+            print(file=sys.stderr)
+
+
+def duration(seconds: float) -> str:
+    """Formats seconds as m:ss or h:mm:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
