@@ -89,26 +89,27 @@ def _calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
             yield ast.unparse(node.func), node
 
 
+UNPICKLERS = ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib")
+RUNS_TEXT = ("eval", "exec", "builtins.eval", "builtins.exec", "os.system", "os.popen",
+             "subprocess.getoutput", "subprocess.getstatusoutput")  # fmt: skip
+LOADS_ANYTHING = ("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load")
+OFF_UNLESS_GIVEN = ("shell", "allow_pickle", "enable_unsafe_deserialization")
+
+
 def unsafe(path: Path) -> list[str]:
     """Returns what in a file could run or unpickle what others wrote."""
     found = [
         f"{path}:{line}: {module}"
         for module, line in _imports(path)
-        if module.split(".")[0] in ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal")
+        if module.split(".")[0] in UNPICKLERS or module in RUNS_TEXT + LOADS_ANYTHING
     ]
     for name, call in _calls(path):
-        keywords = {keyword.arg: keyword.value for keyword in call.keywords}
-
-        def given(option, keywords=keywords):
-            value = keywords.get(option)
-            return value is not None and not (isinstance(value, ast.Constant) and not value.value)
-
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         if (
-            name in ("eval", "exec", "os.system", "os.popen")
-            or given("shell")
-            or given("allow_pickle")
-            or name in ("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load")
-            or (given("enable_unsafe_deserialization"))
+            name in RUNS_TEXT + LOADS_ANYTHING
+            or any(given.get(option, "False") != "False" for option in OFF_UNLESS_GIVEN)
+            or given.get("safe_mode", "True") != "True"
+            or (name in ("np.load", "numpy.load") and len(call.args) > 2)  # allow_pickle by place
         ):
             found.append(f"{path}:{call.lineno}: {name}(...)")
     for node in ast.walk(ast.parse(path.read_text())):
@@ -132,6 +133,10 @@ def test_the_search_for_unsafe_code_finds_it(tmp_path):
         "yaml.load(text)",
         "x = yaml.FullLoader",
         "os.system('x')",
+        "from os import system",
+        "np.load('x', None, True)",
+        "np.load('x', allow_pickle=flag)",
+        "keras.models.load_model('x', safe_mode=False)",
     ]
     for line in lines:
         file = tmp_path / "x.py"

@@ -14,6 +14,7 @@ there was anything to save.
 
 from __future__ import annotations
 
+import logging
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -121,6 +122,7 @@ def _run(argv: Sequence[str]) -> int:
     from vatt.quiet import import_tensorflow_quietly  # heavy from here on
 
     import_tensorflow_quietly(verbose=FLAGS.verbose)
+    _show_log_lines()
     from vatt.experiments import pretrain
 
     return pretrain.run(
@@ -129,6 +131,24 @@ def _run(argv: Sequence[str]) -> int:
         allow_config_change=FLAGS.allow_config_change,
         fresh_start=FLAGS.fresh_start,
     )
+
+
+def _show_log_lines() -> None:
+    """Prints what the run logs as plain lines on the error stream, which absl would hold back."""
+    logger = logging.getLogger("absl")
+    if not any(isinstance(handler, _Lines) for handler in logger.handlers):
+        logger.addHandler(_Lines())
+        logger.propagate = False
+    logger.setLevel(logging.INFO)
+
+
+class _Lines(logging.StreamHandler):
+    """Writes to the error stream of the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one line."""
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 def _config_of_run() -> Path | None:

@@ -29,13 +29,15 @@ def write(
     fps: int = 25,
     moments: list[float] | None = None,
     rate: int = 48000,
+    video_codec: str = "libx264",
     audio_codec: str = "aac",
     rotation: int = 0,
 ) -> Path:
-    """Writes a file; `sound` is [samples] or [2, samples], `moments` (s) replace a constant rate."""
+    """Writes a file; `sound` is [samples] or [2, samples], `moments` (s) replace the rate."""
     with av.open(str(path.absolute()), "w") as container:
         if frames is not None:
-            video = container.add_stream("libx264", rate=fps, options={"g": "12", "crf": "5"})
+            options = {"g": "12", "crf": "5"} if video_codec == "libx264" else {}
+            video = container.add_stream(video_codec, rate=fps, options=options)
             video.height, video.width = frames.shape[1:3]
             video.pix_fmt = "yuv420p"
             video.codec_context.time_base = Fraction(1, 1000)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import time
 
 import numpy as np
@@ -60,8 +61,9 @@ def test_440_hz_stays_440_hz(tmp_path, rate, ending, codec):
     assert clip.waveform.shape == (2 * rate,)
     assert np.isfinite(clip.waveform).all()
     assert abs(peak_frequency(clip.waveform, rate) - 440) < 1
-    assert abs(np.sqrt(2 * np.mean(clip.waveform**2)) - 0.5) < 0.005
-    if codec != "aac":  # phase as well: sample 0 is at the start of the clip
+    exact = codec != "aac"  # the encoder itself changes the amplitude by 1 %
+    assert np.sqrt(2 * np.mean(clip.waveform**2)) == pytest.approx(0.5, rel=0.01 if exact else 0.02)
+    if exact:  # phase as well: sample 0 is at the start of the clip
         expected = 0.5 * np.sin(2 * np.pi * 440 * (0.5 + np.arange(2 * rate) / rate))
         np.testing.assert_allclose(clip.waveform, expected, atol=0.003)
 
@@ -79,7 +81,9 @@ def test_sound_and_picture_are_aligned(tmp_path, start, ending):
     flash = 60  # frame, at 2.4 s
     sound = np.zeros(4 * 48000, np.float32)
     sound[115200 : 115200 + 480] = 0.9
-    path = write(tmp_path / f"a.{ending}", grey_frames(np.where(np.arange(100) < flash, 30, 200)), sound)
+    path = write(
+        tmp_path / f"a.{ending}", grey_frames(np.where(np.arange(100) < flash, 30, 200)), sound
+    )
     clip = read_clip(path, start, start + 2.5, fps=25, min_side=32, sample_rate=16000)
     seen = np.argmax(levels(clip) > 100) / 25 + start
     heard = np.argmax(np.abs(clip.waveform) > 0.3) / 16000 + start
@@ -88,13 +92,13 @@ def test_sound_and_picture_are_aligned(tmp_path, start, ending):
 
 
 def test_a_clip_after_a_seek_equals_the_same_part_of_the_whole(tmp_path):
-    rng = np.random.default_rng(0)
-    sound = 0.2 * rng.standard_normal(4 * 48000).astype(np.float32)
-    path = write(tmp_path / "a.mp4", grey_frames(20 + 2 * np.arange(100)), sound)
+    times = np.arange(4 * 48000) / 48000
+    chirp = 0.4 * np.sin(2 * np.pi * (200 * times + 400 * times**2))
+    path = write(tmp_path / "a.mp4", grey_frames(20 + 2 * np.arange(100)), chirp)
     whole = read_clip(path, 0.0, 4.0, **WISH)
     part = read_clip(path, 2.0, 3.0, **WISH)
     assert part.frames == whole.frames[20:30]
-    np.testing.assert_allclose(part.waveform, whole.waveform[32000:48000], atol=2e-3)
+    np.testing.assert_allclose(part.waveform, whole.waveform[32000:48000], atol=1e-4)
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
@@ -183,15 +187,14 @@ def test_sound_that_stops_early_is_followed_by_silence(tmp_path):
     assert read_clip(path, 3.0, 4.0, **WISH).waveform is None
 
 
-def test_a_huge_picture_is_refused_from_its_header(tmp_path):
-    import struct
-
-    path = write(tmp_path / "a.avi", grey_frames(np.full(3, 90)))
+@pytest.mark.parametrize("side", [9000, 100_000])
+def test_a_huge_picture_is_refused_from_its_header(tmp_path, side):
+    path = write(tmp_path / "a.avi", grey_frames(np.full(3, 90)), video_codec="rawvideo")
     content = bytearray(path.read_bytes())
     place = content.index(b"strf") + 12  # width and height of the picture header
-    struct.pack_into("<ii", content, place, 100_000, 100_000)
+    struct.pack_into("<ii", content, place, side, side)
     path.write_bytes(content)
     started = time.monotonic()
-    with pytest.raises(MediaError):
+    with pytest.raises(MediaError, match="above 35389440 pixels"):
         read_clip(path, 0.0, 0.1, **WISH)
     assert time.monotonic() - started < 1

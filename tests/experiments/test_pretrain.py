@@ -155,6 +155,7 @@ def test_eval_mode_takes_every_checkpoint_once_in_order(data_dir, tmp_path):
     assert [row["step"] for row in rows(run, "eval")] == [3, 6]
 
 
+@pytest.mark.slow
 def test_eval_of_one_checkpoint_equals_the_one_made_while_training(data_dir, tmp_path):
     run = tmp_path / "run"
     pretrain.run(config(data_dir, run, mode="train_and_eval"))
@@ -163,6 +164,9 @@ def test_eval_of_one_checkpoint_equals_the_one_made_while_training(data_dir, tmp
     assert pretrain.run(cfg) == 0
     during = next(row for row in rows(run, "eval") if row["step"] == 3)["metrics"]
     assert rows(tmp_path / "once", "eval")[0]["metrics"] == pytest.approx(during)
+    cfg.model_dir = str(run)
+    assert pretrain.run(cfg) == 0
+    assert json.loads((run / "metrics.json").read_text())["step"] == 6  # still the newest one's
 
 
 def test_another_configuration_is_refused_with_the_differing_keys(data_dir, tmp_path):
@@ -190,7 +194,9 @@ def test_missing_data_and_checkpoints_are_clear_errors(data_dir, tmp_path):
         pretrain.run(cfg)
 
 
-@pytest.mark.parametrize("loss", ["asymmetric_nce", "symmetric_nce"])
+@pytest.mark.parametrize(
+    "loss", ["asymmetric_nce", pytest.param("symmetric_nce", marks=pytest.mark.slow)]
+)
 def test_two_replicas_give_the_losses_of_one(data_dir, tmp_path, two_replicas, loss):
     import tensorflow as tf
 
@@ -216,6 +222,7 @@ def test_two_replicas_give_the_losses_of_one(data_dir, tmp_path, two_replicas, l
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_evaluation_on_two_replicas_equals_one(data_dir, tmp_path, two_replicas):
     import tensorflow as tf
 

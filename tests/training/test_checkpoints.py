@@ -172,3 +172,14 @@ def test_sigkill_at_random_moments_of_saving_loses_at_most_one_save(tmp_path):
         assert json.loads((folder / f"ckpt-{step}.json").read_text())["step"] == step
         for file in folder.iterdir():
             file.unlink()
+
+
+def test_half_written_notes_and_manifests_of_a_killed_save_are_removed(tmp_path):
+    store = saved(tmp_path, 1)
+    for name in (".pending.json.tmp", ".ckpt-2.json.tmp", "ckpt-2.index", ".mine.json.tmp"):
+        (tmp_path / name).write_text("{")
+    (tmp_path / "pending.json").write_text('{"scratch": ".writing-ckpt-2", "prefix": "ckpt-2"}')
+    store.clean()
+    assert (tmp_path / ".mine.json.tmp").exists()
+    assert not list(tmp_path.glob("*ckpt-2*")) and not list(tmp_path.glob("*pending*"))
+    assert store.steps() == [1]

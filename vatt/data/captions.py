@@ -59,7 +59,12 @@ def read_captions(path: str | Path) -> list[Caption]:
         raise DataError(f"{path}: there is no such caption file") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: the captions are not UTF-8 text") from None
-    captions = _from_csv(path, text) if kind == ".csv" else _from_cues(path, text)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        captions = _from_csv(path, text) if kind == ".csv" else _from_cues(path, text)
+    except csv.Error as error:
+        raise DataError(f"{path}: not a CSV file ({error})") from None
     return sorted(captions)
 
 
@@ -110,7 +115,8 @@ def _from_csv(path: Path, text: str) -> list[Caption]:
             times = seconds(row["start"] or ""), seconds(row["end"] or "")
         except ValueError:
             raise DataError(
-                f"{path}, line {number}: start '{row['start']}' and end '{row['end']}' must be times"
+                f"{path}, line {number}: start '{row['start']}' and end '{row['end']}' "
+                "must be times"
             ) from None
         if (row[wording] or "").strip():
             captions.append((*times, " ".join(row[wording].split())))

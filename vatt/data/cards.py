@@ -1,10 +1,10 @@
-"""Dataset cards: what a data set holds and where its shards are. A new data set needs a card, no code.
+"""Dataset cards: what a data set holds and where its shards are. A new set needs a card, no code.
 
     card = cards.load("toy_howto", data_dir="runs/toy/records")
     card.shards("train")     # sorted paths; a missing or empty shard is an error that names it
 
-A card is `<data_dir>/<name>/card.yaml`, beside the shards its patterns name. The folder `data_dir` is
-the argument, else the environment variable VATT_DATA_DIR.
+A card is `<data_dir>/<name>/card.yaml`, beside the shards its patterns name. The folder `data_dir`
+is the argument, else the environment variable VATT_DATA_DIR.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def _absent(facts: Split, found: list[Path]) -> str:
     if not star or any(character in prefix + suffix for character in "*?["):
         return ""
     names = {path.name for path in found}
-    expected = (f"{prefix}{index:05d}{suffix}" for index in range(facts.num_shards))
+    expected = [f"{prefix}{index:05d}{suffix}" for index in range(facts.num_shards)]
+    if not names <= set(expected):
+        return ""  # shards without any clip are left out, so that the numbers have gaps
     missing = [name for name in expected if name not in names]
     shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
     return f"; missing: {shown}" if missing else ""
@@ -159,9 +161,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Card:
         path.parent.name for folder in folders for path in folder.glob(f"*/{CARD_FILE}")
     )
     if name.startswith("toy_"):
-        make = (
-            f"To make it: python -m vatt.data.toy --output_dir MEDIA --sets {name}, then "
-        )
+        make = f"To make it: python -m vatt.data.toy --output_dir MEDIA --sets {name}, then "
     else:
         make = "To make it: "
     looked = ", ".join(str(folder / name / CARD_FILE) for folder in folders)

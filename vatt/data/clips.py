@@ -90,7 +90,7 @@ def _frame_count(record: Record, spec: ClipSpec) -> tf.Tensor:
     """Int32 number of frames; a record without frames stops the run and says which it is."""
     count = tf.shape(record.frames)[0]
     message = tf.strings.join(
-        [f"A record of data set '{spec.name}' has no frames; its source is '", record.source, "'."]
+        [f"A record of data set {spec.name} has no frames; its source: ", record.source]
     )
     check = tf.debugging.Assert(count > 0, [message])
     with tf.control_dependencies([check]):

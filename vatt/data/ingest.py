@@ -8,19 +8,16 @@ why). One clip per manifest row; see `vatt.data.manifest` for its columns.
 
 Clips go to shards by a hash of what they are, so that neither the order of the manifest nor the
 number of workers changes a byte. A shard appears when it is complete; starting the same command
-again makes only the missing ones. Exit code: 0 all clips stored, 3 some failed (the rest is stored).
+again makes only the missing ones. Exit code: 0 all clips stored, 3 some failed (others are stored).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import hashlib
-import io
 import json
 import math
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -28,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from vatt.data import captions as caption_files
+from vatt.data import ingest_summary as summary
 from vatt.data import manifest as manifests
 from vatt.data.manifest import Row
 from vatt.errors import EXIT_DATA, DataError, UserError
@@ -84,21 +82,24 @@ def _order(row: Row) -> tuple[bytes, Row]:
 
 
 def _fingerprint(rows: tuple[Row, ...], settings: Settings) -> str:
-    """Hash of everything a shard is made from; media files enter with their size."""
+    """Hash of everything a shard is made from; files enter with size and time of change."""
     root = Path(settings.media_root)
     facts: list[Any] = [FORMAT, dataclasses.asdict(settings)]
     for row in rows:
         fields = dataclasses.asdict(row)
         del fields["line"]
-        facts.append([fields, *(_size(root / name) for name in (row.path, row.captions) if name)])
+        files = [name for name in (row.path, row.captions) if name]
+        facts.append([fields, *(_version(root / name) for name in files)])
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _size(path: Path) -> int:
+def _version(path: Path) -> tuple[int, int]:
+    """Size and time of change of a file: two files can well have the same size."""
     try:
-        return path.stat().st_size
+        facts = path.stat()
     except (OSError, ValueError):
-        return -1
+        return -1, -1
+    return facts.st_size, facts.st_mtime_ns
 
 
 # Work --------------------------------------------------------------------------------------------
@@ -125,13 +126,15 @@ def make_shard(shard: Shard, settings: Settings, folder: Path) -> dict[str, Any]
             stored["audio"] += clip.waveform is not None
             if clip.frames:
                 sizes.add((clip.height, clip.width))
+    if not writer.records:
+        path.unlink()  # readers take an empty shard for a damaged one
     facts = {
         "file": path.name,
         "split": shard.split,
         "fingerprint": shard.fingerprint,
         "records": writer.records,
-        "bytes": path.stat().st_size,
-        "sha256": records.sha256(path),
+        "bytes": path.stat().st_size if writer.records else 0,
+        "sha256": records.sha256(path) if writer.records else "",
         "seconds": round(seconds, 3),
         "with_text": texts,
         "with_video": stored["video"],
@@ -139,7 +142,8 @@ def make_shard(shard: Shard, settings: Settings, folder: Path) -> dict[str, Any]
         "sizes": sorted(sizes)[:2],  # two are enough to know that they differ
         "failures": failures,
     }
-    _write(_state_file(folder, path.name), json.dumps(facts))
+    _state_file(folder, path.name).parent.mkdir(exist_ok=True)
+    summary.write_text(_state_file(folder, path.name), json.dumps(facts))
     return facts
 
 
@@ -202,81 +206,6 @@ def _finished(shard: Shard, folder: Path) -> dict[str, Any] | None:
     return facts if same and complete else None
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-# Summary -----------------------------------------------------------------------------------------
-
-
-def write_card(
-    name: str, folder: Path, facts: list[dict], settings: Settings, multi_label: bool
-) -> None:
-    """Writes `card.yaml`: what was measured, with the description of the card of that name."""
-    import yaml
-
-    from vatt import assets
-    from vatt.data import cards
-
-    try:
-        described = yaml.safe_load(assets.find(f"data/{name}.yaml").read_text())
-    except assets.AssetError:
-        described = {}
-    labels = list(settings.labels)
-    groups = list(dict.fromkeys(label.partition("=")[0] for label in labels if "=" in label))
-    sizes = {tuple(size) for shard in facts for size in shard["sizes"]}
-    height, width = sizes.pop() if len(sizes) == 1 else (None, None)
-    splits = {}
-    for split in dict.fromkeys(shard["split"] for shard in facts):
-        part = [shard for shard in facts if shard["split"] == split]
-        splits[split] = cards.Split(
-            pattern=f"{split}-*-of-*.tfrecord",
-            num_shards=len(part),
-            records=sum(shard["records"] for shard in part),
-        )
-    card = cards.Card(
-        name=name,
-        description=described.get("description", ""),
-        source=described.get("source", ""),
-        licence=described.get("licence", ""),
-        tasks=described.get("tasks") or (["classification"] if labels else ["pretrain"]),
-        video=cards.VideoFacts(fps=settings.fps, height=height, width=width)
-        if any(shard["with_video"] for shard in facts)
-        else None,
-        audio=cards.AudioFacts(sample_rate=settings.sample_rate)
-        if any(shard["with_audio"] for shard in facts)
-        else None,
-        text=cards.TextFacts() if any(shard["with_text"] for shard in facts) else None,
-        splits=splits,
-        labels=labels or None,
-        multi_label=described.get("multi_label", multi_label),
-        attributes=described.get("attributes", groups),
-    )
-    cards.write(card, folder)
-
-
-def write_summary(folder: Path, facts: list[dict]) -> list[list]:
-    """Writes `manifest.json` and `failures.csv`; returns the failures."""
-    keys = ("file", "split", "records", "bytes", "sha256", "seconds")
-    shards = [{key: shard[key] for key in keys} for shard in facts]
-    total = {
-        "records": sum(shard["records"] for shard in facts),
-        "seconds": round(sum(shard["seconds"] for shard in facts), 3),
-        "failures": sum(len(shard["failures"]) for shard in facts),
-    }
-    _write(folder / "manifest.json", json.dumps(total | {"shards": shards}, indent=1) + "\n")
-    failures = sorted((f for shard in facts for f in shard["failures"]), key=str)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "start", "end", "reason"])
-    writer.writerows(failures)
-    _write(folder / "failures.csv", text.getvalue())
-    return failures
-
-
 def _remove_others(folder: Path, shards: list[Shard]) -> None:
     """Removes partial files and shards of an earlier run with another number of shards."""
     from vatt.data import records
@@ -308,7 +237,8 @@ def ingest(
 
     Args:
         manifest: CSV file, see `vatt.data.manifest`.
-        output_dir: folder of the data set; its last part is the name unless `name` is given.
+        output_dir: folder of the data set.
+        name: of the data set; the last part of `output_dir` by default.
         media_root: folder that holds all media files; the folder of the manifest by default.
         num_shards: shards per split; one per 200 clips by default.
         fps: frames stored per second.
@@ -321,8 +251,6 @@ def ingest(
     Raises:
         UserError: the manifest cannot be used, or no clip could be stored.
     """
-    from tqdm import tqdm
-
     from vatt.data import workers as pool
 
     rows = manifests.read_manifest(manifest)
@@ -339,11 +267,11 @@ def ingest(
     done = sum(len(shard.rows) for shard, known in zip(shards, facts, strict=True) if known)
     jobs = [(shards[number], settings, output_dir) for number in todo]
     count = workers or pool.available_cores()
-    with tqdm(total=len(rows), initial=done, desc=output_dir.name, unit="clip") as progress:
+    with pool.progress(len(rows), done, output_dir.resolve().name, "clip") as bar:
         for job, made in pool.run_jobs(make_shard, jobs, count):
             facts[todo[job]] = made
-            progress.update(len(shards[todo[job]].rows))
-    failures = write_summary(output_dir, facts)
+            bar.update(len(shards[todo[job]].rows))
+    failures = summary.write_summary(output_dir, facts)
     stored = sum(shard["records"] for shard in facts)
     if not stored:
         raise DataError(
@@ -351,7 +279,15 @@ def ingest(
             f"({failures[0][0]}). All are in {output_dir / 'failures.csv'}"
         )
     multi_label = any(len(row.labels) > 1 for row in rows)
-    write_card(name or output_dir.resolve().name, output_dir, facts, settings, multi_label)
+    summary.write_card(
+        name or output_dir.resolve().name,
+        output_dir,
+        facts,
+        fps=fps,
+        sample_rate=sample_rate,
+        labels=labels,
+        multi_label=multi_label,
+    )
     return stored, failures
 
 
@@ -414,6 +350,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # disk full, no permission, a file where a folder should be
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_DATA
     except KeyboardInterrupt:
         print("\nstopped; finished shards are kept, the same command continues.", file=sys.stderr)
         return 130

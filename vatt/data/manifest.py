@@ -51,6 +51,8 @@ def read_manifest(path: str | Path) -> list[Row]:
             lines = [(reader.line_num, row) for row in reader]
     except FileNotFoundError:
         raise DataError(f"--manifest: there is no file {path}") from None
+    except OSError as error:
+        raise DataError(f"--manifest: {path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
     rows: list[Row] = []
@@ -126,12 +128,16 @@ def locate(root: Path, name: str) -> Path:
     """Returns the file `name` under `root`.
 
     Raises:
-        ValueError: it is an address, or leads out of `root` (also through a link).
+        ValueError: it is an address, or leads out of `root` (also through a link), or nowhere.
     """
     if "\0" in name or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", name):
         raise ValueError("not a path of a local file")
     root = root.resolve()
-    path = (root / name).resolve()
+    try:
+        path = (root / name).resolve()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # a loop of links, a name too long, no permission
+        raise ValueError(f"cannot be read: {error}") from None
     if not path.is_relative_to(root):
         raise ValueError(f"leads out of {root}; --media_root names the folder that holds all media")
     return path

@@ -6,14 +6,14 @@ Conventions
 - Time 0 is where a player starts: the container's start time, or 0 if that is negative.
 - Frame k is the picture a player shows in the middle of its interval, at `start + (k + 0.5) / fps`,
   chosen by time stamps: constant and variable frame rates alike.
-- Rotation and non-square pixels are applied. The shorter side is reduced to `min_side`; pictures are
-  never enlarged.
+- Rotation and non-square pixels are applied. The shorter side is reduced to `min_side`; pictures
+  are never enlarged.
 - Sound is the mean of the channels, resampled, with `round((end - start) * sample_rate)` samples;
   sample 0 is at `start`. Where the file has no sound there is silence.
 - A file may reach `SLACK` seconds less far than the clip: the last picture stays, then.
 
-Only local files in common containers are opened: playlists and other formats that name further files
-are refused, and sizes are checked before anything is decoded.
+Only local files in common containers are opened: playlists and other formats that name further
+files are refused, and sizes are checked before anything is decoded.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from PIL import Image
 from vatt.errors import DataError
 
 MAX_PIXELS = 8192 * 4320
+MAX_SIDE = 65500  # of a JPEG
 MAX_SECONDS = 6 * 3600.0
 MAX_FRAMES = 2**20
 MAX_PROBE_BYTES = 5 * 2**20
@@ -43,6 +44,7 @@ CONTAINERS = (
 _AUDIO_MARGIN = 0.1  # s decoded on both sides of a clip, for the resampler
 _SEEK_MARGIN = 0.25  # s before the clip to seek to: the first sound after a seek is not exact
 _TICK = 1e-4  # s by which a time stamp may be late
+_ROUNDING = 2e-3  # s by which sound's time stamps may be off: some containers count milliseconds
 _INTEGER_SCALE = {"u1": 2.0**7, "i2": 2.0**15, "i4": 2.0**31, "i8": 2.0**63}
 
 
@@ -94,10 +96,13 @@ def read_clip(
         MediaError: the file cannot be used, with the reason.
     """
     path = Path(path).absolute()  # absolute, so that no name can be read as a protocol or option
-    if not path.is_file():
-        raise MediaError("there is no such file")
-    if path.stat().st_size == 0:
-        raise MediaError("the file is empty")
+    try:
+        if not path.is_file():
+            raise MediaError("there is no such file")
+        if path.stat().st_size == 0:
+            raise MediaError("the file is empty")
+    except (OSError, ValueError) as error:  # a name too long or impossible, no permission
+        raise MediaError(f"cannot be read: {error}") from error
     for seek in (True, False):
         try:
             with _open(path) as container:
@@ -114,6 +119,8 @@ def read_clip(
 def _plain(error: av.error.FFmpegError) -> str:
     if isinstance(error, av.error.InvalidDataError):
         return "not a media file, or damaged (its container cannot be read)"
+    if isinstance(error, av.error.ArgumentError):  # so FFmpeg answers what CONTAINERS does not list
+        return "not a media file of a supported kind (playlists are refused)"
     if isinstance(error, av.error.ExitError | av.error.TimeoutError):
         return "reading took too long"
     return f"cannot be read: {error.strerror or error}"
@@ -147,9 +154,9 @@ def _check(
     if video is not None:
         width, height = video.codec_context.width, video.codec_context.height
         if width <= 0 or height <= 0:
-            raise MediaError("the size of the pictures is not known")
-        if width * height > MAX_PIXELS:
-            raise MediaError(f"pictures of {width}x{height} exceed the limit of {MAX_PIXELS} pixels")
+            # FFmpeg itself also refuses what exceeds the limit, and then tells no size.
+            raise MediaError(f"the size of the pictures is not known or above {MAX_PIXELS} pixels")
+        _check_size(max(1, round(width * _pixel_aspect(video))), height)
         if video.frames > MAX_FRAMES:
             raise MediaError(f"{video.frames} pictures exceed the limit of {MAX_FRAMES}")
     duration = _duration(container)
@@ -166,6 +173,13 @@ def _check(
     if finish <= begin:
         raise MediaError(f"the clip ends at {finish:g} s, not after its start at {begin:g} s")
     return begin, finish
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise MediaError(f"pictures of {width}x{height} exceed the limit of {MAX_PIXELS} pixels")
+    if max(width, height) > MAX_SIDE:
+        raise MediaError(f"pictures of {width}x{height} exceed the limit of {MAX_SIDE} per side")
 
 
 def _duration(container: av.container.InputContainer) -> float | None:
@@ -280,14 +294,15 @@ class _Pictures:
         while not self.done:
             if self._times[len(self._jpegs)] > reach:
                 raise MediaError(
-                    f"the pictures stop at {self._shown_until:.2f} s, before the end of the clip at "
-                    f"{self._wish.end:g} s"
+                    f"the pictures stop at {self._shown_until:.2f} s, before the end of the clip "
+                    f"at {self._wish.end:g} s"
                 )
             self._take()
         return self._jpegs, *self._size
 
     def _jpeg(self, frame: av.VideoFrame) -> bytes:
         height, width = frame.height, max(1, round(frame.width * self._pixel_aspect))
+        _check_size(width, height)  # the size can change inside a file
         factor = min(1.0, self._wish.min_side / min(height, width))
         height, width = max(1, round(height * factor)), max(1, round(width * factor))
         method = Interpolation.AREA if factor < 1 else Interpolation.BICUBIC
@@ -312,6 +327,7 @@ class _Sound:
         self._last = wish.end + _AUDIO_MARGIN
         self._rate = 0
         self._buffer = np.zeros(0, np.float32)  # at the rate of the file, from time _first
+        self._next: int | None = None  # where in the buffer the next frame follows without a gap
         self._heard = False
         self.done = False
         self.is_empty = True
@@ -328,6 +344,9 @@ class _Sound:
             raise MediaError("the sample rate changes inside the clip")
         samples = _mono(frame)
         place = round((moment - self._first) * self._rate)
+        if self._next is not None and abs(place - self._next) <= _ROUNDING * self._rate:
+            place = self._next
+        self._next = place + len(samples)
         begin, end = max(place, 0), min(place + len(samples), len(self._buffer))
         if end > begin:
             self._buffer[begin:end] = samples[begin - place : end - place]
@@ -360,7 +379,7 @@ def _mono(frame: av.AudioFrame) -> np.ndarray:
 
 
 def resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Returns float32 `waveform` [samples] at another rate (Hz); sample 0 stays at the same time."""
+    """Returns float32 `waveform` [samples] at another rate (Hz); sample 0 keeps its time."""
     if rate == new_rate or not len(waveform):
         return waveform
     frame = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")

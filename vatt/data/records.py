@@ -61,7 +61,7 @@ def encode(clip: ClipRecord, schema: RecordSchema = RECORD) -> bytes:
     if clip.waveform is not None and len(clip.waveform):
         context[schema.sample_rate].int64_list.value.append(clip.sample_rate)
         step = lists[schema.waveform].feature.add()
-        step.float_list.value.extend(np.asarray(clip.waveform, np.float32))
+        step.float_list.value.extend(np.asarray(clip.waveform, np.float32).tolist())
     if clip.captions:
         starts, ends, texts = zip(*clip.captions, strict=True)
         context[schema.caption_start].float_list.value.extend(starts)
@@ -141,8 +141,7 @@ def read_shard(path: Path) -> Iterator[bytes]:
     """Yields the serialised records of a shard."""
     tf = import_tensorflow_quietly()
 
-    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-        yield record
+    yield from tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
 
 
 def sha256(path: Path) -> str:

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vatt.errors import UserError, nearest
+from vatt.errors import EXIT_DATA, UserError, nearest
 
 if TYPE_CHECKING:
     from vatt.data.toy_sets import VideoPlan
@@ -121,11 +121,9 @@ def render_set(name: str, output_dir: Path, seed: int, scale: float, workers: in
     Raises:
         UserError: the folder holds files of other settings.
     """
-    from tqdm import tqdm
-
     from vatt.data.toy_sets import plan
     from vatt.data.toy_video import make_video
-    from vatt.data.workers import run_jobs
+    from vatt.data.workers import progress, run_jobs
 
     folder = output_dir / name
     _guard_settings(folder, {"set": name, "format": FORMAT, "seed": seed, "scale": scale})
@@ -137,9 +135,9 @@ def render_set(name: str, output_dir: Path, seed: int, scale: float, workers: in
     missing = [p for p in plans if not (folder / "videos" / f"{p.name}.mp4").exists()]
     done = len(plans) - len(missing)
     started = time.monotonic()
-    with tqdm(total=len(plans), initial=done, desc=name, unit="video") as progress:
+    with progress(len(plans), done, name, "video") as bar:
         for _ in run_jobs(make_video, ((p, folder) for p in missing), workers):
-            progress.update()
+            bar.update()
     clips = write_manifest(folder / "manifest.csv", plans)
     return {
         "set": name,
@@ -174,6 +172,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # disk full, no permission, a file where a folder should be
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_DATA
     except KeyboardInterrupt:
         print("\nstopped; finished videos are kept, the same command continues.", file=sys.stderr)
         return 130

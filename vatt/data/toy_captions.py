@@ -106,8 +106,8 @@ def describe(scene: Scene, rng: np.random.Generator) -> str:
 def narrate(scenes: list[Scene], rng: np.random.Generator) -> list[Caption]:
     """Returns the narration of consecutive scenes, in order of time.
 
-    Each scene gets five sentences spread over it. One in five is chatter, one in twelve tells of the
-    scene before or after. Times are jittered, so some sentences also reach into a neighbour.
+    Each scene gets five sentences spread over it. One in five is chatter, one in twelve tells of
+    the scene before or after. Times are jittered, so some also reach into a neighbour.
     """
     captions = []
     begin, total = 0.0, sum(scene.duration for scene in scenes)

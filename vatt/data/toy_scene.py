@@ -223,10 +223,8 @@ def _mixing(cells: int, size: int) -> np.ndarray:
 def _smooth_walk(rng: np.random.Generator, steps: int, reach: float) -> np.ndarray:
     """A slow random path within +-reach, [steps, 2]."""
     knots = rng.uniform(-reach, reach, (max(2, steps // 12 + 2), 2))
-    return np.stack(
-        [np.interp(np.linspace(0, len(knots) - 1, steps), np.arange(len(knots)), k) for k in knots.T],
-        axis=-1,
-    )
+    places = np.linspace(0, len(knots) - 1, steps)
+    return np.stack([np.interp(places, np.arange(len(knots)), k) for k in knots.T], axis=-1)
 
 
 def _paint(
@@ -273,9 +271,7 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     shift = np.clip(np.round(camera), -margin, margin).astype(int)
     frames = np.empty((count, HEIGHT, WIDTH, 3), np.uint8)
     for k, (dx, dy) in enumerate(shift):
-        frames[k] = picture[
-            margin - dy : margin - dy + HEIGHT, margin - dx : margin - dx + WIDTH
-        ]
+        frames[k] = picture[margin - dy : margin - dy + HEIGHT, margin - dx : margin - dx + WIDTH]
 
     still = np.ones(count)
     grey = rng.uniform(60, 190) + rng.normal(0, 6, 3)

@@ -95,7 +95,7 @@ def _unit(sound: np.ndarray) -> np.ndarray:
 
 
 def rhythm(scene: Scene, count: int) -> np.ndarray:
-    """Returns the loudness over time that belongs to the scene's motion, float32 [count] in [0, 1]."""
+    """Returns the loudness that belongs to the scene's motion, float32 [count] in [0, 1]."""
     times = np.arange(count, dtype=np.float32) / np.float32(SAMPLE_RATE)
     phase = phases(scene, times).astype(np.float32)
     part = phase % 1

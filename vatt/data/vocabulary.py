@@ -37,7 +37,7 @@ def captions_of_card(folder: str | Path) -> Iterator[bytes]:
     schema = RECORD.renamed(card.fields)
     for split in card.splits:
         shards = [str(shard) for shard in card.shards(split)]
-        records = tf.data.TFRecordDataset(shards).map(
+        records = tf.data.TFRecordDataset(shards, buffer_size=1 << 20).map(
             lambda record: clips.parse(record, schema).captions
         )
         for captions in records.as_numpy_iterator():
@@ -95,7 +95,7 @@ def count_words(captions: Iterable[bytes]) -> Counter[str]:
 def choose_words(
     counts: Counter[str], min_count: int = 1, max_size: int | None = None
 ) -> list[str]:
-    """The vocabulary: special words, then words seen at least `min_count` times, commonest first."""
+    """Special words, then words seen at least `min_count` times, commonest first."""
     common = [word for word, count in counts.items() if count >= min_count and word not in SPECIAL]
     common.sort(key=lambda word: (-counts[word], word))
     words = [*SPECIAL, *common]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
@@ -19,6 +21,30 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def progress(total: int, initial: int, desc: str, unit: str) -> Any:
+    """Returns a tqdm progress bar; in a log file it writes a line at most every ten seconds."""
+    from tqdm import tqdm
+
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(total=total, initial=initial, desc=desc, unit=unit, mininterval=interval)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Holds Ctrl-C back until the end of the block.
+
+    Processes started meanwhile never see it: one that is still starting would print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker() -> None:
@@ -56,14 +82,15 @@ def run_jobs(
     )
     finished = False
     try:
-        waiting = {pool.submit(function, *job): index for index, job in enumerate(jobs)}
+        with _interrupts_held():
+            waiting = {pool.submit(function, *job): index for index, job in enumerate(jobs)}
         for future in futures.as_completed(waiting):
             yield waiting.pop(future), future.result()
         finished = True
     except BrokenProcessPool as error:
         raise DataError(
-            "a worker process died, perhaps for lack of memory. What is finished is kept: start the "
-            f"same command again, with fewer workers than {workers} if it happens again."
+            "a worker process died, perhaps for lack of memory. What is finished is kept: start "
+            f"the same command again, with fewer workers than {workers} if it happens again."
         ) from error
     finally:
         if not finished:

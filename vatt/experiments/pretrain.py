@@ -13,7 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 from vatt import configs
-from vatt.data import pipeline
+from vatt.data import pipeline, text
 from vatt.experiments.pretrain_eval import Evaluator
 from vatt.modeling import factory, flops
 from vatt.modeling.random import Randomness
@@ -31,6 +31,8 @@ class PretrainRecipe:
         """Builds model and optimizer under `strategy`."""
         self._cfg, self._input = cfg, cfg.train.input
         self._shapes = pipeline.describe(self._input, cfg.data_dir)
+        words = text.load_vocabulary(self._input)
+        words.check_fits(cfg.model.backbone_config.resolve("text").vocab_size)
         self.model = build_model(cfg, self._shapes, strategy)
         with strategy.scope():
             self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")

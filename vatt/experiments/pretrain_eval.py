@@ -101,8 +101,9 @@ class Evaluator:
             metrics |= result.metrics
             result.save(self._rundir.path, step)
         self._rundir.write_metrics("eval", step, metrics)
-        self._rundir.write_final(metrics | {"step": step})
         done = sorted({*self._evaluated(), step})
+        if step == done[-1]:  # an earlier checkpoint evaluated once more is not the final figure
+            self._rundir.write_final(metrics | {"step": step})
         temporary = self._rundir.path / ".evaluated.json.tmp"
         temporary.write_text(json.dumps(done))
         os.replace(temporary, self._rundir.path / "evaluated.json")

@@ -107,6 +107,7 @@ class CheckpointStore:
     def clean(self) -> None:
         """Removes what an interrupted save left behind: only files it noted down itself."""
         pending = self.folder / _PENDING
+        _temporary(pending).unlink(missing_ok=True)
         if not pending.exists():
             return
         try:
@@ -120,6 +121,7 @@ class CheckpointStore:
         committed = (self.folder / f"{prefix}.json").exists()
         if re.fullmatch(r"ckpt-\d+", prefix) and not committed:
             self._remove_bundle(prefix)
+            _temporary(self.folder / f"{prefix}.json").unlink(missing_ok=True)
         pending.unlink()
 
     def _prune(self) -> None:
@@ -253,8 +255,12 @@ def _value(tensor: object) -> object:
     return tensor.value if hasattr(tensor, "value") and not callable(tensor.value) else tensor
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
 def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     with open(temporary, "w") as file:
         json.dump(content, file, indent=1)
         file.flush()

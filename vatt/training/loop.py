@@ -282,6 +282,7 @@ def train(
                 saved = trainer.step
                 alive()
                 if not asked_to_stop():
+                    progress.done()  # the line stays, so that others may follow it
                     on_checkpoint(saved)
                     progress.resume()
                     alive()

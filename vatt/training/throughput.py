@@ -17,6 +17,7 @@ class Progress:
         self._since = time.monotonic()
         self._training_s = 0.0
         self._terminal = sys.stderr.isatty()
+        self._open = False  # whether a line is being rewritten
 
     def update(self, step: int, data_wait_s: float) -> dict[str, float]:
         """Throughput since the last update."""
@@ -58,11 +59,13 @@ class Progress:
             file=sys.stderr,
             flush=True,
         )
+        self._open = self._terminal
 
     def done(self) -> None:
         """Ends the line that was being rewritten."""
-        if self._terminal:
+        if self._open:
             print(file=sys.stderr)
+        self._open = False
 
 
 def duration(seconds: float) -> str:

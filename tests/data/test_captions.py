@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+
+from vatt.data.captions import overlapping, read_captions, seconds
+from vatt.errors import DataError
+
+
+def side_file(tmp_path, name: str, text: str | bytes):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12.5", 12.5),
+        (" 7 ", 7.0),
+        ("02:03.5", 123.5),
+        ("1:02:03,250", 3723.25),
+        ("100:00:00", 360000.0),
+    ],
+)
+def test_times(text, value):
+    assert seconds(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "1:2:3:4", "1:-2"])
+def test_what_is_not_a_time(text):
+    with pytest.raises(ValueError):
+        seconds(text)
+
+
+def test_webvtt(tmp_path):
+    text = (
+        "\ufeffWEBVTT - a title\r\nKind: captions\r\n\r\nNOTE\r\nnot spoken\r\n\r\n"
+        "STYLE\r\n::cue { color: red }\r\n\r\n"
+        "intro\r\n00:01.000 --> 00:02.500 align:start position:0%\r\n"
+        "<v Ann>one <i>two</i>\r\nthree &lt;3\r\n\r\n"
+        "00:00:00.250 --> 00:00:00.750\r\nfirst<00:00:00.500> in time\r\n\r\n"
+        "00:03.000 --> 00:04.000\r\n\r\n"
+    )
+    assert read_captions(side_file(tmp_path, "a.VTT", text)) == [
+        (0.25, 0.75, "first in time"),
+        (1.0, 2.5, "one two three <3"),
+    ]
+
+
+def test_subrip(tmp_path):
+    text = (
+        "1\n00:00:01,500 --> 00:00:02,000\n{\\an8}<b>über</b> uns\n\n\n"
+        "2\n01:00:00,000 --> 01:00:01,000\n- zwei\n- Zeilen"
+    )
+    assert read_captions(side_file(tmp_path, "a.srt", text)) == [
+        (1.5, 2.0, "über uns"),
+        (3600.0, 3601.0, "- zwei - Zeilen"),
+    ]
+
+
+@pytest.mark.parametrize("column", ["text", "caption"])
+def test_csv(tmp_path, column):
+    text = f'end,{column},start\n2,"a, b",1\n00:01.5,  spread   out ,0.5\n3,,2\n'
+    assert read_captions(side_file(tmp_path, "a.csv", text)) == [
+        (0.5, 1.5, "spread out"),
+        (1.0, 2.0, "a, b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "parts"),
+    [
+        ("a.csv", "start,end,txet\n0,1,x\n", ["'text' is missing", "txet", "Did you mean"]),
+        ("a.csv", "", ["'start' is missing", "found: none"]),
+        ("a.csv", "start,end,text\n0,1,x\nlater,2,y\n", ["line 3", "'later'"]),
+        ("a.csv", "start,end,text\n0\n", ["line 2", "must be times"]),
+        ("a.csv", 'start,end,text\n0,1,"' + "x" * 200_000 + '"\n', ["not a CSV file"]),
+        ("a.vtt", "WEBVTT\n\n00:01 -> x --> 00:02\nx\n", ["00:01 -> x --> 00:02"]),
+        ("a.srt", "1\n00:00:01,000 -->\nx\n", ["00:00:01,000 -->"]),
+        ("a.vtt", b"WEBVTT\n\n\xff\xfe\x00", ["not UTF-8"]),
+        ("a.txt", "x", ["'.txt'", ".vtt, .srt, .csv"]),
+    ],
+)
+def test_files_that_cannot_be_used_are_named_with_the_reason(tmp_path, name, text, parts):
+    path = side_file(tmp_path, name, text)
+    with pytest.raises(DataError) as error:
+        read_captions(path)
+    for part in (str(path), *parts):
+        assert part in str(error.value)
+
+
+def test_absent_file_and_folder(tmp_path):
+    with pytest.raises(DataError, match="no such caption file"):
+        read_captions(tmp_path / "absent.vtt")
+    (tmp_path / "folder.vtt").mkdir()
+    with pytest.raises(DataError, match="cannot be read"):
+        read_captions(tmp_path / "folder.vtt")
+
+
+def test_captions_near_a_clip_are_relative_to_its_start():
+    told = [(0.0, 1.0, "before"), (1.0, 4.5, "into"), (5.5, 6.0, "in"), (7.9, 9.0, "out of")]
+    told += [(9.0, 10.0, "after")]
+    assert overlapping(told, 4.0, 8.0, 0.0) == [
+        (-3.0, 0.5, "into"),
+        (1.5, 2.0, "in"),
+        (7.9 - 4.0, 5.0, "out of"),
+    ]
+    assert [text for *_, text in overlapping(told, 4.0, 8.0, 1.5)] == [
+        "into",
+        "in",
+        "out of",
+        "after",
+    ]
+    assert [text for *_, text in overlapping(told, 1.0, 2.0, 0.0)] == ["into"]

@@ -1,0 +1,129 @@
+"""Vocabularies, their command line, and the choice of captions."""
+
+from __future__ import annotations
+
+import types
+
+import corpus
+import pytest
+import tensorflow as tf
+
+from vatt.data import sampling, text, vocabulary
+from vatt.errors import DataError
+
+
+def select(captions, count, selection, **more):
+    return text.select_captions(tf.constant(captions), count, selection, **more).numpy().tolist()
+
+
+def test_select_first_pads_with_empty_strings():
+    assert select(["a", "b", "c"], 2, "first") == [b"a", b"b"]
+    assert select(["a"], 3, "first") == [b"a", b"", b""]
+    assert text.select_captions(tf.zeros([0], tf.string), 2, "first").numpy().tolist() == [b""] * 2
+
+
+def test_select_random_is_a_subset_that_varies():
+    drawn = [
+        tuple(select(["a", "b", "c"], 2, "random", seed=sampling.root_seed(i))) for i in range(40)
+    ]
+    assert all(len(set(pair)) == 2 for pair in drawn)
+    assert len(set(drawn)) == 6
+
+
+def test_select_nearest_by_the_middle_of_the_caption():
+    times = {"starts": tf.constant([0.0, 4.0, 1.0]), "ends": tf.constant([1.0, 5.0, 3.0])}
+    centre = tf.constant(1.9)
+    assert select(["a", "b", "c"], 3, "nearest", centre=centre, **times) == [b"c", b"a", b"b"]
+    untimed = {"starts": tf.zeros([0]), "ends": tf.zeros([0])}
+    assert select(["a", "b", "c"], 2, "nearest", centre=centre, **untimed) == [b"a", b"b"]
+
+
+def test_select_unknown_names_the_choices():
+    with pytest.raises(
+        DataError, match=r"accepted: nearest, first, random.*Did you mean 'nearest'"
+    ):
+        select(["a"], 1, "neares")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["<pad>", "<bos>", "<eos>", "<unk>", "a", "a"], "'a' stands twice, as id 4 and as id 5"),
+        (["<pad>", "<bos>", "<unk>", "a"], "lacks the special words <eos>"),
+        (["a", "<pad>", "<bos>", "<eos>", "<unk>"], "<pad> must be the first word"),
+        (["<pad>", "<bos>", "<eos>", "<unk>", "Red"], "'Red' .id 4. is not lower-case"),
+        (["<pad>", "<bos>", "two words"], "line 3: 'two words'"),
+        ([], "is empty"),
+    ],
+)
+def test_bad_vocabularies(tmp_path, words, message):
+    path = corpus.write_vocabulary(tmp_path, words)
+    with pytest.raises(DataError, match=message):
+        text.read_vocabulary(path)
+
+
+def test_vocabulary_with_ids_in_the_file(tmp_path):
+    lines = [f"{i} {word}" for i, word in enumerate(corpus.WORDS)]
+    plain = text.read_vocabulary(corpus.write_vocabulary(tmp_path))
+    numbered = text.read_vocabulary(corpus.write_vocabulary(tmp_path, lines[::-1]))
+    assert plain.words == numbered.words == tuple(corpus.WORDS)
+    assert (plain.pad_id, plain.bos_id, plain.eos_id, plain.unk_id) == (0, 1, 2, 3)
+    with pytest.raises(DataError, match="ids must be 0 to 9"):
+        text.read_vocabulary(corpus.write_vocabulary(tmp_path, lines[1:]))
+
+
+def test_missing_vocabulary_and_too_small_model(tmp_path):
+    cfg = types.SimpleNamespace(text_tokenizer=text.WORD_TOKENIZER, vocabulary=str(tmp_path / "no"))
+    with pytest.raises(DataError, match=r"python -m vatt.data.vocabulary --card"):
+        text.load_vocabulary(cfg)
+    cfg.vocabulary = corpus.write_vocabulary(tmp_path)
+    loaded = text.load_vocabulary(cfg)
+    loaded.check_fits(len(corpus.WORDS))
+    with pytest.raises(DataError, match="vocab_size is 5: raise vocab_size to at least 11"):
+        loaded.check_fits(5)
+    cfg.text_tokenizer = "WordTokeniser"
+    with pytest.raises(DataError, match="Did you mean 'WordTokenizer'"):
+        text.load_vocabulary(cfg)
+
+
+def test_build_from_card_manifest_and_captions(tmp_path):
+    spoken = [corpus.example(i, frames=1, captions=["Red, red!", "Don't stop"]) for i in range(2)]
+    corpus.write_set(tmp_path, "spoken", spoken, shards=1)
+    (tmp_path / "clips.csv").write_text(
+        'path,start,end,caption\na.mp4,0,1,"blue RED"\nb.mp4,0,1,\n'
+    )
+    (tmp_path / "talk.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nOrange moon\n")
+    output = tmp_path / "out/words.txt"
+    code = vocabulary.main(
+        [
+            f"--card={tmp_path / 'spoken'}",
+            f"--manifest={tmp_path / 'clips.csv'}",
+            f"--captions={tmp_path / 'talk.srt'}",
+            f"--output={output}",
+        ]
+    )
+    assert code == 0
+    found = text.read_vocabulary(output)
+    assert found.words[:4] == vocabulary.SPECIAL
+    assert found.words[4:] == ("red", "dont", "stop", "blue", "moon", "orange")
+    ids = text.tokenizer(found)(tf.constant(["Don't, red"]), 3).numpy().tolist()
+    assert ids == [[5, 4, 0]]
+
+
+def test_vocabulary_limits_and_errors(tmp_path, capsys):
+    (tmp_path / "clips.csv").write_text("caption\nb b a a a c\n")
+    table = str(tmp_path / "clips.csv")
+    words, _ = vocabulary.build(manifests=[table], min_count=2)
+    assert words[4:] == ["a", "b"]
+    words, _ = vocabulary.build(manifests=[table], max_size=5)
+    assert words[4:] == ["a"]
+    with pytest.raises(DataError, match="max_size is 4"):
+        vocabulary.build(manifests=[table], max_size=4)
+    (tmp_path / "bad.csv").write_text("path,text\n")
+    bad = str(tmp_path / "bad.csv")
+    code = vocabulary.main(["--manifest", bad, "--output", str(tmp_path / "words.txt")])
+    assert code == DataError.exit_code
+    assert "no column 'caption'" in capsys.readouterr().err
+    assert not (tmp_path / "words.txt").exists()
+    with pytest.raises(SystemExit):
+        vocabulary.main(["--output", "words.txt"])
