@@ -24,7 +24,7 @@ for set in toy_howto toy_audioset toy_retrieval; do
   media=$corpus/media/$set records=$corpus/records/$set context=()
   # The card is what ingest writes last.
   if [ "$records/card.yaml" -nt "$media/manifest.csv" ]; then continue; fi
-  if [ "$set" = toy_howto ]; then context=(--caption_context 0.3); fi
+  if [ "$set" = toy_howto ]; then context=(--caption_context 0); fi
   $python -m vatt.data.toy --output_dir "$corpus/media" --sets "$set"
   $python -m vatt.data.ingest --manifest "$media/manifest.csv" --output_dir "$records" \
     --fps 10 --min_side 72 --sample_rate 16000 "${context[@]+"${context[@]}"}"

@@ -1,4 +1,4 @@
-"""Decoding of what is unusual or hostile: odd time stamps, odd metadata, sizes beyond the limits."""
+"""Decoding of what is unusual or hostile: odd time stamps and metadata, sizes beyond the limits."""
 
 from __future__ import annotations
 
@@ -171,5 +171,5 @@ def test_a_cut_matroska_gives_what_is_there(tmp_path):
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     assert read_clip(cut, 0.0, 1.0, **WISH).frames == read_clip(whole, 0.0, 1.0, **WISH).frames
-    with pytest.raises(MediaError, match="pictures stop at|no picture"):
+    with pytest.raises(MediaError, match=r"pictures stop at|no picture"):
         read_clip(cut, 2.5, 3.9, **WISH)

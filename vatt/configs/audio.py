@@ -73,7 +73,7 @@ class WaTBase(ModelConfig):
     post_projection: bool = False
     d_post_proj: Count = 1024
     post_proj_activation: base.Activation | None = "gelu"
-    patch_initializer: base.PatchInitializer = "glorot_conv"
+    patch_init_std: Positive | None = None  # of the patch kernel; None: as published
 
 
 class WaTMedium(WaTBase):
@@ -98,10 +98,10 @@ class WaTTiny(WaTBase):
     d_model: Count = 96
     d_kv: Count = 24
     d_ff: Count = 384
-    num_layers: Count = 4
+    num_layers: Count = 3
     num_heads: Count = 4
     dropout_rate: Rate = 0.0
-    patch_initializer: base.PatchInitializer = "glorot_dense"
+    patch_init_std: Positive | None = 0.6
 
 
 class SpTBase(ModelConfig):

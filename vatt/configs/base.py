@@ -28,8 +28,8 @@ DOCUMENTED_DIFFERENCES: dict[str, tuple[Any, Any, str]] = {
 
 # Fields that the published configuration lacks, under the class that introduces them.
 EXTRA_FIELDS: dict[str, tuple[str, ...]] = {
-    "video.ViTBase": ("patch_initializer",),
-    "audio.WaTBase": ("patch_initializer",),
+    "video.ViTBase": ("patch_init_std",),
+    "audio.WaTBase": ("patch_init_std",),
     "dataset.Dataset": ("fps", "sample_rate", "vocabulary", "use_bos", "use_eos"),
     "dataset.Pretrain": (
         "mixing_weights",
@@ -138,4 +138,3 @@ def names() -> Any:
 
 
 Activation = choice("relu", "gelu", "swish", "geglu")
-PatchInitializer = choice("glorot_conv", "glorot_dense")

@@ -58,7 +58,7 @@ class ViTBase(ModelConfig):
     post_projection: bool = False
     d_post_proj: Count = 1024
     post_proj_activation: base.Activation | None = "gelu"
-    patch_initializer: base.PatchInitializer = "glorot_conv"
+    patch_init_std: Positive | None = None  # of the patch kernel; None: as published
 
 
 class ViTMedium(ViTBase):
@@ -95,4 +95,4 @@ class ViTTiny(ViTBase):
     num_layers: Count = 4
     num_heads: Count = 4
     dropout_rate: Rate = 0.0
-    patch_initializer: base.PatchInitializer = "glorot_dense"
+    patch_init_std: Positive | None = 0.25

@@ -47,7 +47,7 @@ def write_card(
         description=described.get("description", ""),
         source=described.get("source", ""),
         licence=described.get("licence", ""),
-        tasks=described.get("tasks") or (["classification"] if labels else ["pretrain"]),
+        tasks=described.get("tasks") or _tasks(any_with("text"), bool(labels)),
         video=cards.VideoFacts(fps=fps, height=height, width=width) if any_with("video") else None,
         audio=cards.AudioFacts(sample_rate=sample_rate) if any_with("audio") else None,
         text=cards.TextFacts() if any_with("text") else None,
@@ -57,6 +57,11 @@ def write_card(
         attributes=described.get("attributes", groups),
     )
     cards.write(card, folder)
+
+
+def _tasks(text: bool, labels: bool) -> list[str]:
+    """What a set without a description of its own can be used for."""
+    return ["pretrain", *(["retrieval"] if text else []), *(["classification"] if labels else [])]
 
 
 def _splits(facts: list[dict]) -> dict[str, Any]:

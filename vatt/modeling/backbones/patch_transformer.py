@@ -34,7 +34,7 @@ class PatchTransformer(ConfiguredLayer):
         post_projection: (units, activation) of a dense layer on all final tokens; None for no
             layer.
         frozen: neither trained nor differentiated through.
-        patch_initializer: of the patch projection; see `PatchEmbedding`.
+        patch_init_std: of the patch projection; see `PatchEmbedding`.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class PatchTransformer(ConfiguredLayer):
         pre_projection: str | None = None,
         post_projection: Sequence[Any] | None = None,
         frozen: bool = False,
-        patch_initializer: str = "glorot_conv",
+        patch_init_std: float | None = None,
         **kwargs: Any,
     ):
         encoder = dict(encoder)
         config = {"axes": tuple(axes), "patch": tuple(patch), "stride": tuple(stride)}
         config |= {"buckets": tuple(buckets), "encoder": encoder, "mask_rate": mask_rate}
         config |= {"patch_sampling_rate": patch_sampling_rate, "pre_projection": pre_projection}
-        config |= {"patch_initializer": patch_initializer}
+        config |= {"patch_init_std": patch_init_std}
         post_projection = tuple(post_projection) if post_projection else None
         super().__init__(
             config={**config, "post_projection": post_projection, "frozen": frozen}, **kwargs
@@ -71,7 +71,7 @@ class PatchTransformer(ConfiguredLayer):
             return keras.layers.Dense(units, activations.get(activation), name=name, dtype=policy)
 
         self.patches = PatchEmbedding(
-            patch, stride, self.d_model, patch_initializer, name="patches", dtype=policy
+            patch, stride, self.d_model, patch_init_std, name="patches", dtype=policy
         )
         self.masking = None
         if mask_rate is not None:
@@ -183,5 +183,5 @@ def shared_arguments(config: Any) -> dict[str, Any]:
         "pre_projection": (config.activation or "linear") if config.pre_projection else None,
         "post_projection": post,
         "frozen": config.freeze_backbone,
-        "patch_initializer": getattr(config, "patch_initializer", "glorot_conv"),
+        "patch_init_std": getattr(config, "patch_init_std", None),
     }

@@ -25,7 +25,10 @@ class PatchEmbedding(ConfiguredLayer):
         patch: patch size along each axis.
         stride: distance between patches along each axis.
         d_model: width of a token.
-        initializer: "glorot_conv" as published, or "glorot_dense"; see `_initializer`.
+        init_std: standard deviation of the first kernel; None takes Glorot's rule for convolutions,
+            as published. That rule counts `patch volume * d_model` outputs, as if patches
+            overlapped, and makes tokens many times smaller than the positions added to them: a long
+            training grows out of that, a short one does not.
     """
 
     def __init__(
@@ -33,34 +36,23 @@ class PatchEmbedding(ConfiguredLayer):
         patch: Sequence[int],
         stride: Sequence[int],
         d_model: int,
-        initializer: str = "glorot_conv",
+        init_std: float | None = None,
         **kwargs: Any,
     ):
         patch, stride = tuple(patch), tuple(stride)
-        config = {"patch": patch, "stride": stride, "d_model": d_model, "initializer": initializer}
+        config = {"patch": patch, "stride": stride, "d_model": d_model, "init_std": init_std}
         super().__init__(config=config, **kwargs)
         self.patch, self.stride, self.d_model = patch, stride, d_model
-        self.initializer = initializer
+        self.init_std = init_std
 
     def build(self, input_shape: tuple) -> None:
         """Creates `kernel` and `bias` for inputs `[batch, *axes, channels]`."""
         shape = (*self.patch, input_shape[-1], self.d_model)
-        self.kernel = self.add_weight(
-            shape=shape, initializer=self._initializer(math.prod(shape[:-1])), name="kernel"
-        )
+        initializer = "glorot_uniform"
+        if self.init_std is not None:
+            initializer = keras.initializers.RandomNormal(stddev=self.init_std)
+        self.kernel = self.add_weight(shape=shape, initializer=initializer, name="kernel")
         self.bias = self.add_weight(shape=(self.d_model,), initializer="zeros", name="bias")
-
-    def _initializer(self, inputs: int) -> Any:
-        """Returns the initialiser of the kernel, for patches of `inputs` numbers.
-
-        Glorot's rule for a convolution counts `patch volume * d_model` outputs, as if patches
-        overlapped. They do not, so that tokens begin many times smaller than the positions added
-        to them; counting `d_model` outputs, as for a dense layer, lets short trainings get going.
-        """
-        if self.initializer == "glorot_conv":
-            return "glorot_uniform"
-        limit = math.sqrt(6 / (inputs + self.d_model))
-        return keras.initializers.RandomUniform(-limit, limit)
 
     def grid(self, input_shape: Sequence[int]) -> tuple[int, ...]:
         """Returns the number of patches along each axis of an input `[batch, *axes, channels]`.
