@@ -29,8 +29,8 @@ SCENES_PER_VIDEO = 4  # of toy_howto
 DURATIONS = (2.4, 2.8)  # s, of a scene; drawn independently of what it shows
 
 _SIZES = {  # videos at scale 1: (training, test)
-    "toy_howto": (800, 20),
-    "toy_audioset": (1500, 160),
+    "toy_howto": (1000, 20),
+    "toy_audioset": (2600, 160),
     "toy_retrieval": (64, 320),
     "toy_actions": (480, 0),  # the splits are made of the same videos
     "toy_sounds": (400, 0),
