@@ -142,7 +142,9 @@ def test_eval_takes_the_configuration_of_the_run(executor, tmp_path):
     assert (evaluated.mode, evaluated.model_arch, evaluated.seed) == ("eval", "tx_fac_tiny", 7)
     assert (evaluated.checkpoint_path, evaluated.data_dir) == (None, "records")
     assert (one.checkpoint_path, one.seed) == ("one", 7)
-    assert (given.seed, given.train.optimizer.learning_rate.total_steps) == (0, 20000)
+    long = configs.resolve(config_file="configs/pretrain/toy_long.yaml")
+    assert (given.seed, given.train) == (0, long.train)
+    assert long.train != written.train
     assert (trained.seed, trained.model_arch) == (0, "tx_fac")  # only eval looks there
 
 

@@ -68,7 +68,7 @@ def _tpu(address: str | None) -> tf.distribute.Strategy:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address or "")
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
-    except (ValueError, KeyError, tf.errors.OpError) as error:
+    except (ValueError, KeyError, RuntimeError, OSError, tf.errors.OpError) as error:
         raise UserError(
             f"--strategy_type=tpu --tpu={address}: no TPU system answers there "
             f"({str(error).splitlines()[0]}). Give the TPU's name or grpc:// address, or leave "
