@@ -36,15 +36,23 @@ def _interrupts_held() -> Iterator[None]:
     """Holds Ctrl-C back until the end of the block.
 
     Processes started meanwhile never see it: one that is still starting would print a traceback.
+    They inherit the mask. It does not cover the other threads of this process, through one of which
+    the signal can still arrive, so that Python's own reaction is put off as well.
     """
-    if not hasattr(signal, "pthread_sigmask"):
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not hasattr(signal, "pthread_sigmask") or not in_main_thread:
         yield
         return
+    arrived: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: arrived.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+    if arrived:
+        raise KeyboardInterrupt
 
 
 def _start_worker() -> None:
