@@ -24,6 +24,24 @@ def test_the_working_directory_comes_first(tmp_path, monkeypatch):
     assert assets.find(tmp_path / own).read_text() == "mine"
 
 
+def test_vocabularies_of_ones_own_come_before_the_projects(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = assets.find_misc("toy_en", ".txt")
+    assert project == assets.find_misc("misc_data/toy_en.txt", ".txt")
+    own = tmp_path / "own" / "toy_en.txt"
+    own.parent.mkdir()
+    own.write_text("mine")
+    monkeypatch.setenv(assets.MISC_DIR, str(own.parent))
+    assert assets.find_misc("toy_en", ".txt") == assets.find_misc("toy_en.txt", ".txt") == own
+    assert assets.find_misc(project, ".txt") == project
+    with pytest.raises(
+        UserError,
+        match=r"toy_em: no such file; looked for .*own/toy_em.txt, .*"
+        r"misc_data/toy_em.txt. Did you mean 'toy_en'",
+    ):
+        assets.find_misc("toy_em", ".txt")
+
+
 def test_a_missing_file_names_the_nearest():
     with pytest.raises(UserError, match=r"looked for .*Did you mean 'configs/pretrain/toy.yaml'\?"):
         assets.find("configs/pretrain/toyy.yaml")

@@ -29,7 +29,7 @@ LEVELS = {
 NO_TENSORFLOW = ("configs", "modeling", "objectives")
 WITH_TENSORFLOW = {"modeling/random.py"}  # stateless random numbers of the backend
 # Distribution names where they differ from the module's.
-DISTRIBUTIONS = {"absl": "absl-py", "yaml": "pyyaml", "PIL": "pillow"}
+DISTRIBUTIONS = {"absl": "absl-py", "yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn"}
 
 
 def _imports(path: Path) -> Iterator[tuple[str, int]]:
@@ -118,8 +118,16 @@ def unsafe(path: Path) -> list[str]:
     return found
 
 
+# Reads pickles with an Unpickler that knows arrays only: tests/tools/test_convert_embeddings.py.
+READS_PICKLES = PACKAGE / "tools/convert_embeddings.py"
+
+
 def test_nothing_unsafe_in_the_package():
-    assert [hit for path in FILES for hit in unsafe(path)] == []
+    hits = [hit for path in FILES for hit in unsafe(path)]
+    ours = [hit for hit in hits if hit.startswith(f"{READS_PICKLES}:")]
+    assert [hit.rpartition(" ")[2] for hit in ours] == ["pickle"]
+    assert "pickle.load" not in READS_PICKLES.read_text()
+    assert [hit for hit in hits if hit not in ours] == []
 
 
 def test_the_search_for_unsafe_code_finds_it(tmp_path):

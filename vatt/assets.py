@@ -1,20 +1,24 @@
 """Finds the files that belong to the project: experiment files, dataset cards, vocabularies.
 
     find("configs/pretrain/toy.yaml")   # as given, else in the checkout, else in the wheel
+    find_misc("toy_en", ".txt")         # as given, else in $VATT_MISC_DIR, else in misc_data/
 
 A checkout holds them in `configs/`, `data/` and `misc_data/` at its top; a wheel carries the same
-folders inside the package.
+folders inside the package. Vocabularies and word vectors that are not part of the project may lie
+anywhere else: the environment variable VATT_MISC_DIR names that folder.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
-from vatt.errors import DataError
+from vatt.errors import DataError, nearest
 
 _PACKAGE = Path(__file__).resolve().parent
 FOLDERS = ("configs", "data", "misc_data")
+MISC_DIR = "VATT_MISC_DIR"
 
 
 class AssetError(DataError):
@@ -53,6 +57,31 @@ def find(name: str | Path) -> Path:
         "is a folder, expected a file" if given.is_dir() else f"no such file; looked for {looked}"
     )
     raise AssetError(str(name), what, _similar(given))
+
+
+def find_misc(name: str | Path, suffix: str) -> Path:
+    """Returns a vocabulary or table of word vectors, given as a file or by its name.
+
+    A name, with or without `suffix`, is sought in the folder $VATT_MISC_DIR and in `misc_data/`.
+
+    Raises:
+      AssetError: nowhere; the message lists the places and the nearest name.
+    """
+    folders = [Path("misc_data")]
+    if os.environ.get(MISC_DIR):
+        folders.insert(0, Path(os.environ[MISC_DIR]).expanduser())
+    tried = [Path(name), *(folder / f"{name}{end}" for folder in folders for end in ("", suffix))]
+    for candidate in tried:
+        try:
+            return find(candidate)
+        except AssetError:
+            continue
+    known = [Path(file).stem for file in available("misc_data", suffix)]
+    known += [file.stem for file in folders[0].glob(f"*{suffix}")]
+    looked = ", ".join(str(candidate) for candidate in dict.fromkeys(tried))
+    raise AssetError(
+        str(name), f"no such file; looked for {looked}", nearest(Path(name).stem, known)
+    )
 
 
 def available(folder: str, suffix: str = "") -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import types
+from pathlib import Path
 
 import corpus
 import pytest
 import tensorflow as tf
 
+from vatt import assets
 from vatt.data import sampling, text, vocabulary
 from vatt.errors import DataError
 
@@ -60,6 +62,60 @@ def test_bad_vocabularies(tmp_path, words, message):
     path = corpus.write_vocabulary(tmp_path, words)
     with pytest.raises(DataError, match=message):
         text.read_vocabulary(path)
+
+
+PIECES = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "##s"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (PIECES[2:], r"lacks the special words \[PAD\] that BertTokenizer needs"),
+        (PIECES[1::-1] + PIECES[2:], r"\[PAD\] must be the first word"),
+        ([*PIECES, "Red"], "'Red' .id 8. is not lower-case"),
+        ([*PIECES, "red"], "'red' stands twice"),
+    ],
+)
+def test_bad_bert_vocabularies(tmp_path, words, message):
+    good = text.read_vocabulary(corpus.write_vocabulary(tmp_path, PIECES), text.BERT_TOKENIZER)
+    assert (good.pad_id, good.bos_id, good.eos_id, good.unk_id) == (0, 3, 4, 2)
+    path = corpus.write_vocabulary(tmp_path, words)
+    with pytest.raises(DataError, match=message):
+        text.read_vocabulary(path, text.BERT_TOKENIZER)
+
+
+def test_a_word_with_a_space_the_tokenizer_keeps_survives_the_file(tmp_path):
+    caption = "10\u00a0km of\u0085road\u3000ahead"  # only the last splits, as published
+    words = [*vocabulary.SPECIAL, *vocabulary.count_words([caption.encode()])]
+    assert len(words) == len(vocabulary.SPECIAL) + 3
+    vocabulary.write_words(words, tmp_path / "words.txt")
+    found = text.read_vocabulary(tmp_path / "words.txt")
+    assert found.words == tuple(words)
+    ids = text.tokenizer(found)(tf.constant([caption]), 4).numpy().tolist()
+    assert ids == [[4, 5, 6, 0]]
+
+
+def test_vocabularies_are_found_in_a_folder_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setenv(assets.MISC_DIR, str(tmp_path))
+    cfg = types.SimpleNamespace(text_tokenizer=text.WORD_TOKENIZER, vocabulary=None)
+    with pytest.raises(DataError, match=r"'howto100m_en': no such file.*vatt.data.vocabulary"):
+        text.load_vocabulary(cfg)
+    Path(corpus.write_vocabulary(tmp_path)).rename(tmp_path / "howto100m_en.txt")
+    assert text.load_vocabulary(cfg).words == tuple(corpus.WORDS)
+    cfg.vocabulary = "toy_en"  # in misc_data
+    assert len(text.load_vocabulary(cfg)) == 206
+    cfg.text_tokenizer, cfg.vocabulary = text.BERT_TOKENIZER, None
+    with pytest.raises(DataError, match=r"Take vocab.txt of an uncased BERT.*bert_uncased_en"):
+        text.load_vocabulary(cfg)
+
+
+def test_a_vocabulary_smaller_than_pretrained_vectors_is_warned_of(tmp_path, caplog):
+    words = text.read_vocabulary(corpus.write_vocabulary(tmp_path))
+    words.check_fits(65536)
+    words.check_fits(len(words), "word2vec")
+    assert not caplog.records
+    words.check_fits(65536, "word2vec")
+    assert "has 11 words, but the word embeddings 'word2vec' have 65536" in caplog.text
 
 
 def test_vocabulary_with_ids_in_the_file(tmp_path):

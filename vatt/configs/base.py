@@ -30,6 +30,9 @@ DOCUMENTED_DIFFERENCES: dict[str, tuple[Any, Any, str]] = {
 EXTRA_FIELDS: dict[str, tuple[str, ...]] = {
     "video.ViTBase": ("patch_init_std",),
     "audio.WaTBase": ("patch_init_std",),
+    "text.ModelConfig": ("word_embeddings",),
+    "unified.UniTBase": ("word_embeddings",),
+    "multimodal.UnifiedBackboneConfig": ("unified_model_kwargs",),
     "dataset.Dataset": ("fps", "sample_rate", "vocabulary", "use_bos", "use_eos"),
     "dataset.Pretrain": (
         "mixing_weights",

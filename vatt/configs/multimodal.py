@@ -37,11 +37,29 @@ class BackboneConfig(base.Config):
             kwargs_path=f"model_config.backbone_config.{modality}_model_kwargs",
         )
 
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the word embedding."""
+        return self.resolve("text").vocab_size
+
+    @property
+    def word_embeddings(self) -> str | None:
+        """Pretrained word embedding, by name or path."""
+        return self.resolve("text").word_embeddings
+
 
 class TxBackboneConfig(BackboneConfig):
     video_backbone: str = "vit_medium"
     audio_backbone: str = "wat_base"
     text_backbone: str = "t5_small"
+
+
+class TxBBSBackboneConfig(TxBackboneConfig):
+    video_backbone: str = "vit_base"
+
+
+class TxLBSBackboneConfig(TxBackboneConfig):
+    video_backbone: str = "vit_large"
 
 
 class TxTinyBackboneConfig(BackboneConfig):
@@ -75,16 +93,27 @@ class UnifiedBackboneConfig(base.Config):
 
     name: str = "unified_backbone"
     unified_backbone: str = ""
+    unified_model_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     def resolve(self, modality: str = "") -> base.Config:
         """Returns the configuration of the backbone; it is the same one for every modality."""
         return backbones.build(
             self.unified_backbone,
             "unified",
-            {},
+            self.unified_model_kwargs,
             name_path="model_config.backbone_config.unified_backbone",
-            kwargs_path="",
+            kwargs_path="model_config.backbone_config.unified_model_kwargs",
         )
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the word embedding."""
+        return self.resolve().txt_vocab_size
+
+    @property
+    def word_embeddings(self) -> str | None:
+        """Pretrained word embedding, by name or path."""
+        return self.resolve().word_embeddings
 
 
 class UTBackboneConfig(UnifiedBackboneConfig):
@@ -126,6 +155,18 @@ class TxFACModel(ModelConfig):
     backbone_config: TxBackboneConfig = Field(default_factory=TxBackboneConfig)
     head_config: head.HeadStack = Field(default_factory=_fac_heads)
     loss_config: loss.LossStack = Field(default_factory=_asymmetric_loss)
+
+
+class TxFACBBSModel(TxFACModel):
+    """Base video, base audio, small text: the smallest published checkpoint."""
+
+    backbone_config: TxBackboneConfig = Field(default_factory=TxBBSBackboneConfig)
+
+
+class TxFACLBSModel(TxFACModel):
+    """Large video, base audio, small text."""
+
+    backbone_config: TxBackboneConfig = Field(default_factory=TxLBSBackboneConfig)
 
 
 class TxFACTinyModel(ModelConfig):

@@ -23,8 +23,12 @@ from vatt.configs.problems import ConfigError, Problem
 MULTIMODAL_MODELS: dict[str, type[base.Config]] = {
     "MMV_FAC": multimodal.MMVFACModel,
     "TX_FAC": multimodal.TxFACModel,
+    "TX_FAC_BBS": multimodal.TxFACBBSModel,
+    "TX_FAC_MBS": multimodal.TxFACModel,
+    "TX_FAC_LBS": multimodal.TxFACLBSModel,
     "TX_FAC_TINY": multimodal.TxFACTinyModel,
     "UT_FAC": multimodal.UnifiedTxFACModel,
+    "UT_FAC_MEDIUM": multimodal.UnifiedTxFACModel,
 }
 EXPERIMENT_CONFIGS: dict[str, type[experiment.ExperimentConfig]] = {
     "PRETRAIN": experiment.Pretrain,
@@ -38,7 +42,7 @@ ARCHITECTURES: dict[str, dict[str, type[base.Config]]] = {
 DEFAULT_ARCHITECTURE = {"PRETRAIN": "Tx_FAC", "FINETUNE": "ViT_Base"}
 
 
-def backbone(name: str, **kwargs: Any) -> base.Config:
+def backbone(name: str, /, **kwargs: Any) -> base.Config:
     """Returns the configuration of a backbone of any modality, with `kwargs` changed.
 
     Raises:
@@ -48,7 +52,7 @@ def backbone(name: str, **kwargs: Any) -> base.Config:
     return _changed(lookup(table, name, "backbone")(), kwargs)
 
 
-def model(name: str, **kwargs: Any) -> base.Config:
+def model(name: str, /, **kwargs: Any) -> base.Config:
     """Returns the configuration of a multimodal model; the rest as `backbone`."""
     return _changed(lookup(MULTIMODAL_MODELS, name, "model_arch")(), kwargs)
 

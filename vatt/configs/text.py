@@ -19,6 +19,7 @@ class ModelConfig(base.Config):
     use_agg_token: bool = False
     is_transformer: bool = False
     activation: base.Activation | None = None
+    word_embeddings: str | None = None  # pretrained table, misc_data/<name>.npz or a path
 
 
 class LinearModel(ModelConfig):

@@ -40,6 +40,7 @@ class UniTBase(ModelConfig):
     dropout_rate: Rate = 0.1
     layer_norm_epsilon: Positive = 1e-6
     d_post_proj: Count = 1024
+    word_embeddings: str | None = None  # pretrained table, misc_data/<name>.npz or a path
 
 
 class UniTMedium(UniTBase):

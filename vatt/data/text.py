@@ -10,12 +10,14 @@ split at white space. What the vocabulary lacks becomes <unk>.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import tensorflow as tf
+from absl import logging
 
 from vatt import assets
 from vatt.data import sampling
@@ -77,8 +79,20 @@ class Vocabulary:
     def unk_id(self) -> int:
         return self._special(3)
 
-    def check_fits(self, model_vocab_size: int) -> None:
-        """Raises DataError when the model's embedding table has fewer rows than there are words."""
+    def check_fits(self, model_vocab_size: int, word_embeddings: str | None = None) -> None:
+        """Raises DataError when the model's embedding table has fewer rows than there are words.
+
+        Warns when it has more and they are pretrained: most likely they belong to other words.
+        """
+        if word_embeddings and len(self) < model_vocab_size:
+            logging.warning(
+                "The vocabulary %s has %d words, but the word embeddings '%s' have %d: row i must "
+                "be the vector of word i.",
+                self.path,
+                len(self),
+                word_embeddings,
+                model_vocab_size,
+            )
         if len(self) > model_vocab_size:
             raise DataError(
                 f"The vocabulary {self.path} has {len(self)} words, but the text model's "
@@ -88,32 +102,35 @@ class Vocabulary:
             )
 
 
-def _find_vocabulary(name: str) -> Path:
+def _find_vocabulary(name: str, kind: str) -> Path:
     """Path of a vocabulary given as a file or as a name in misc_data/."""
-    tried = [name, f"misc_data/{name}", f"misc_data/{name}.txt"]
-    for candidate in tried:
-        try:
-            return assets.find(candidate)
-        except assets.AssetError:
-            continue
-    raise DataError(
-        f"No vocabulary '{name}' (looked for the files {', '.join(tried)}). Build one from the "
-        f"captions of a data set with 'python -m vatt.data.vocabulary --card <data_dir>/<dataset> "
-        f"--output misc_data/{Path(name).stem}.txt' and name it in the field 'vocabulary'."
-    )
+    try:
+        return assets.find_misc(name, ".txt")
+    except assets.AssetError as error:
+        if kind == BERT_TOKENIZER:
+            remedy = f"Take vocab.txt of an uncased BERT and save it as misc_data/{name}.txt"
+        else:
+            remedy = (
+                f"Build one from the captions of a data set with 'python -m vatt.data.vocabulary "
+                f"--card <data_dir>/<dataset> --output misc_data/{Path(name).stem}.txt'"
+            )
+        raise DataError(
+            f"No vocabulary '{name}': {error.accepted}.{error.hint} {remedy}, and name it in the "
+            f"field 'vocabulary'; see misc_data/README.md."
+        ) from error
 
 
 def read_vocabulary(path: str | Path, kind: str = WORD_TOKENIZER) -> Vocabulary:
     """Reads a file with one word per line (id = line number from 0) or "id word" per line.
 
     Raises:
-      DataError: unreadable or empty file, ids that are not 0..n-1, duplicates, upper-case or
-      missing
-        special words, padding that is not id 0.
+      DataError: unreadable or empty file, ids that are not 0..n-1, duplicates, upper-case words,
+        missing special words, padding that is not id 0.
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Only "\n" ends a line: words may hold what `str.splitlines` takes for an end of line.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read the vocabulary {path}: {error}") from error
     while lines and not lines[-1].strip():
@@ -126,10 +143,11 @@ def read_vocabulary(path: str | Path, kind: str = WORD_TOKENIZER) -> Vocabulary:
 
 
 def _words_of_lines(lines: Sequence[str], path: Path) -> list[str]:
-    fields = [line.split() for line in lines]
-    if not all(len(field) == 2 and field[0].isdigit() for field in fields):
+    # Not at all white space: the tokenizer leaves the no-break space in a word.
+    fields = [re.split(r"[ \t]+", line.strip(" \t")) for line in lines]
+    if not all(len(field) == 2 and field[0].isdecimal() for field in fields):
         for number, field in enumerate(fields, 1):
-            if len(field) != 1:
+            if len(field) != 1 or not field[0]:
                 raise DataError(
                     f"{path}, line {number}: '{lines[number - 1]}' is not one word (or 'id word')."
                 )
@@ -148,7 +166,7 @@ def _check_words(words: Sequence[str], kind: str, path: Path) -> None:
                 f"{path}: the word '{word}' stands twice, as id {seen[word]} and as id {number}."
             )
         seen[word] = number
-        if kind == WORD_TOKENIZER and word != _ascii_lower(word):
+        if word != _ascii_lower(word) and not (kind == BERT_TOKENIZER and word.startswith("[")):
             raise DataError(
                 f"{path}: '{word}' (id {number}) is not lower-case; captions are lower-cased, so "
                 f"it would never be found."
@@ -176,7 +194,8 @@ def load_vocabulary(cfg: TextConfig) -> Vocabulary:
             f"text_tokenizer is '{kind}'; accepted: {', '.join(SPECIAL_WORDS)}."
             f"{nearest(kind, SPECIAL_WORDS)}"
         )
-    return read_vocabulary(_find_vocabulary(cfg.vocabulary or DEFAULT_VOCABULARY[kind]), kind)
+    name = cfg.vocabulary or DEFAULT_VOCABULARY[kind]
+    return read_vocabulary(_find_vocabulary(name, kind), kind)
 
 
 def normalise(captions: tf.Tensor) -> tf.Tensor:

@@ -1,20 +1,25 @@
-"""Retrieval and ranking metrics, NumPy only.
+"""Retrieval and classification metrics.
 
     scores = similarity(text, clips, "embd")            # [queries, clips]
     retrieval_metrics(scores)                           # {"R1": .4, "R5": .7, "R10": .8, ...}
     attribute_top1(scores, {"colour": ["red", ...]})    # {"colour": .9}
+    top_k_accuracy(probabilities, labels, 5)            # one label per row
+    multilabel_metrics(probabilities, many_hot)         # {"mAP": .3, "AUC": .9, "d-prime": 1.8}
 
 A query's true clip has the query's own row number: the truth is the diagonal of the matrix.
 
 Ties are broken by position, the lower column first, as a stable sort of the negated scores does.
 The order is therefore the same on every machine, and a collapsed model whose scores are all equal
-lands exactly at chance (row i gets rank i + 1) instead of at the top. A row with a NaN has no rank:
-its rank is NaN and so is every metric computed from it.
+lands exactly at chance (row i gets rank i + 1) instead of at the top. `top_k_accuracy` takes the
+higher column first, as published. A row with a NaN has no rank: its rank is NaN and so is every
+metric computed from it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -130,14 +135,72 @@ def chance_metrics(num_clips: int) -> dict[str, float]:
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of rows whose label is among the k highest scores.
+    """Share of rows whose label is among the last k of an ascending, stable sort of the scores.
+
+    Equal scores are therefore taken from the highest column down, unlike in `ranks`: published.
 
     Args:
         scores: [rows, classes].
         labels: int [rows] or [rows, 1].
         k: number of guesses; with k >= classes the result is 1.
     """
-    return recall_at_k(ranks(scores, labels), k)
+    backwards = np.asarray(scores)[..., ::-1]
+    return recall_at_k(ranks(backwards, backwards.shape[-1] - 1 - np.asarray(labels)), k)
+
+
+def multilabel_scores(scores: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Average precision, area under the ROC curve and d' of every class.
+
+    d' is sqrt(2) times the normal quantile of the area: 0 at chance, infinite for a perfect order
+    and minus infinite for a perfectly wrong one.
+
+    Args:
+        scores: [rows, classes]; only the order within a class matters.
+        labels: [rows, classes], 1 where the row has the class, else 0.
+
+    Returns:
+        "AP", "AUC" and "d-prime", float64 [classes]; NaN for a class without positives or without
+        negatives, where there is nothing to rank, and for a class with a NaN score.
+
+    Raises:
+        ValueError: shapes that differ, or labels other than 0 and 1.
+    """
+    from sklearn import metrics  # a second to import, and only needed here
+
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    if scores.ndim != 2 or scores.shape != labels.shape:
+        raise ValueError(
+            f"scores have shape {scores.shape} and labels {labels.shape}; "
+            "accepted: [rows, classes] for both"
+        )
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError("labels hold values other than 0 and 1: neither smoothed nor mixed ones")
+    precision, area = np.full((2, scores.shape[1]), np.nan)
+    for column in np.flatnonzero(_rankable(labels) & ~np.isnan(scores).any(axis=0)):
+        truth, values = labels[:, column], scores[:, column]
+        precision[column] = metrics.average_precision_score(truth, values)
+        area[column] = metrics.roc_auc_score(truth, values)
+    return {"AP": precision, "AUC": area, "d-prime": d_prime(area)}
+
+
+def multilabel_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Means of `multilabel_scores` over the classes that have positives and negatives.
+
+    Returns:
+        "mAP", "AUC" and "d-prime", with "classes_left_out", the number of other classes. A mean is
+        NaN if no class is left or one has a NaN score.
+    """
+    by_class, kept = multilabel_scores(scores, labels), _rankable(labels)
+    means = {name: _mean(values[kept]) for name, values in by_class.items()}
+    return {"mAP": means.pop("AP"), **means, "classes_left_out": float(np.sum(~kept))}
+
+
+def d_prime(area: np.ndarray) -> np.ndarray:
+    """sqrt(2) times the normal quantile of areas under the ROC curve, float64."""
+    areas = np.asarray(area, np.float64)
+    limits = {0.0: -math.inf, 1.0: math.inf}
+    quantiles = [limits[a] if a in limits else NormalDist().inv_cdf(a) for a in areas.flat]
+    return math.sqrt(2.0) * np.reshape(quantiles, areas.shape)
 
 
 def top_columns(scores: np.ndarray, k: int) -> np.ndarray:
@@ -185,6 +248,17 @@ def attribute_chance(attributes: Mapping[str, Sequence[str | None]]) -> dict[str
         agree = sum(count * count for count in counts.values())
         shares[name] = agree / (queries * len(values)) if queries else float("nan")
     return shares
+
+
+def _rankable(labels: np.ndarray) -> np.ndarray:
+    """Which classes of 0 / 1 labels, [rows, classes], have positives and negatives."""
+    positive = np.asarray(labels) == 1
+    return positive.any(axis=0) & ~positive.all(axis=0)
+
+
+def _mean(values: np.ndarray) -> float:
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, and no news
+        return float(np.mean(values)) if values.size else float("nan")
 
 
 def _windows_axis(embeddings: np.ndarray, what: str) -> np.ndarray:

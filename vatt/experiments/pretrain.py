@@ -13,14 +13,14 @@ import tensorflow as tf
 from absl import logging
 
 from vatt import configs
-from vatt.data import pipeline, text
+from vatt.data import embeddings, pipeline, text
 from vatt.experiments.pretrain_eval import Evaluator
 from vatt.modeling import factory, flops
 from vatt.modeling.random import Randomness
 from vatt.objectives import contrastive
-from vatt.training import loop, optimizers
+from vatt.training import loop, optimizers, transfer
 from vatt.training import strategy as strategies
-from vatt.training.checkpoints import CheckpointStore, open_checkpoint
+from vatt.training.checkpoints import CheckpointStore
 from vatt.training.rundir import RunDir
 
 
@@ -32,7 +32,8 @@ class PretrainRecipe:
         self._cfg, self._input = cfg, cfg.train.input
         self._shapes = pipeline.describe(self._input, cfg.data_dir)
         words = text.load_vocabulary(self._input)
-        words.check_fits(cfg.model.backbone_config.resolve("text").vocab_size)
+        backbone = cfg.model.backbone_config
+        words.check_fits(backbone.vocab_size, backbone.word_embeddings)
         self.model = build_model(cfg, self._shapes, strategy)
         with strategy.scope():
             self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
@@ -44,6 +45,19 @@ class PretrainRecipe:
         self._towers = (
             tf.function(self._run_towers, jit_compile=True) if cfg.jit_compile else self._run_towers
         )
+
+    def start_word_embeddings(self) -> None:
+        """Gives the word embedding its pretrained values; checkpoints hold them from then on."""
+        table = self.model.text.embedding.embeddings
+        name = self._cfg.model.backbone_config.word_embeddings
+        if name:
+            table.assign(embeddings.load_word_embeddings(name, *table.shape))
+        elif not self.model.text.embedding.trainable:
+            logging.warning(
+                "word embeddings are frozen at random values: name pretrained ones in"
+                " word_embeddings of the text model, or set trainable_embeddings"
+                " (misc_data/README.md)"
+            )
 
     def batches(self, start_step: int) -> tf.data.Dataset:
         """Global batches from `start_step` on."""
@@ -108,9 +122,12 @@ def _check_checkpoint(cfg: configs.ExperimentConfig, fresh_start: bool) -> None:
 
     A run that goes on from its own checkpoints no longer needs the one it started from.
     """
-    goes_on = cfg.mode != "eval" and not fresh_start and CheckpointStore(cfg.model_dir).steps()
-    if cfg.checkpoint_path and not goes_on:
-        open_checkpoint(cfg.checkpoint_path)
+    if cfg.checkpoint_path and not _goes_on(cfg, fresh_start):
+        transfer.open_source(cfg.checkpoint_path)
+
+
+def _goes_on(cfg: configs.ExperimentConfig, fresh_start: bool) -> bool:
+    return cfg.mode != "eval" and not fresh_start and bool(CheckpointStore(cfg.model_dir).steps())
 
 
 def run(
@@ -137,6 +154,8 @@ def run(
     if fresh_start and (aside := rundir.move_aside()):
         logging.warning("--fresh_start: the files of the earlier run are now in %s", aside)
     recipe = PretrainRecipe(cfg, strategy)
+    if not cfg.checkpoint_path and not _goes_on(cfg, fresh_start):
+        recipe.start_word_embeddings()
     rundir.claim(cfg, allow_change=allow_config_change)
     rundir.record_launch(cfg, command)
     if cfg.mode == "train":

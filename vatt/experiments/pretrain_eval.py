@@ -16,6 +16,7 @@ from vatt.data import cards, pipeline
 from vatt.errors import DataError, UserError
 from vatt.evaluation import retrieval
 from vatt.reporting import report
+from vatt.training import transfer
 from vatt.training.checkpoints import CheckpointStore, restore
 from vatt.training.loop import variable_map
 from vatt.training.rundir import RunDir
@@ -51,8 +52,8 @@ class Evaluator:
     def run(self) -> int:
         """`--mode=eval`: the checkpoint asked for once, else every one until the final step."""
         if self._cfg.checkpoint_path:
-            step = restore(self._cfg.checkpoint_path, variable_map(self._model))
-            self.evaluate(step)
+            report = transfer.load(self._cfg.checkpoint_path, self._model)
+            self.evaluate(report.source.step)
             return 0
         final = self._cfg.train.optimizer.learning_rate.total_steps
         last_new = time.monotonic()

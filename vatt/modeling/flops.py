@@ -47,7 +47,9 @@ def text(cfg: configs.base.Config, words: int) -> float:
     """One sentence of `words` word ids through a T5 encoder."""
     tokens = words + int(cfg.use_agg_token)
     projection = 2.0 * tokens * cfg.d_embedding * (cfg.d_pre_proj or 0)
-    return projection + encoder(tokens, cfg)
+    if not hasattr(cfg, "num_layers"):
+        return projection + 2.0 * tokens * (cfg.d_pre_proj or cfg.d_embedding) * cfg.d_model
+    return projection + encoder(tokens + int(cfg.name.startswith("bert")), cfg)
 
 
 def pretraining_step(

@@ -20,25 +20,30 @@ class MultimodalModel(keras.Model):
     gather between them.
 
     Args:
+        head: layer from the towers' outputs to embeddings.
         video: layer from `[batch, frames, height, width, channels]`.
         audio: layer from `[batch, samples, 1]` or `[batch, time, mel, 1]`.
         text: layer from word ids, int32 `[batch * candidates, words]`.
-        head: layer from the towers' outputs to embeddings.
+        unified: a layer that holds all three towers (and what they share), instead of them.
         name: prefix of every variable path.
     """
 
     def __init__(
         self,
-        video: keras.layers.Layer,
-        audio: keras.layers.Layer,
-        text: keras.layers.Layer,
         head: keras.layers.Layer,
         *,
+        video: keras.layers.Layer | None = None,
+        audio: keras.layers.Layer | None = None,
+        text: keras.layers.Layer | None = None,
+        unified: keras.layers.Layer | None = None,
         name: str,
         dtype: Any = "float32",
         **kwargs: Any,
     ):
         super().__init__(name=name, dtype=dtype, **kwargs)
+        self.unified = unified
+        if unified is not None:
+            video, audio, text = unified.video, unified.audio, unified.text
         self.video, self.audio, self.text = video, audio, text
         self.head = head
 
@@ -48,8 +53,11 @@ class MultimodalModel(keras.Model):
         Args:
             batch_shapes: shape of each modality's input; only the channels matter.
         """
-        for modality in MODALITIES:
-            getattr(self, modality).build(tuple(batch_shapes[modality]))
+        if self.unified is not None:
+            self.unified.build({m: tuple(batch_shapes[m]) for m in MODALITIES})
+        else:
+            for modality in MODALITIES:
+                getattr(self, modality).build(tuple(batch_shapes[modality]))
         self.head.build({modality: getattr(self, modality).features_dim for modality in MODALITIES})
         self.built = True
 
@@ -82,24 +90,23 @@ class MultimodalModel(keras.Model):
         features = self.towers(inputs, training=training, rng=rng)
         return {**features, "head": self.head(features, training=training)}
 
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        return ("head", "unified") if self.unified is not None else ("head", *MODALITIES)
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal model."""
-        parts = {
-            part: keras.saving.serialize_keras_object(getattr(self, part))
-            for part in (*MODALITIES, "head")
-        }
-        return {
-            "name": self.name,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-            **parts,
-        }
+        parts = {p: keras.saving.serialize_keras_object(getattr(self, p)) for p in self._parts}
+        policy = keras.dtype_policies.serialize(self.dtype_policy)
+        return {"name": self.name, "dtype": policy, **parts}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> MultimodalModel:
         """Rebuilds the model from `get_config`."""
         parts = {
             part: keras.saving.deserialize_keras_object(config[part], custom_objects)
-            for part in (*MODALITIES, "head")
+            for part in ("head", "unified", *MODALITIES)
+            if part in config
         }
         return cls(**{**config, **parts})
 

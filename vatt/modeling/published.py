@@ -1,9 +1,8 @@
 """Names of variables in the published checkpoints.
 
 The map is explicit and complete: every variable of a model has exactly one published key, and a
-path segment that is
-not listed here is an error. Keys are those of TensorFlow's object graph without the trailing
-`/.ATTRIBUTES/VARIABLE_VALUE`.
+path segment that is not listed here is an error. Keys are those of TensorFlow's object graph
+without the trailing `/.ATTRIBUTES/VARIABLE_VALUE`.
 """
 
 from __future__ import annotations
@@ -11,19 +10,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vatt.modeling import published_conv
+from vatt.modeling.backbones.i3d import I3D
+from vatt.modeling.backbones.resnet2d import ResNet2D
+
 ROOT = "model/layer_with_weights-0"
 BACKBONE_ROOT = f"{ROOT}/_base"  # single backbone, also of the fine-tuned models
 TEXT_ROOT = ROOT  # text model by itself
+CLASSIFIER_ROOT = f"{ROOT}/_ops/cls"
+UNIFIED_ROOT = f"{ROOT}/unified_transformer"  # unified backbone by itself
 PRETRAIN_ROOTS = {
     "video": f"{ROOT}/_base_layer/vid_backbone/_base",
     "audio": f"{ROOT}/_base_layer/aud_backbone/_base",
     "text": f"{ROOT}/_base_layer/txt_backbone",
+    "unified": f"{ROOT}/_base_layer/unified_backbone/unified_transformer",
     "head": f"{ROOT}/_head_layer/_bridge_heads",
 }
 
+SHORT = {"video": "vid", "audio": "aud", "text": "txt"}
 PATCHES = {1: "wave_to_patch", 2: "spectrum_to_patch", 3: "voxel_to_patch"}
 POSITION_AXES = {"temporal": "temporal", "vertical": "vertical", "horizontal": "horizontal"}
 POSITION_AXES |= {"spectral": "spectoral"}  # the published spelling
+PROJECTIONS = {"pre_projection": "pre_proj", "post_projection": "post_proj"}
 DENSE = ("kernel", "bias")
 NORM = ("gamma", "beta")
 BATCH_NORM = (*NORM, "moving_mean", "moving_variance")
@@ -37,37 +45,61 @@ class UnmappedVariableError(KeyError):
 
 
 def backbone_keys(backbone: Any, root: str = BACKBONE_ROOT) -> dict[str, str]:
-    """Returns {variable path: published key} of a ViT or WaT layer (or later SpT)."""
+    """Returns {variable path: published key} of a video or audio backbone."""
+    if isinstance(backbone, I3D):
+        return _apply(backbone, published_conv.i3d_table(backbone), root)
+    if isinstance(backbone, ResNet2D):
+        return _apply(backbone, published_conv.resnet2d_table(backbone), root)
     axes = len(backbone.patches.patch)
     table = {f"patches/{leaf}": f"{PATCHES[axes]}/{leaf}" for leaf in DENSE}
     table |= {"aggregation/embedding": "agg_embedding", "masking/embedding": "mask_embedding"}
-    table |= {f"pre_projection/{leaf}": f"pre_proj/{leaf}" for leaf in DENSE}
-    table |= {f"post_projection/{leaf}": f"post_proj/{leaf}" for leaf in DENSE}
-    for ours, theirs in POSITION_AXES.items():
-        table[f"positions/{ours}"] = f"pos_embedding_lookup/{theirs}_position_embeddings/embeddings"
-    table |= {
-        f"positions/layer_norm/{leaf}": f"pos_embedding_lookup/layernorm/{leaf}" for leaf in NORM
-    }
+    for ours, theirs in PROJECTIONS.items():
+        table |= {f"{ours}/{leaf}": f"{theirs}/{leaf}" for leaf in DENSE}
+    table |= _positions("positions", "pos_embedding_lookup")
     table |= _encoder(len(backbone.encoder.blocks), "encoder", "tx")
     return _apply(backbone, table, root)
 
 
+def unified_keys(unified: Any, root: str = UNIFIED_ROOT) -> dict[str, str]:
+    """Returns {variable path: published key} of the modality-agnostic backbone."""
+    table = {
+        f"{modality}/{ours}": theirs
+        for modality in ("video", "audio", "text")
+        for ours, theirs in _unified(modality).items()
+    }
+    table |= _encoder(len(unified.encoder.blocks), "encoder", "tx")
+    return _apply(unified, table, root)
+
+
+def unified_tower_keys(backbone: Any, modality: str) -> dict[str, str]:
+    """Returns {variable path: key} of a single backbone in a modality-agnostic checkpoint."""
+    root = PRETRAIN_ROOTS["unified"]
+    rows = _unified(modality)
+    rows |= _encoder(len(backbone.encoder.blocks), "encoder", "tx")
+    rows |= {"masking/embedding": "mask_embedding"}  # never there
+    return _apply(backbone, rows, root)
+
+
 def text_keys(text: Any, root: str = TEXT_ROOT) -> dict[str, str]:
-    """Returns {variable path: published key} of a text model with a T5 base."""
+    """Returns {variable path: published key} of a text model with any base."""
     table = {
         "embedding/embeddings": "embedding/embeddings",
         "aggregation/embedding": "agg_embedding",
-    }
-    table |= {
         "pre_projection/kernel": "pre_proj/kernel",
         "post_projection/kernel": "post_proj/kernel",
+        "base/aggregation/embedding": "base_lm/agg_embedding",
+        "base/masking/embedding": "base_lm/mask_embedding",
     }
-    base = text.base.name
-    table[f"{base}/relative_bias"] = (
+    table["base/relative_bias"] = (
         "base_lm/layers/0/self_attention/attention/relative_attention_bias/embeddings"
     )
-    layers = len(text.base.encoder.blocks)
-    table |= _encoder(layers, f"{base}/encoder", "base_lm", attention="self_attention", rms=True)
+    table |= {f"base/conv1d/{leaf}": f"base_lm/conv1d/{leaf}" for leaf in DENSE}
+    table |= _positions("base/positions", "base_lm/pos_embedding_lookup")
+    layers = len(text.base.encoder.blocks) if hasattr(text.base, "encoder") else 0
+    if hasattr(text.base, "relative_bias"):
+        table |= _encoder(layers, "base/encoder", "base_lm", attention="self_attention", rms=True)
+    else:
+        table |= _encoder(layers, "base/encoder", "base_lm/tx")
     return _apply(text, table, root)
 
 
@@ -86,15 +118,53 @@ def head_keys(head: Any, root: str = PRETRAIN_ROOTS["head"]) -> dict[str, str]:
 
 
 def multimodal_keys(model: Any) -> dict[str, str]:
-    """Returns {variable path: published key} of a modality-specific pre-training model."""
-    keys = backbone_keys(model.video, PRETRAIN_ROOTS["video"])
-    keys |= backbone_keys(model.audio, PRETRAIN_ROOTS["audio"])
-    keys |= text_keys(model.text, PRETRAIN_ROOTS["text"])
-    keys |= head_keys(model.head, PRETRAIN_ROOTS["head"])
+    """Returns {variable path: published key} of a pre-training model."""
+    if model.unified is not None:
+        keys = unified_keys(model.unified, PRETRAIN_ROOTS["unified"])
+    else:
+        keys = backbone_keys(model.video, PRETRAIN_ROOTS["video"])
+        keys |= backbone_keys(model.audio, PRETRAIN_ROOTS["audio"])
+        keys |= text_keys(model.text, PRETRAIN_ROOTS["text"])
+    return _complete(model, keys | head_keys(model.head, PRETRAIN_ROOTS["head"]))
+
+
+def classifier_keys(model: Any) -> dict[str, str]:
+    """Returns {variable path: published key} of a fine-tuning model."""
+    keys = backbone_keys(model.backbone, BACKBONE_ROOT)
+    table = {f"classification/{leaf}": f"{CLASSIFIER_ROOT}/{leaf}" for leaf in DENSE}
+    keys |= {f"{model.name}/{ours}": theirs for ours, theirs in table.items()}
+    return _complete(model, keys)
+
+
+def model_keys(model: Any) -> dict[str, str]:
+    """Returns {variable path: published key} of any whole model."""
+    return multimodal_keys(model) if hasattr(model, "head") else classifier_keys(model)
+
+
+def _complete(model: Any, keys: dict[str, str]) -> dict[str, str]:
     missing = [v.path for v in model.variables if v.path not in keys]
     if missing:
         raise UnmappedVariableError(f"no published key for {missing}")
     return keys
+
+
+def _unified(modality: str) -> dict[str, str]:
+    """Returns the table of what the modality-agnostic backbone has of its own for a modality."""
+    table = {"embedding/embeddings": f"raw_to_embeddings/{modality}/embeddings"}
+    table["aggregation/embedding"] = f"{SHORT[modality]}_agg_embedding"
+    for leaf in DENSE:
+        table[f"patches/{leaf}"] = f"raw_to_embeddings/{modality}/{leaf}"
+        for ours, theirs in PROJECTIONS.items():
+            table[f"{ours}/{leaf}"] = f"{theirs}/{modality}/{leaf}"
+    return table | _positions("positions", f"pos_embedding_lookup/{modality}")
+
+
+def _positions(ours: str, theirs: str) -> dict[str, str]:
+    table = {
+        f"{ours}/{axis}": f"{theirs}/{name}_position_embeddings/embeddings"
+        for axis, name in POSITION_AXES.items()
+    }
+    return table | {f"{ours}/layer_norm/{leaf}": f"{theirs}/layernorm/{leaf}" for leaf in NORM}
 
 
 def _encoder(

@@ -27,6 +27,7 @@ from vatt.tools.conformance_checks import (
     Arrays,
     Check,
     Checks,
+    Golden,
     NotCoveredError,
     Note,
     absolute,
@@ -36,7 +37,9 @@ from vatt.tools.conformance_checks import (
     namespace,
     relative,
 )
+from vatt.tools.conformance_evaluation import classification_losses_file, metrics_file
 from vatt.tools.conformance_losses import losses_file, losses_multi_replica_file
+from vatt.tools.conformance_models import checkpoint_file, manifest_file
 from vatt.training import optimizers, schedules
 
 
@@ -44,11 +47,18 @@ def backbone(arrays: Arrays) -> Checks:
     """`backbones/*.npz`: one backbone, inference."""
     config = config_of(arrays)
     kind, weights = config["kind"], config.get("weights", "stored")
-    if kind not in factory.BACKBONES or weights != "stored":
+    if weights != "stored":
         raise NotCoveredError(f"{config['arch']} ({kind}, {weights} weights)")
-    if not any(config["model"]["name"].startswith(family) for family in factory.BACKBONES[kind]):
-        raise NotCoveredError(config["arch"])
-    layer = factory.build_backbone(kind, _backbone_config(config))
+    layer = factory.build_backbone(
+        kind, configs.registry.backbone(config["arch"], **config["model"])
+    )
+    if kind == "unified":
+        layer.build({m: (None, *shape) for m, shape in config["input_shape"].items()})
+        assign(layer.variables, published.unified_keys(layer), arrays, "w:")
+        outputs = layer({m: inputs_of(arrays, f"in:{m}") for m in config["input_shape"]})
+        ours = {f"{m}/{name}": x for m, values in outputs.items() for name, x in values.items()}
+        yield from _compare_outputs(ours, arrays)
+        return
     layer.build((None, *config["input_shape"]))
     keys = published.text_keys(layer) if kind == "text" else published.backbone_keys(layer)
     assign(layer.variables, keys, arrays, "w:")
@@ -60,15 +70,6 @@ def backbone(arrays: Arrays) -> Checks:
         unmasked = layer(inputs, word_mask=np.ones(inputs.shape, np.float32))
         ours["no_padding_mask/sentence_embeddings"] = unmasked["features_pooled"]
     yield from _compare_outputs(ours, arrays)
-
-
-def _backbone_config(config: dict[str, Any]) -> Any:
-    """Returns the config of a file's architecture with every field as stored."""
-    values = dict(config["model"])
-    name = values.pop("name")
-    built = configs.registry.backbone(config["arch"], **values)
-    built.name = name
-    return built
 
 
 def _flatten(outputs: dict[str, Any]) -> dict[str, Any]:
@@ -316,6 +317,10 @@ def config_registry_file(published_tables: Mapping[str, Mapping[str, str]]) -> C
 
 HANDLERS: tuple[tuple[str, str, Callable[[Any], Checks]], ...] = (
     ("backbones/", ".npz", backbone),
+    ("checkpoints/", ".npz", checkpoint_file),
+    ("manifests/", ".json", manifest_file),
+    ("classification_losses", ".npz", classification_losses_file),
+    ("metrics", ".npz", metrics_file),
     ("heads", ".npz", heads_file),
     ("losses_multi_replica", ".npz", losses_multi_replica_file),
     ("losses", ".npz", losses_file),
@@ -346,4 +351,4 @@ def _load(path: Path) -> Mapping[str, Any]:
     if path.suffix == ".json":
         return json.loads(path.read_text())
     with np.load(path) as archive:
-        return {name: archive[name] for name in archive.files}
+        return Golden(path, {name: archive[name] for name in archive.files})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,6 +43,14 @@ class Note:
     """A documented difference: something not compared, and why."""
 
     text: str
+
+
+class Golden(dict[str, np.ndarray]):
+    """The arrays of one file and where the file lies."""
+
+    def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        super().__init__(arrays)
+        self.path = path
 
 
 Checks = Iterator[Check | Note]

@@ -220,13 +220,30 @@ def restore(prefix: str | os.PathLike, variables: Mapping[str, object]) -> int:
         raise CheckpointError(f"{prefix}: damaged ({_first_line(error)})") from error
 
 
+def newest_in(folder: str | os.PathLike) -> Path:
+    """Returns the newest checkpoint of a folder, valid if it is one of ours.
+
+    Raises:
+      CheckpointError: no checkpoint there, or only damaged ones.
+    """
+    folder = Path(folder)
+    store = CheckpointStore(folder)
+    if (step := store.newest_valid()) is not None:
+        return store.path(step)
+    names = (re.fullmatch(r"ckpt-(\d+)\.index", entry.name) for entry in os.scandir(folder))
+    steps = [int(name[1]) for name in names if name]
+    if not steps:
+        raise CheckpointError(f"{folder}: no checkpoint (ckpt-<step>.index) in that folder")
+    return store.path(max(steps))
+
+
 def open_checkpoint(prefix: str | os.PathLike) -> tf.train.CheckpointReader:
-    """Opens a checkpoint prefix for reading.
+    """Opens a checkpoint for reading: a prefix, or a folder, which stands for its newest one.
 
     Raises:
       CheckpointError: no such checkpoint, an incomplete or damaged one.
     """
-    prefix = Path(prefix)
+    prefix = newest_in(prefix) if Path(prefix).is_dir() else Path(prefix)
     index = Path(f"{prefix}.index")
     if prefix.suffix in (".index", ".json"):
         raise CheckpointError(

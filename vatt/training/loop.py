@@ -30,7 +30,8 @@ from absl import logging
 
 from vatt import configs
 from vatt.errors import EXIT_PREEMPTED, DivergedError
-from vatt.training.checkpoints import CheckpointStore, restore
+from vatt.training import transfer
+from vatt.training.checkpoints import CheckpointStore
 from vatt.training.rundir import RunDir
 from vatt.training.throughput import Progress
 
@@ -325,8 +326,8 @@ def _restore(trainer: Trainer, store: CheckpointStore, recipe: Recipe, cfg) -> i
         logging.info("restored %s", store.path(step))
         return step
     if cfg.checkpoint_path:
-        restore(cfg.checkpoint_path, variable_map(recipe.model))
-        logging.info("weights from %s, training from step 0", cfg.checkpoint_path)
+        report = transfer.load(cfg.checkpoint_path, recipe.model)
+        logging.info("weights from %s, training from step 0", report.table())
     return 0
 
 

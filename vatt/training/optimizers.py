@@ -38,6 +38,10 @@ class _FusedOptimizer(keras.optimizers.Optimizer):
         super().build(variables)
         self._slots = {slot: self.add_optimizer_variables(variables, slot) for slot in self.slots}
 
+    def slot_variables(self) -> dict[str, list[Any]]:
+        """Returns the slot variables by published slot name, in the order of the variables."""
+        return self._slots
+
     def _slot(self, name: str, variable: Any) -> tf.Variable:
         return _raw(self._slots[name][self._get_variable_index(variable)])
 

@@ -18,3 +18,18 @@ def wat(config: Any, *, name: str = "audio", dtype: Any = "float32") -> PatchTra
         name=name,
         dtype=dtype,
     )
+
+
+def spt(config: Any, *, name: str = "audio", dtype: Any = "float32") -> PatchTransformer:
+    """Returns the spectrogram transformer of an SpT config, for `[batch, time, mel, 1]`."""
+    patch = (config.temporal_patch_size, config.spectoral_patch_size)
+    return PatchTransformer(
+        axes=("temporal", "spectral"),
+        patch=patch,
+        stride=patch,
+        buckets=(config.max_temporal_buckets, config.max_spectoral_buckets),
+        first_axis_fastest=True,
+        **shared_arguments(config),
+        name=name,
+        dtype=dtype,
+    )

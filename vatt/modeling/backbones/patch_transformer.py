@@ -1,4 +1,7 @@
-"""The backbone behind ViT and WaT: patches, positions, DropToken, aggregation token, encoder."""
+"""The backbone behind ViT, WaT and SpT, and behind the video and audio towers of the unified model.
+
+Patches, positions, DropToken, aggregation token, encoder.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ class PatchTransformer(ConfiguredLayer):
         patch: patch size along each axis.
         stride: distance between patches along each axis.
         buckets: rows of the position table of each axis.
-        encoder: arguments of `Encoder`.
+        encoder: arguments of `Encoder`, or an encoder that other towers share; the shared one is
+            built and saved by its owner.
         patch_sampling_rate: share of tokens kept in training (DropToken); 1 keeps all.
         mask_rate: share of tokens masked in training; None makes a model without mask embedding.
         pre_projection: activation of a dense layer after patching; None for no layer ('linear' for
@@ -35,6 +39,7 @@ class PatchTransformer(ConfiguredLayer):
             layer.
         frozen: neither trained nor differentiated through.
         patch_init_std: of the patch projection; see `PatchEmbedding`.
+        first_axis_fastest: order of the positions; see `Positions`.
     """
 
     def __init__(
@@ -43,25 +48,27 @@ class PatchTransformer(ConfiguredLayer):
         patch: Sequence[int],
         stride: Sequence[int],
         buckets: Sequence[int],
-        encoder: dict[str, Any],
+        encoder: dict[str, Any] | Encoder,
         patch_sampling_rate: float = 1.0,
         mask_rate: float | None = None,
         pre_projection: str | None = None,
         post_projection: Sequence[Any] | None = None,
         frozen: bool = False,
         patch_init_std: float | None = None,
+        first_axis_fastest: bool = False,
         **kwargs: Any,
     ):
-        encoder = dict(encoder)
+        shared = isinstance(encoder, Encoder)
+        encoder = encoder if shared else dict(encoder)
         config = {"axes": tuple(axes), "patch": tuple(patch), "stride": tuple(stride)}
         config |= {"buckets": tuple(buckets), "encoder": encoder, "mask_rate": mask_rate}
         config |= {"patch_sampling_rate": patch_sampling_rate, "pre_projection": pre_projection}
-        config |= {"patch_init_std": patch_init_std}
+        config |= {"patch_init_std": patch_init_std, "first_axis_fastest": first_axis_fastest}
         post_projection = tuple(post_projection) if post_projection else None
         super().__init__(
             config={**config, "post_projection": post_projection, "frozen": frozen}, **kwargs
         )
-        self.d_model = encoder["d_model"]
+        self.d_model = encoder.d_model if shared else encoder["d_model"]
         self.patch_sampling_rate = patch_sampling_rate
         self.num_buckets = math.prod(buckets)
         self.frozen = frozen
@@ -79,9 +86,12 @@ class PatchTransformer(ConfiguredLayer):
         self.pre_projection = None
         if pre_projection is not None:
             self.pre_projection = dense(self.d_model, pre_projection, "pre_projection")
-        self.positions = Positions(axes, buckets, self.d_model, name="positions", dtype=policy)
+        self.positions = Positions(
+            axes, buckets, self.d_model, first_axis_fastest, name="positions", dtype=policy
+        )
         self.aggregation = AggregationToken(name="aggregation", dtype=policy)
-        self.encoder = Encoder(**encoder, name="encoder", dtype=policy)
+        self.encoder = encoder if shared else Encoder(**encoder, name="encoder", dtype=policy)
+        self._shares_encoder = shared
         self.post_projection = None
         if post_projection is not None:
             self.post_projection = dense(*post_projection, "post_projection")
@@ -93,13 +103,9 @@ class PatchTransformer(ConfiguredLayer):
         """Creates all variables for inputs `[batch, *axes, channels]`; only the channels matter."""
         tokens = (None, None, self.d_model)
         self.patches.build(input_shape)
-        for layer in (
-            self.masking,
-            self.pre_projection,
-            self.positions,
-            self.aggregation,
-            self.encoder,
-        ):
+        own = [self.masking, self.pre_projection, self.positions, self.aggregation]
+        own += [] if self._shares_encoder else [self.encoder]
+        for layer in own:
             if layer is not None:
                 layer.build(tokens)
         if self.post_projection is not None:

@@ -1,4 +1,9 @@
-"""Text backbones: embedding, aggregation token and projections around a base language model."""
+"""Text backbones: embedding, aggregation token and projections around a base language model.
+
+The bases are T5's encoder, BERT's and a linear layer per word. Each maps tokens `[batch, tokens,
+features]` and a token mask `[batch, tokens]` (0 = padding) to its states and each layer's attention
+probabilities, and has the width of its states as `d_model`.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +15,17 @@ import keras
 import numpy as np
 from keras import ops
 
+from vatt.errors import UserError
 from vatt.modeling.layers import activations
 from vatt.modeling.layers.attention import padding_bias
 from vatt.modeling.layers.base import ConfiguredLayer
 from vatt.modeling.layers.dropout import dropout
 from vatt.modeling.layers.encoder import Encoder
-from vatt.modeling.layers.tokens import AggregationToken
+from vatt.modeling.layers.positions import Positions
+from vatt.modeling.layers.tokens import AggregationToken, TokenMasking
 from vatt.modeling.random import Randomness
+
+BERT_POSITIONS = 16  # rows of BERT's position table; the published config has no field for it
 
 
 def relative_buckets(
@@ -125,15 +134,96 @@ class T5Encoder(ConfiguredLayer):
 
 
 @keras.saving.register_keras_serializable("vatt")
+class BertEncoder(ConfiguredLayer):
+    """BERT: learned positions and an aggregation token of its own before the shared encoder.
+
+    Other numbers of tokens than `BERT_POSITIONS` resample the position table.
+
+    Args:
+        encoder: arguments of `Encoder`.
+        mask_rate: share of tokens masked in training; None makes a model without mask embedding.
+    """
+
+    def __init__(self, encoder: dict[str, Any], mask_rate: float | None = None, **kwargs: Any):
+        encoder = dict(encoder)
+        super().__init__(config={"encoder": encoder, "mask_rate": mask_rate}, **kwargs)
+        self.d_model = encoder["d_model"]
+        policy = self.dtype_policy
+        self.masking = None
+        if mask_rate is not None:
+            self.masking = TokenMasking(mask_rate, name="masking", dtype=policy)
+        self.positions = Positions(
+            ("temporal",), (BERT_POSITIONS,), self.d_model, name="positions", dtype=policy
+        )
+        self.aggregation = AggregationToken(name="aggregation", dtype=policy)
+        self.encoder = Encoder(**encoder, name="encoder", dtype=policy)
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates all variables for inputs `[batch, tokens, d_model]`."""
+        for layer in (self.masking, self.positions, self.aggregation, self.encoder):
+            if layer is not None:
+                layer.build(input_shape)
+
+    def call(
+        self, x: Any, token_mask: Any, training: bool = False, rng: Randomness | None = None
+    ) -> tuple[Any, list[Any]]:
+        """Encodes `x`, `[batch, tokens, d_model]`; `token_mask` `[batch, tokens]` is 0 for padding.
+
+        Returns:
+            Final states `[batch, 1 + tokens, d_model]`, the aggregation token's first, and each
+            layer's attention probabilities.
+        """
+        if self.masking is not None and training:
+            x, _ = self.masking(x, rng=rng)
+        below = None if rng is None else rng.child("positions")
+        x = self.positions(x, grid=(x.shape[1],), training=training, rng=below)
+        bias = padding_bias(_with_first(token_mask))  # [batch, 1, 1, 1 + tokens]
+        below = None if rng is None else rng.child("encoder")
+        return self.encoder(self.aggregation(x), bias=bias, training=training, rng=below)
+
+
+@keras.saving.register_keras_serializable("vatt")
+class LinearBase(ConfiguredLayer):
+    """One dense layer with bias and ReLU on every word by itself (MIL-NCE's text model)."""
+
+    def __init__(self, d_model: int, **kwargs: Any):
+        super().__init__(config={"d_model": d_model}, **kwargs)
+        self.d_model = d_model
+        self.conv1d = keras.layers.Conv1D(
+            d_model, 1, activation="relu", name="conv1d", dtype=self.dtype_policy
+        )
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates kernel and bias for inputs `[batch, tokens, features]`."""
+        self.conv1d.build(input_shape)
+
+    def call(
+        self, x: Any, token_mask: Any, training: bool = False, rng: Randomness | None = None
+    ) -> tuple[Any, list[Any]]:
+        """Returns states `[batch, tokens, d_model]`, padding included, and no probabilities."""
+        del token_mask, training, rng  # what other bases need
+        return self.conv1d(x), []
+
+
+def _with_first(mask: Any) -> Any:
+    """Returns a token mask `[batch, tokens]` extended by 1 for an aggregation token."""
+    return ops.concatenate([ops.ones_like(mask[:, :1]), mask], axis=1)
+
+
+@keras.saving.register_keras_serializable("vatt")
 class TextModel(ConfiguredLayer):
     """Word ids to features: embedding, aggregation token, projection, base model, projection.
+
+    The first state is the sentence's if there is an aggregation token or the base is a transformer
+    (without any aggregation token it is the first word's, as published). Otherwise the sentence is
+    the largest value of each feature over all words, padding included.
 
     Args:
         vocab_size: rows of the word embedding.
         d_embedding: width of the word embedding.
         trainable_embeddings: whether the word embedding is trained.
-        base: the base language model; takes (tokens, token_mask) and returns (states, attention
-            probabilities).
+        base: the base language model, see the top of this module.
+        is_transformer: the sentence is the first state also without `use_agg_token`.
         use_agg_token: put a learned vector before the words, in the embedding space.
         d_pre_proj: width of a bias-free dense layer before the base model; None for no layer.
         d_post_proj: width of one after it; None for no layer.
@@ -147,6 +237,7 @@ class TextModel(ConfiguredLayer):
         base: keras.layers.Layer,
         trainable_embeddings: bool = False,
         use_agg_token: bool = True,
+        is_transformer: bool = True,
         d_pre_proj: int | None = None,
         d_post_proj: int | None = None,
         activation: str | None = None,
@@ -156,6 +247,7 @@ class TextModel(ConfiguredLayer):
             "vocab_size": vocab_size,
             "d_embedding": d_embedding,
             "use_agg_token": use_agg_token,
+            "is_transformer": is_transformer,
         }
         config |= {"trainable_embeddings": trainable_embeddings, "d_pre_proj": d_pre_proj}
         super().__init__(
@@ -179,6 +271,7 @@ class TextModel(ConfiguredLayer):
         self.base = base
         self.post_projection = dense(d_post_proj, "post_projection")
         self.d_embedding = d_embedding
+        self.first_is_sentence = use_agg_token or is_transformer
         self.features_dim = d_post_proj or base.d_model
 
     def build(self, input_shape: tuple) -> None:
@@ -212,9 +305,11 @@ class TextModel(ConfiguredLayer):
             intermediates: also return inner states.
 
         Returns:
-            `features_pooled` `[batch, d]` (first token), `features` `[batch, words, d]`,
-            `word_ids`, `attention_mask` `[batch, words]`. With `intermediates` also `lm_inputs`,
-            `hidden_states_last` and `attention_weights`.
+            `features_pooled` `[batch, d]` (the sentence), `features` `[batch, tokens, d]` (all
+            states but a first one that is the sentence's), `word_ids`, `attention_mask` `[batch,
+            words]`. With `intermediates` also `lm_inputs` (tokens that enter the base model),
+            `hidden_states_last` (those that leave it) and `attention_weights` (list of `[batch,
+            heads, tokens, tokens]`).
         """
         ids = ops.cast(ids, "int32")
         # Not called `mask`: Keras attaches arguments of that name to tensors.
@@ -224,15 +319,15 @@ class TextModel(ConfiguredLayer):
         tokens = self.embedding(ids)
         if self.aggregation is not None:
             tokens = self.aggregation(tokens)
-            token_mask = ops.concatenate([ops.ones_like(token_mask[:, :1]), token_mask], axis=1)
+            token_mask = _with_first(token_mask)
         if self.pre_projection is not None:
             tokens = self.pre_projection(tokens)
         below = None if rng is None else rng.child(self.base.name)
         hidden, weights = self.base(tokens, token_mask=token_mask, training=training, rng=below)
         final = hidden if self.post_projection is None else self.post_projection(hidden)
         outputs = {
-            "features_pooled": final[:, 0],
-            "features": final[:, 1:],
+            "features_pooled": final[:, 0] if self.first_is_sentence else ops.max(final, axis=1),
+            "features": final[:, 1:] if self.first_is_sentence else final,
             "word_ids": ids,
             "attention_mask": word_mask,
         }
@@ -254,21 +349,59 @@ class TextModel(ConfiguredLayer):
         return cls(**{**config, "base": keras.saving.deserialize_keras_object(config["base"])})
 
 
+ENCODER_FIELDS = ("num_layers", "d_model", "num_heads", "d_kv", "d_ff", "activation")
+ENCODER_FIELDS += ("dropout_rate", "layer_norm_epsilon")
+
+
 def t5(config: Any, *, name: str = "text", dtype: Any = "float32") -> TextModel:
-    """Returns the text model of a T5 config."""
-    base_fields = (
-        "num_layers",
-        "d_model",
-        "num_heads",
-        "d_kv",
-        "d_ff",
-        "activation",
-        "dropout_rate",
-    )
-    base_fields += ("layer_norm_epsilon", "num_relative_buckets", "max_relative_distance")
-    base = T5Encoder(
-        **{field: getattr(config, field) for field in base_fields}, name="base", dtype=dtype
-    )
-    fields = ("vocab_size", "d_embedding", "trainable_embeddings", "use_agg_token", "d_pre_proj")
-    fields += ("d_post_proj", "activation")
-    return TextModel(**{f: getattr(config, f) for f in fields}, base=base, name=name, dtype=dtype)
+    """Returns the text model of a T5 config.
+
+    Raises:
+        UserError: the tokens are not as wide as the encoder.
+    """
+    _check_width(config)
+    fields = (*ENCODER_FIELDS, "num_relative_buckets", "max_relative_distance")
+    base = T5Encoder(**_values(config, fields), name="base", dtype=dtype)
+    return _text_model(config, base, name, dtype)
+
+
+def bert(config: Any, *, name: str = "text", dtype: Any = "float32") -> TextModel:
+    """Returns the text model of a BERT config; raises as `t5`.
+
+    A config without `pre_norm` and `use_bias` (the published small one, which extends T5's) gets
+    post-norm with biases.
+    """
+    _check_width(config)
+    encoder = _values(config, ENCODER_FIELDS)
+    encoder |= {"pre_norm": getattr(config, "pre_norm", False)}
+    encoder |= {"use_bias": getattr(config, "use_bias", True)}
+    mask_rate = config.mask_rate if getattr(config, "use_masking", False) else None
+    base = BertEncoder(encoder, mask_rate, name="base", dtype=dtype)
+    return _text_model(config, base, name, dtype)
+
+
+def linear(config: Any, *, name: str = "text", dtype: Any = "float32") -> TextModel:
+    """Returns the text model of a linear config."""
+    base = LinearBase(config.d_model, name="base", dtype=dtype)
+    return _text_model(config, base, name, dtype)
+
+
+def _text_model(config: Any, base: keras.layers.Layer, name: str, dtype: Any) -> TextModel:
+    fields = ("vocab_size", "d_embedding", "trainable_embeddings", "use_agg_token")
+    fields += ("is_transformer", "d_pre_proj", "d_post_proj", "activation")
+    return TextModel(**_values(config, fields), base=base, name=name, dtype=dtype)
+
+
+def _values(config: Any, fields: tuple[str, ...]) -> dict[str, Any]:
+    return {field: getattr(config, field) for field in fields}
+
+
+def _check_width(config: Any) -> None:
+    """Refuses tokens that a transformer, which adds to its input, cannot take."""
+    field = "d_embedding" if config.d_pre_proj is None else "d_pre_proj"
+    width = getattr(config, field)
+    if width != config.d_model:
+        raise UserError(
+            f"{config.name}: {field} is {width}, expected d_model, which is {config.d_model}: "
+            f"set d_pre_proj to {config.d_model}."
+        )

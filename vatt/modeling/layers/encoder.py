@@ -160,7 +160,7 @@ class Encoder(ConfiguredLayer):
         block |= {"dropout_rate": dropout_rate, "layer_norm_epsilon": layer_norm_epsilon}
         block |= {"attention_norm": attention_norm, "scaled": scaled}
         super().__init__(config={**block, "num_layers": num_layers}, **kwargs)
-        self.dropout_rate = dropout_rate
+        self.d_model, self.dropout_rate = d_model, dropout_rate
         self.blocks = [
             EncoderBlock(**block, name=f"layer_{i}", dtype=self.dtype_policy)
             for i in range(num_layers)

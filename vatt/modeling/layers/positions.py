@@ -78,12 +78,24 @@ class Positions(ConfiguredLayer):
         axes: names of the axes, slowest first, for instance ('temporal', 'vertical', 'horizontal').
         buckets: rows of the table of each axis.
         d_model: width.
+        first_axis_fastest: number the tokens as if the first axis were the fastest. The tokens
+            themselves stay in row-major order: the published spectrogram models give token i the
+            position of another patch, and their checkpoints have learned with that.
     """
 
-    def __init__(self, axes: Sequence[str], buckets: Sequence[int], d_model: int, **kwargs: Any):
+    def __init__(
+        self,
+        axes: Sequence[str],
+        buckets: Sequence[int],
+        d_model: int,
+        first_axis_fastest: bool = False,
+        **kwargs: Any,
+    ):
         axes, buckets = tuple(axes), tuple(buckets)
-        super().__init__(config={"axes": axes, "buckets": buckets, "d_model": d_model}, **kwargs)
+        config = {"axes": axes, "buckets": buckets, "d_model": d_model}
+        super().__init__(config={**config, "first_axis_fastest": first_axis_fastest}, **kwargs)
         self.axes, self.buckets, self.d_model = axes, buckets, d_model
+        self.first_axis_fastest = first_axis_fastest
         self.layer_norm = LayerNorm(
             epsilon=NORM_EPSILON, name="layer_norm", dtype=self.dtype_policy
         )
@@ -129,4 +141,7 @@ class Positions(ConfiguredLayer):
             shape[axis] = size
             rows = ops.reshape(rows, shape)
             total = rows if total is None else total + rows
+        if self.first_axis_fastest:
+            count = len(self.axes)
+            total = ops.transpose(total, (*reversed(range(count)), count))
         return self.layer_norm(ops.reshape(total, (-1, self.d_model)))

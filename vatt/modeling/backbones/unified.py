@@ -1,0 +1,212 @@
+"""The modality-agnostic backbone: one encoder for video, audio and text.
+
+Each modality keeps its own way in (tokens, projection, positions, aggregation token) and out
+(projection); only the encoder between them is shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from vatt.modeling.backbones.patch_transformer import PatchTransformer, encoder_arguments
+from vatt.modeling.layers import activations
+from vatt.modeling.layers.attention import padding_bias
+from vatt.modeling.layers.base import ConfiguredLayer
+from vatt.modeling.layers.encoder import Encoder
+from vatt.modeling.layers.positions import Positions
+from vatt.modeling.layers.tokens import AggregationToken
+from vatt.modeling.random import Randomness
+
+POST_ACTIVATION = "gelu"  # whatever the config's activation: the published config has no field
+
+
+@keras.saving.register_keras_serializable("vatt")
+class UnifiedTransformer(ConfiguredLayer):
+    """Three towers around one encoder, as attributes `video`, `audio` and `text`.
+
+    Args:
+        encoder: arguments of `Encoder`.
+        video, audio: patch sizes and rows of the position tables, `{"patch": ..., "buckets": ...}`.
+        text: `{"vocab_size", "d_embedding", "trainable", "buckets"}`.
+        d_post_proj: width of the features of every modality.
+        pre_activation: of the projection into the encoder.
+        patch_sampling_rate: share of video and audio tokens kept in training (DropToken).
+    """
+
+    def __init__(
+        self,
+        encoder: Mapping[str, Any],
+        video: Mapping[str, Sequence[int]],
+        audio: Mapping[str, Sequence[int]],
+        text: Mapping[str, Any],
+        d_post_proj: int,
+        pre_activation: str = "gelu",
+        patch_sampling_rate: float = 1.0,
+        **kwargs: Any,
+    ):
+        config = {"encoder": dict(encoder), "video": dict(video), "audio": dict(audio)}
+        config |= {"text": dict(text), "d_post_proj": d_post_proj}
+        config |= {"pre_activation": pre_activation, "patch_sampling_rate": patch_sampling_rate}
+        super().__init__(config=config, **kwargs)
+        self.encoder = Encoder(**encoder, name="encoder", dtype=self.dtype_policy)
+        shared = {"encoder": self.encoder, "pre_projection": pre_activation}
+        shared |= {"post_projection": (d_post_proj, POST_ACTIVATION), "dtype": self.dtype_policy}
+
+        def patches(axes: Sequence[str], sizes: Mapping[str, Sequence[int]], name: str):
+            return PatchTransformer(
+                axes,
+                sizes["patch"],
+                sizes["patch"],
+                sizes["buckets"],
+                patch_sampling_rate=patch_sampling_rate,
+                name=name,
+                **shared,
+            )
+
+        self.video = patches(("temporal", "vertical", "horizontal"), video, "video")
+        self.audio = patches(("temporal",), audio, "audio")
+        self.text = WordTransformer(**text, name="text", **shared)
+
+    def build(self, batch_shapes: Mapping[str, Sequence[int | None]]) -> None:
+        """Creates all variables; of the shapes by modality only the channels matter."""
+        self.encoder.build((None, None, self.encoder.d_model))
+        for modality in ("video", "audio", "text"):
+            getattr(self, modality).build(tuple(batch_shapes[modality]))
+
+    def call(
+        self,
+        inputs: Mapping[str, Any],
+        training: bool = False,
+        rng: Randomness | None = None,
+        intermediates: bool = False,
+    ) -> dict[str, dict[str, Any]]:
+        """Returns the outputs of the tower of each modality in `inputs`."""
+        return {
+            modality: getattr(self, modality)(
+                inputs[modality],
+                training=training,
+                rng=None if rng is None else rng.child(modality),
+                intermediates=intermediates,
+            )
+            for modality in ("video", "audio", "text")
+            if modality in inputs
+        }
+
+
+@keras.saving.register_keras_serializable("vatt")
+class WordTransformer(ConfiguredLayer):
+    """Word ids through a shared encoder.
+
+    Args:
+        vocab_size, d_embedding: shape of the word embedding.
+        trainable: whether the word embedding is trained.
+        buckets: rows of the position table.
+        encoder: the encoder, built and saved by its owner.
+        pre_projection: activation of the dense layer between embedding and encoder.
+        post_projection: (units, activation) of the dense layer after it.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        d_embedding: int,
+        trainable: bool,
+        buckets: int,
+        encoder: Encoder,
+        pre_projection: str,
+        post_projection: Sequence[Any],
+        **kwargs: Any,
+    ):
+        super().__init__(config={}, **kwargs)
+        policy = self.dtype_policy
+        self.embedding = keras.layers.Embedding(
+            vocab_size, d_embedding, trainable=trainable, name="embedding", dtype=policy
+        )
+        self.pre_projection = keras.layers.Dense(
+            encoder.d_model, activations.get(pre_projection), name="pre_projection", dtype=policy
+        )
+        self.positions = Positions(
+            ("temporal",), (buckets,), encoder.d_model, name="positions", dtype=policy
+        )
+        self.aggregation = AggregationToken(name="aggregation", dtype=policy)
+        self.encoder = encoder
+        self.features_dim, activation = post_projection
+        self.post_projection = keras.layers.Dense(
+            self.features_dim, activations.get(activation), name="post_projection", dtype=policy
+        )
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates the variables that are not the encoder's, for ids `[batch, words]`."""
+        self.embedding.build(input_shape)
+        self.pre_projection.build((None, None, self.embedding.output_dim))
+        tokens = (None, None, self.encoder.d_model)
+        for layer in (self.positions, self.aggregation, self.post_projection):
+            layer.build(tokens)
+
+    def call(
+        self,
+        ids: Any,
+        training: bool = False,
+        rng: Randomness | None = None,
+        intermediates: bool = False,
+    ) -> dict[str, Any]:
+        """Encodes word ids, int32 `[batch, words]`, 0 = padding.
+
+        Returns:
+            `features_pooled` `[batch, d]`, `features` `[batch, words, d]`, `word_ids`,
+            `attention_mask` `[batch, words]`; with `intermediates` also `hidden_states_last` and
+            `attention_weights`.
+        """
+        ids = ops.cast(ids, "int32")
+        word_mask = ops.cast(ops.not_equal(ids, 0), "float32")
+        token_mask = ops.concatenate([ops.ones_like(word_mask[:, :1]), word_mask], axis=1)
+        tokens = self.positions(
+            self.pre_projection(self.embedding(ids)),
+            grid=(ids.shape[1],),
+            training=training,
+            rng=None if rng is None else rng.child("positions"),
+        )
+        hidden, weights = self.encoder(
+            self.aggregation(tokens),
+            bias=padding_bias(token_mask),
+            training=training,
+            rng=None if rng is None else rng.child("encoder"),
+        )
+        final = self.post_projection(hidden)
+        outputs = {"features_pooled": final[:, 0], "features": final[:, 1:]}
+        outputs |= {"word_ids": ids, "attention_mask": word_mask}
+        if intermediates:
+            outputs |= {"hidden_states_last": hidden, "attention_weights": weights}
+        return outputs
+
+
+def ut(config: Any, *, name: str = "unified", dtype: Any = "float32") -> UnifiedTransformer:
+    """Returns the unified transformer of a UT config."""
+    side, frames = config.vid_spatial_patch_size, config.vid_temporal_patch_size
+    rows = config.max_vid_spatial_buckets
+    return UnifiedTransformer(
+        encoder=encoder_arguments(config),
+        video={
+            "patch": (frames, side, side),
+            "buckets": (config.max_vid_temporal_buckets, rows, rows),
+        },
+        audio={
+            "patch": (config.aud_temporal_patch_size,),
+            "buckets": (config.max_aud_temporal_buckets,),
+        },
+        text={
+            "vocab_size": config.txt_vocab_size,
+            "d_embedding": config.txt_embedding_dim,
+            "trainable": config.txt_embedding_trainable,
+            "buckets": config.max_txt_temporal_buckets,
+        },
+        d_post_proj=config.d_post_proj,
+        pre_activation=config.activation or "linear",
+        patch_sampling_rate=config.patch_sampling_rate if config.random_patch_sampling else 1.0,
+        name=name,
+        dtype=dtype,
+    )

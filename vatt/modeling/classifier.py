@@ -1,0 +1,156 @@
+"""The fine-tuning model: a backbone with a classifier on its pooled feature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from vatt.errors import UserError, nearest
+from vatt.modeling.layers.dropout import dropout
+from vatt.modeling.random import Randomness
+
+# modality -> initialiser of the kernel, from logits to probabilities
+MODALITIES = {"video": ("glorot_normal", ops.softmax), "audio": ("glorot_uniform", ops.sigmoid)}
+
+
+def initial_bias(modality: str, num_classes: int) -> float:
+    """Returns the classifier's first bias.
+
+    A sound has few of many labels: its bias starts every probability at 1 / num_classes.
+    """
+    return -math.log(num_classes - 1) if modality == "audio" else 0.0
+
+
+@keras.saving.register_keras_serializable("vatt")
+class ClassificationModel(keras.Model):
+    """A backbone and a classifier: one class per video, any number of classes per sound.
+
+    The classifier works in float32 whatever the precision of the backbone.
+
+    Args:
+        backbone: layer with `features_dim` that gives `features_pooled` `[batch, features_dim]`
+            and `features`.
+        num_classes: width of the logits.
+        modality: 'video' (softmax) or 'audio' (sigmoid); decides the initialisation too.
+        dropout_rate: share of the pooled feature that is zeroed in training.
+        num_test_samples: outside training, that many consecutive rows are windows of one sample and
+            their logits are averaged.
+        name: prefix of every variable path.
+
+    Raises:
+        UserError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: keras.layers.Layer,
+        num_classes: int,
+        modality: str,
+        *,
+        dropout_rate: float = 0.0,
+        num_test_samples: int = 1,
+        name: str,
+        dtype: Any = "float32",
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, dtype=dtype, **kwargs)
+        _check(num_classes, modality, dropout_rate, num_test_samples)
+        self.backbone = backbone
+        self.num_classes, self.modality = num_classes, modality
+        self.dropout_rate, self.num_test_samples = dropout_rate, num_test_samples
+        kernel, self._probabilities = MODALITIES[modality]
+        self.classification = keras.layers.Dense(
+            num_classes,
+            kernel_initializer=kernel,
+            bias_initializer=keras.initializers.Constant(initial_bias(modality, num_classes)),
+            name="classification",
+            dtype="float32",
+        )
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Creates every variable, without running the model.
+
+        Args:
+            input_shape: `[batch, *axes, channels]`; only the channels matter.
+        """
+        self.backbone.build(tuple(input_shape))
+        self.classification.build((None, self.backbone.features_dim))
+        self.built = True
+
+    def call(
+        self, inputs: Any, training: bool = False, rng: Randomness | None = None
+    ) -> dict[str, Any]:
+        """Classifies `inputs`, `[batch, *axes, channels]`.
+
+        Returns:
+            `logits` and `probabilities`, float32 `[batch, classes]`, outside training `[batch /
+            num_test_samples, classes]`; `features_pooled` `[batch, d]` and `features`, the
+            backbone's.
+
+        Raises:
+            ValueError: outside training, rows that `num_test_samples` does not divide.
+        """
+        below = None if rng is None else rng.child(self.modality)
+        features = self.backbone(inputs, training=training, rng=below)
+        pooled = dropout(
+            ops.cast(features["features_pooled"], "float32"),
+            self.dropout_rate,
+            training=training,
+            rng=rng,
+            name="classification",
+        )
+        logits = self.classification(pooled)
+        if not training:
+            logits = self._average(logits)
+        return {
+            "logits": logits,
+            "probabilities": self._probabilities(logits),
+            "features_pooled": features["features_pooled"],
+            "features": features["features"],
+        }
+
+    def _average(self, logits: Any) -> Any:
+        """Averages the windows of a sample."""
+        samples = self.num_test_samples
+        if samples == 1:
+            return logits
+        rows = logits.shape[0]
+        if rows is not None and rows % samples:
+            raise ValueError(
+                f"{rows} rows cannot be averaged in groups of num_test_samples = {samples}: "
+                "give all windows of a sample in one batch"
+            )
+        return ops.mean(ops.reshape(logits, (-1, samples, self.num_classes)), axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal model."""
+        fields = ("num_classes", "modality", "dropout_rate", "num_test_samples", "name")
+        return {
+            **{field: getattr(self, field) for field in fields},
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> ClassificationModel:
+        """Rebuilds the model from `get_config`."""
+        backbone = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
+        return cls(**{**config, "backbone": backbone})
+
+
+def _check(num_classes: int, modality: str, dropout_rate: float, num_test_samples: int) -> None:
+    if modality not in MODALITIES:
+        raise UserError(
+            f"modality: {modality!r} is not one of {sorted(MODALITIES)}."
+            f"{nearest(modality, MODALITIES)}"
+        )
+    if num_classes < 2:
+        raise UserError(f"num_classes: {num_classes} is not at least 2.")
+    if not 0.0 <= dropout_rate < 1.0:
+        raise UserError(f"dropout_rate: {dropout_rate} is not at least 0 and below 1.")
+    if num_test_samples < 1:
+        raise UserError(f"num_test_samples: {num_test_samples} is not at least 1.")

@@ -1,0 +1,79 @@
+"""Batch normalisation over every axis but the last, in float32 whatever the layer's precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("vatt")
+class BatchNorm(keras.layers.BatchNormalization):
+    """Keras' layer with the published moving statistics.
+
+    The moving variance follows the biased variance of the batch, `sum / n`; only that of plain
+    (not synchronised) layers on images and videos follows the unbiased one, `sum / (n - 1)`,
+    although these normalise with the biased one, too.
+
+    Synchronised layers normalise with the statistics of the global batch. Plain ones normalise
+    with what their own replica sees; their moving statistics are the mean over replicas.
+    """
+
+    def __init__(self, synchronized: bool = False, **kwargs: Any):
+        # Only the TensorFlow backend reduces over replicas; under JAX the global batch is one
+        # array anyway.
+        reduces = synchronized and keras.backend.backend() == "tensorflow"
+        super().__init__(synchronized=reduces, **kwargs)
+        self._reduces, self.synchronized = reduces, synchronized
+
+    def add_weight(self, *args: Any, trainable: bool = True, **kwargs: Any) -> keras.Variable:
+        """Creates a variable; moving statistics of plain layers are averaged over replicas."""
+        if not trainable and not self.synchronized:
+            kwargs["aggregation"] = "mean"
+        return super().add_weight(*args, trainable=trainable, **kwargs)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """Normalises `x`, `[batch, ..., features]`; with its own statistics in training.
+
+        A layer that is not trainable uses and keeps its moving statistics.
+        """
+        x = ops.cast(x, "float32")
+        if training and self.trainable:
+            mean, variance = ops.moments(x, self._reduction_axes, synchronized=self._reduces)
+            self._move(self.moving_mean, mean)
+            self._move(self.moving_variance, variance * self._correction(x))
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        outputs = ops.batch_normalization(
+            x, mean, variance, axis=-1, offset=self.beta, scale=self.gamma, epsilon=self.epsilon
+        )
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _correction(self, x: Any) -> Any:
+        """Returns the factor from the biased variance to the one that is kept."""
+        if self.synchronized or len(x.shape) < 4:
+            return 1.0
+        n = ops.cast(ops.size(x), "float32") / x.shape[-1]
+        return n / ops.maximum(n - 1.0, 1.0)
+
+    def _move(self, variable: keras.Variable, value: Any) -> None:
+        variable.assign(variable * self.momentum + value * (1.0 - self.momentum))
+
+
+def options(config: Any) -> dict[str, Any]:
+    """Returns the options of `make` that a convolutional backbone's config holds."""
+    return {
+        "momentum": config.batch_norm_decay,
+        "epsilon": config.batch_norm_epsilon,
+        "scale": config.batch_norm_scale,
+        "synchronized": config.use_xreplica_bn,
+    }
+
+
+def make(options: dict[str, Any], name: str, dtype: Any = "float32", **more: Any) -> BatchNorm:
+    """Returns a layer with `options` (momentum, epsilon, scale, synchronized); `more` go to Keras.
+
+    `dtype` is that of the outputs: 'float32' or 'mixed_bfloat16'. Variables are float32.
+    """
+    return BatchNorm(**options, **more, name=name, dtype=dtype)

@@ -1,0 +1,82 @@
+"""Objectives of fine-tuning: one label per video, any number of labels per sound.
+
+    loss = video_loss(logits, labels)                                     # one of the classes
+    loss = audio_loss(logits, labels, count_labels(labels, gather))       # any of the classes
+
+Both return this replica's share: with equal local batches the mean over replicas is the loss of the
+global batch. They work in float32 whatever the precision of the logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from vatt.objectives.contrastive import Gather, identity
+
+
+def video_loss(logits: Any, labels: Any) -> Any:
+    """Returns the softmax cross-entropy, a scalar, averaged over the rows.
+
+    Args:
+        logits: `[batch, classes]`.
+        labels: `[batch, classes]`, one-hot; smoothed or mixed ones are taken as they are.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    logits, labels = _float32(logits, labels)
+    return -ops.mean(ops.sum(labels * ops.log_softmax(logits, axis=-1), axis=-1))
+
+
+def audio_loss(logits: Any, labels: Any, label_counts: Any = None) -> Any:
+    """Returns the sigmoid cross-entropy, a scalar: summed over classes, mean over weighted rows.
+
+    A row weighs as much as its labels do on average, and a label weighs 1 / (its count in the
+    batch). A row without labels weighs 0 but counts in the mean over rows (published: NaN).
+
+    Args:
+        logits: `[batch, classes]`.
+        labels: `[batch, classes]`, many-hot; fractions (mixup) count as such.
+        label_counts: `[classes]`, see `count_labels`; None counts in `labels` (published, also with
+            several replicas).
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    logits, labels = _float32(logits, labels)
+    counts = count_labels(labels) if label_counts is None else ops.cast(label_counts, "float32")
+    rarity = _divide(1.0, counts)  # [classes]
+    weights = _divide(ops.sum(labels * rarity, axis=-1), ops.sum(labels, axis=-1))  # [batch]
+    # Without max() or abs(), whose derivative is wrong where a logit is 0.
+    entropy = labels * ops.softplus(-logits) + (1.0 - labels) * ops.softplus(logits)
+    return ops.mean(weights * ops.sum(entropy, axis=-1))
+
+
+def count_labels(labels: Any, gather: Gather = identity) -> Any:
+    """Returns how often each class occurs in the global batch, float32 `[classes]`.
+
+    Args:
+        labels: `[batch, classes]`, this replica's rows.
+        gather: concatenates a float32 tensor over replicas.
+    """
+    return ops.sum(gather(ops.cast(labels, "float32")), axis=0)
+
+
+def _divide(numerator: Any, count: Any) -> Any:
+    """Returns the quotient, 0 where `count` is 0."""
+    present = ops.greater(count, 0.0)
+    return ops.where(present, numerator / ops.where(present, count, 1.0), 0.0)
+
+
+def _float32(logits: Any, labels: Any) -> tuple[Any, Any]:
+    if len(logits.shape) != 2 or len(labels.shape) != 2 or logits.shape[1] != labels.shape[1]:
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; "
+            "accepted: [batch, classes] for both"
+        )
+    return ops.cast(logits, "float32"), ops.cast(labels, "float32")
+
+
+LOSSES = {"video": video_loss, "audio": audio_loss}

@@ -1,0 +1,115 @@
+"""Converts published word vectors, a pickle with an entry `word_embeddings`, into an `.npz` file.
+
+    python -m vatt.tools.convert_embeddings word2vec.pkl misc_data/word2vec.npz
+
+A pickle may name any function to call. This reader knows the few that NumPy arrays need and refuses
+a file that names another one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vatt.data.embeddings import ENTRY, as_word_embeddings
+from vatt.errors import DataError, UserError
+
+NUMPY_CORES = ("numpy._core", "numpy.core")  # since NumPy 2, before
+ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+ALLOWED |= {(f"{core}.multiarray", "_reconstruct") for core in NUMPY_CORES}
+ALLOWED |= {(f"{core}.multiarray", "scalar") for core in NUMPY_CORES}
+ALLOWED |= {(f"{core}.numeric", "_frombuffer") for core in NUMPY_CORES}
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads plain values and NumPy arrays; anything else is refused by name, and not run."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Returns what a pickle calls `module.name`, if an array needs it."""
+        if (module, name) not in ALLOWED:
+            raise DataError(
+                f"the pickle asks for '{module}.{name}', which no NumPy array needs; nothing of it "
+                f"was run"
+            )
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def read_pickle(path: str | Path) -> np.ndarray:
+    """Returns the entry `word_embeddings` of a pickled dict, float32 `[words, values]`.
+
+    Raises:
+        DataError: unreadable, not a pickle, objects other than arrays in it, no such entry, or not
+            a finite floating-point matrix.
+    """
+    try:
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old NumPy wrote what today's takes with a complaint
+            # latin1: how Python 2 stored the bytes of arrays.
+            content = ArrayUnpickler(file, encoding="latin1").load()
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}.") from error
+    except DataError as error:
+        raise DataError(f"{path} is refused: {error}.") from error
+    except Exception as error:  # a damaged pickle can lead to any
+        raise DataError(f"{path} is not a pickle of arrays, or damaged: {error}.") from error
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{path} holds a {type(content).__name__}; expected a dict with an entry '{ENTRY}'."
+        )
+    if ENTRY not in content:
+        entries = ", ".join(sorted(map(repr, content))) or "none"
+        raise DataError(f"{path} has no entry '{ENTRY}'; its entries are: {entries}.")
+    return as_word_embeddings(content[ENTRY], path)
+
+
+def write(table: np.ndarray, path: str | Path) -> None:
+    """Writes the array under `word_embeddings`, the whole file or nothing.
+
+    Raises:
+        DataError: the file is not called `.npz`, or cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise DataError(f"The output is {path}, expected a name that ends in .npz.")
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(partial, "wb") as file:
+                np.savez(file, **{ENTRY: table})
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise DataError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vatt.tools.convert_embeddings", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("source", metavar="IN.pkl", help="a published file of word vectors")
+    parser.add_argument("output", metavar="OUT.npz", help="file to write")
+    options = parser.parse_args(arguments)
+    try:
+        table = read_pickle(options.source)
+        write(table, options.output)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    words, values = table.shape
+    print(f"{options.output}: {ENTRY}, {words} words of {values} values, {table.dtype}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
