@@ -14,9 +14,10 @@ import tensorflow as tf
 
 from vatt import configs
 from vatt.configs import base
-from vatt.modeling import factory, heads, published
+from vatt.modeling import heads, published
 from vatt.modeling.backbones import text
 from vatt.modeling.layers import positions
+from vatt.tools.conformance_backbones import backbone_file
 from vatt.tools.conformance_checks import (
     FEATURES,
     GRADIENT,
@@ -33,7 +34,6 @@ from vatt.tools.conformance_checks import (
     absolute,
     assign,
     config_of,
-    inputs_of,
     namespace,
     relative,
 )
@@ -41,61 +41,6 @@ from vatt.tools.conformance_evaluation import classification_losses_file, metric
 from vatt.tools.conformance_losses import losses_file, losses_multi_replica_file
 from vatt.tools.conformance_models import checkpoint_file, manifest_file
 from vatt.training import optimizers, schedules
-
-
-def backbone(arrays: Arrays) -> Checks:
-    """`backbones/*.npz`: one backbone, inference."""
-    config = config_of(arrays)
-    kind, weights = config["kind"], config.get("weights", "stored")
-    if weights != "stored":
-        raise NotCoveredError(f"{config['arch']} ({kind}, {weights} weights)")
-    layer = factory.build_backbone(
-        kind, configs.registry.backbone(config["arch"], **config["model"])
-    )
-    if kind == "unified":
-        layer.build({m: (None, *shape) for m, shape in config["input_shape"].items()})
-        assign(layer.variables, published.unified_keys(layer), arrays, "w:")
-        outputs = layer({m: inputs_of(arrays, f"in:{m}") for m in config["input_shape"]})
-        ours = {f"{m}/{name}": x for m, values in outputs.items() for name, x in values.items()}
-        yield from _compare_outputs(ours, arrays)
-        return
-    layer.build((None, *config["input_shape"]))
-    keys = published.text_keys(layer) if kind == "text" else published.backbone_keys(layer)
-    assign(layer.variables, keys, arrays, "w:")
-    inputs = inputs_of(arrays, f"in:{kind}")
-    ours = _flatten(layer(inputs, intermediates=True))
-    if kind == "text":
-        ours["word_embeddings"] = ours["features"]
-        ours["sentence_embeddings"] = ours["features_pooled"]
-        unmasked = layer(inputs, word_mask=np.ones(inputs.shape, np.float32))
-        ours["no_padding_mask/sentence_embeddings"] = unmasked["features_pooled"]
-    yield from _compare_outputs(ours, arrays)
-
-
-def _flatten(outputs: dict[str, Any]) -> dict[str, Any]:
-    weights = {f"attention_weights/{i}": w for i, w in enumerate(outputs["attention_weights"])}
-    return {**outputs, **weights}
-
-
-def _compare_outputs(ours: Mapping[str, Any], arrays: Arrays) -> Checks:
-    interpolated = "interpolated_buckets" in arrays
-    for name in arrays:
-        prefix, _, output = name.partition(":")
-        if prefix == "out_exact64":
-            yield absolute(name, ours[output], arrays[name], FEATURES)
-        elif prefix == "out" and (not interpolated or output == "embeddings"):
-            # Raw patch projections come before the positions.
-            yield absolute(name, ours[output], arrays[name], FEATURES)
-        elif prefix == "out":
-            exact = arrays.get(f"out_exact64:{output}")
-            if exact is not None and np.max(np.abs(exact - arrays[name])) > INTERPOLATED:
-                yield Note(
-                    f"{name}: the published float32 spline is wrong here, exact64 compared instead"
-                )
-            elif exact is None and np.max(arrays["interpolated_buckets"]) > 64:
-                yield Note(f"{name}: depends on the published float32 spline of a long table")
-            else:
-                yield absolute(name, ours[output], arrays[name], INTERPOLATED)
 
 
 def heads_file(arrays: Arrays) -> Checks:
@@ -316,7 +261,7 @@ def config_registry_file(published_tables: Mapping[str, Mapping[str, str]]) -> C
 
 
 HANDLERS: tuple[tuple[str, str, Callable[[Any], Checks]], ...] = (
-    ("backbones/", ".npz", backbone),
+    ("backbones/", ".npz", backbone_file),
     ("checkpoints/", ".npz", checkpoint_file),
     ("manifests/", ".json", manifest_file),
     ("classification_losses", ".npz", classification_losses_file),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 FEATURES = 2e-5  # absolute
+CONVOLUTIONAL = 5e-5  # relative to the largest entry
 INTERPOLATED = 1e-2  # published float32 spline, absolute
 LOSS = 1e-5  # relative
 GRADIENT = 1e-4  # relative to the largest entry

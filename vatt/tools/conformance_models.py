@@ -22,6 +22,7 @@ from vatt import configs
 from vatt.modeling import factory, published
 from vatt.objectives import classification, contrastive
 from vatt.tools.conformance_checks import (
+    CONVOLUTIONAL,
     FEATURES,
     GRADIENT,
     INTERPOLATED,
@@ -39,7 +40,6 @@ from vatt.training import optimizers, transfer
 
 STEPPED = 2e-3  # weights after an Adam step: entries without a gradient only amplify round-off
 SLOT_FLOOR = 1e-7  # absolute, for slots that are themselves round-off
-CONVOLUTIONAL = 5e-5  # relative to the largest reference value
 
 
 def checkpoint_file(golden: Golden) -> Checks:

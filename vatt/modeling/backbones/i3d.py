@@ -122,6 +122,7 @@ class I3D(ConfiguredLayer):
             return ConvNorm(filters, (side,) * 3, (stride,) * 3, norm, name=name, dtype=policy)
 
         self.stages = [stage(name) for name in ENDPOINTS]
+        self.features_dim = self.stages[-1].filters
         if frozen:
             self.trainable = False
 
