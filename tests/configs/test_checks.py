@@ -77,8 +77,10 @@ def test_a_suggested_schedule_is_accepted():
 
 
 def test_spectrogram_backbones_want_spectrograms():
-    found = problems("", model_arch="mmv_fac", config_file=None)
-    assert set(found) == {"train.input.raw_audio", "eval.input.raw_audio"}
+    preset = configs.resolve(model_arch="mmv_fac")
+    assert not preset.train.input.raw_audio and not preset.eval.input.raw_audio
+    raw = {f"{part}.input.raw_audio": True for part in ("train", "eval")}
+    assert set(problems(raw, model_arch="mmv_fac", config_file=None)) == set(raw)
 
 
 def test_total_steps_need_not_be_a_multiple_of_the_loop():

@@ -74,7 +74,7 @@ def test_pooled_is_the_mean_over_frames_and_positions(backbone):
 
 
 def test_bad_fields_are_refused():
-    with pytest.raises(UserError, match="final_endpoint: 'mixed_5d'.*Did you mean 'mixed_5"):
+    with pytest.raises(UserError, match=r"final_endpoint: 'mixed_5d'.*Did you mean 'mixed_5"):
         i3d(configs.registry.backbone("i3d", final_endpoint="mixed_5d"))
     with pytest.raises(UserError, match="final_endpoint: None"):
         i3d(configs.registry.backbone("i3d", final_endpoint=None))
@@ -106,7 +106,7 @@ def test_bfloat16_is_finite_and_close(backbone):
 
 def test_frozen_backbone_neither_learns_nor_moves():
     layer = make(freeze_backbone=True)
-    before = [np.array(v) for v in layer.variables]
+    before = [v.numpy() for v in layer.variables]
     raw = [v.value for v in layer.variables]
     with tf.GradientTape() as tape:
         outputs = layer(CLIP, training=True)

@@ -32,7 +32,8 @@ def pooled_and_gradients(layer, **kwargs):
     with tf.GradientTape() as tape:
         pooled = layer(SPECTROGRAM, training=True, **kwargs)["features_pooled"]
         total = tf.reduce_sum(tf.cast(pooled, "float32") ** 2)
-    return pooled, dict(zip([v.path for v in layer.variables], tape.gradient(total, raw)))
+    paths = [v.path for v in layer.variables]
+    return pooled, dict(zip(paths, tape.gradient(total, raw), strict=True))
 
 
 def test_golden_numbers(shared_dir):
@@ -103,7 +104,7 @@ def test_norm_without_scale():
 @pytest.mark.parametrize("point", [0, 2, 4])
 def test_stop_gradient_point_freezes_what_lies_before(point):
     layer = make(stop_gradient_point=point)
-    before = {v.path: np.array(v) for v in layer.variables}
+    before = {v.path: v.numpy() for v in layer.variables}
     _, gradients = pooled_and_gradients(layer)
     frozen = ("audio/stem/", *(f"audio/group_{index}/" for index in range(point)))
     trained = {v.path for v in layer.trainable_variables}
@@ -122,7 +123,7 @@ def test_stop_gradient_point_freezes_what_lies_before(point):
 
 def test_frozen_backbone_neither_learns_nor_moves():
     layer = make(freeze_backbone=True)
-    before = [np.array(v) for v in layer.variables]
+    before = [v.numpy() for v in layer.variables]
     _, gradients = pooled_and_gradients(layer)
     assert set(gradients.values()) == {None}
     assert not layer.trainable_variables
@@ -132,7 +133,7 @@ def test_frozen_backbone_neither_learns_nor_moves():
 
 def test_drop_block_acts_in_its_groups_and_only_in_training():
     plain = make()
-    layer = make(dropblock_keep_probs=[1.0, 1.0, 0.5, 1.0], dropblock_size=2)
+    layer = make(dropblock_keep_probs=[1.0, 1.0, 0.9, 1.0], dropblock_size=2)
     for one, two in zip(layer.variables, plain.variables, strict=True):
         one.assign(two)
     run = {"training": True, "intermediates": True}
@@ -148,7 +149,7 @@ def test_drop_block_acts_in_its_groups_and_only_in_training():
 
 def test_drop_block_without_randomness_is_refused():
     layer = make(dropblock_keep_probs=[1.0, 1.0, 0.9, 0.9], dropblock_size=2)
-    with pytest.raises(ValueError, match="DropBlock .* is active in training"):
+    with pytest.raises(ValueError, match=r"DropBlock .* is active in training"):
         layer(SPECTROGRAM, training=True)
 
 

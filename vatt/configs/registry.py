@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vatt.configs import base, experiment, multimodal
+from vatt.configs import audio, base, experiment, multimodal
 from vatt.configs.backbones import (
     AUD_MODELS,
     TXT_MODELS,
@@ -67,7 +67,15 @@ def experiment_config(task: str, model_arch: str | None = None) -> experiment.Ex
     arch = model_arch if model_arch else DEFAULT_ARCHITECTURE[task.upper()]
     config.model = lookup(ARCHITECTURES[task.upper()], arch, "model_arch", f" for task {task}")()
     config.model_arch = arch.lower()
+    if _reads_spectrograms(config.model):
+        config.train.input.raw_audio = config.eval.input.raw_audio = False
     return config
+
+
+def _reads_spectrograms(model: base.Config) -> bool:
+    if isinstance(model, multimodal.ModelConfig):
+        model = model.backbone_config.resolve("audio")
+    return isinstance(model, audio.SpTBase | audio.Resnet2DBase)
 
 
 def _changed(config: base.Config, kwargs: dict[str, Any]) -> base.Config:

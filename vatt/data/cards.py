@@ -16,6 +16,7 @@ import pydantic
 import yaml
 
 from vatt.errors import DataError, nearest
+from vatt.files import replace_text
 
 CARD_FILE = "card.yaml"
 ENVIRONMENT_VARIABLE = "VATT_DATA_DIR"
@@ -209,7 +210,5 @@ def write(card: Card, folder: Path) -> Path:
     """Writes `card` into `folder` (whole or not at all) and returns the file's path."""
     path = Path(folder) / CARD_FILE
     text = yaml.safe_dump(card.model_dump(), sort_keys=False, allow_unicode=True, width=100)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    replace_text(path, text)
     return path

@@ -29,6 +29,7 @@ from vatt.data import ingest_summary as summary
 from vatt.data import manifest as manifests
 from vatt.data.manifest import Row
 from vatt.errors import EXIT_DATA, DataError, UserError
+from vatt.files import replace_text
 
 FORMAT = 1  # raised when the same clips give other records than before
 CLIPS_PER_SHARD = 200
@@ -143,7 +144,7 @@ def make_shard(shard: Shard, settings: Settings, folder: Path) -> dict[str, Any]
         "failures": failures,
     }
     _state_file(folder, path.name).parent.mkdir(exist_ok=True)
-    summary.write_text(_state_file(folder, path.name), json.dumps(facts))
+    replace_text(_state_file(folder, path.name), json.dumps(facts))
     return facts
 
 

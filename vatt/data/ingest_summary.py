@@ -5,17 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+from vatt.files import replace_text
 
 
 def write_card(
@@ -90,11 +84,11 @@ def write_summary(folder: Path, facts: list[dict]) -> list[list]:
         "failures": sum(len(shard["failures"]) for shard in facts),
     }
     text = json.dumps(total | {"shards": shards}, indent=1) + "\n"
-    write_text(folder / "manifest.json", text)
+    replace_text(folder / "manifest.json", text)
     failures = sorted((f for shard in facts for f in shard["failures"]), key=str)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["path", "start", "end", "reason"])
     writer.writerows(failures)
-    write_text(folder / "failures.csv", table.getvalue())
+    replace_text(folder / "failures.csv", table.getvalue())
     return failures

@@ -244,9 +244,10 @@ def _pixel_aspect(video: av.video.stream.VideoStream) -> float:
 
 def _moment(frame: av.frame.Frame, stream: av.stream.Stream, zero: float) -> float | None:
     """Returns the time of a frame in s; frames without a time stamp follow the one before."""
-    if frame.pts is None or frame.time_base is None:
+    moment = frame.time
+    if moment is None:
         raise MediaError(f"a {stream.type} frame has no time stamp")
-    return float(frame.pts * frame.time_base) - zero
+    return moment - zero
 
 
 class _Pictures:
@@ -278,7 +279,8 @@ class _Pictures:
 
     def _show(self, frame: av.VideoFrame, moment: float) -> None:
         self._shown, self._shown_jpeg = frame, None
-        length = float(frame.duration * frame.time_base) if frame.duration else 0.0
+        base = frame.time_base
+        length = frame.duration * base.numerator / base.denominator if frame.duration else 0.0
         self._shown_until = moment + length
 
     def _take(self) -> None:
@@ -369,6 +371,8 @@ class _Sound:
 def _mono(frame: av.AudioFrame) -> np.ndarray:
     """Returns the mean of the channels, float32 [samples], full scale at 1."""
     samples = frame.to_ndarray()
+    if len(samples) == 1 and samples.dtype == np.float32 and frame.layout.nb_channels == 1:
+        return samples[0]
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
     scale = _INTEGER_SCALE.get(samples.dtype.str[1:])

@@ -120,6 +120,13 @@ def evaluation_batches(
 
 def describe(cfg: configs.dataset.Dataset, data_dir: str | Path | None = None) -> dict[str, Any]:
     """Shapes per modality (without the batch axis) and the cards a configuration uses."""
+    names = cfg.name.split("+") if isinstance(cfg.name, str) else list(cfg.name)
+    sets = _load_cards(names, data_dir)
+    return clip_shapes(cfg) | {"cards": {card.name: card for card in sets}}
+
+
+def clip_shapes(cfg: configs.dataset.Dataset) -> dict[str, tuple[int, ...]]:
+    """Shapes of a clip by modality, without the batch axis; text is `(candidates, words)`."""
     size, frames, samples = cfg.frame_size, cfg.num_frames, cfg.num_audio_samples
     video = (frames, size, size, 3)
     if cfg.space_to_depth:
@@ -127,14 +134,7 @@ def describe(cfg: configs.dataset.Dataset, data_dir: str | Path | None = None) -
     mel_frames = audio.mel_frames(samples, cfg.sample_rate, cfg.stft_step)
     sound = (samples, 1) if cfg.raw_audio else (mel_frames, cfg.mel_bins, 1)
     candidates = getattr(cfg, "max_context_sentences", 0) + 1  # evaluation: one caption per clip
-    names = cfg.name.split("+") if isinstance(cfg.name, str) else list(cfg.name)
-    sets = _load_cards(names, data_dir)
-    return {
-        "video": video,
-        "audio": sound,
-        "text": (candidates, cfg.max_num_words),
-        "cards": {card.name: card for card in sets},
-    }
+    return {"video": video, "audio": sound, "text": (candidates, getattr(cfg, "max_num_words", 0))}
 
 
 def rate_stride(cfg: configs.dataset.Dataset, card: cards.Card) -> int:

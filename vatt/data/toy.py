@@ -14,18 +14,18 @@ import argparse
 import csv
 import io
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vatt.errors import EXIT_DATA, UserError, nearest
+from vatt.files import replace_text
 
 if TYPE_CHECKING:
     from vatt.data.toy_sets import VideoPlan
 
-FORMAT = 1  # raised when the same seed gives other files than before
+FORMAT = 2  # raised when the same seed gives other files than before
 _SETS = ("toy_howto", "toy_audioset", "toy_retrieval", "toy_actions", "toy_sounds")
 _DEFAULT_SETS = _SETS[:3]
 _COLUMNS = ("path", "start", "end", "split", "label", "caption", "captions")
@@ -91,9 +91,7 @@ def write_manifest(path: Path, plans: list[VideoPlan]) -> int:
                 ]
             )
             begin, count = end, count + 1
-    partial = path.with_suffix(".partial")
-    partial.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(partial, path)
+    replace_text(path, text.getvalue())
     return count
 
 
@@ -110,9 +108,7 @@ def _guard_settings(folder: Path, settings: dict) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    replace_text(path, json.dumps(settings, indent=1) + "\n")
 
 
 def render_set(name: str, output_dir: Path, seed: int, scale: float, workers: int) -> dict:

@@ -155,7 +155,7 @@ def track(scene: Scene, rng: np.random.Generator) -> Track:
     still = np.zeros_like(phase)
     full = np.ones_like(phase)
     x, y, scale_x, scale_y, visible = still, still, full, full, full
-    reach = rng.uniform(12.5, 15.0)
+    reach = rng.uniform(11.5, 14.0)
     if scene.motion == "slide":
         x = reach * np.sin(angle)
     elif scene.motion == "bob":
@@ -199,8 +199,8 @@ def _jumps(phase: np.ndarray, reach: float, rng: np.random.Generator) -> tuple:
 def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Dull blotches at two scales, float32 [height, width, 3]."""
     picture = np.zeros((height, width, 3), np.float32)
-    base = rng.uniform(70, 130)
-    for cells, contrast in ((4, 26.0), (12, 16.0)):
+    base = rng.uniform(60, 110)
+    for cells, contrast in ((4, 16.0), (12, 9.0)):
         grey = rng.normal(0, contrast, (cells, cells, 1))
         tint = rng.normal(0, contrast * 0.35, (cells, cells, 3))
         picture += _enlarge((grey + tint).astype(np.float32), height, width)
@@ -282,12 +282,12 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     _paint(frames, shape, grey, rng.uniform(4.0, 6.5), rng.uniform(0, 2 * np.pi), distractor)
 
     path = track(scene, rng)
-    centre = np.array([WIDTH, HEIGHT]) / 2 + rng.uniform(-4.0, 4.0, 2)
+    centre = np.array([WIDTH, HEIGHT]) / 2 + rng.uniform(-2.5, 2.5, 2)
     place = centre + shift
     path = Track(
         path.x + place[:, 0], path.y + place[:, 1], path.scale_x, path.scale_y, path.visible
     )
     colour = np.array(COLOURS[scene.colour]) * rng.uniform(0.85, 1.05) + rng.normal(0, 6, 3)
-    tilt = rng.uniform(-0.25, 0.25) + (np.pi if scene.shape == "moon" and rng.random() < 0.5 else 0)
-    _paint(frames, scene.shape, np.clip(colour, 0, 255), rng.uniform(14.0, 17.0), tilt, path)
+    tilt = rng.uniform(-0.15, 0.15) + (np.pi if scene.shape == "moon" and rng.random() < 0.5 else 0)
+    _paint(frames, scene.shape, np.clip(colour, 0, 255), rng.uniform(17.0, 20.0), tilt, path)
     return frames

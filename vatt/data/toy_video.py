@@ -7,7 +7,6 @@ guessed from the size of the file.
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from vatt.data.toy_captions import Caption
 from vatt.data.toy_scene import FPS, render
 from vatt.data.toy_sets import VideoPlan
 from vatt.data.toy_sound import SAMPLE_RATE, synthesise
+from vatt.files import replacing
 
 AUDIO_RATE = 48000  # Hz, of the file
 # With x264's look-ahead and its macroblock tree the same frames do not always give the same bytes
@@ -99,11 +99,9 @@ def make_video(plan: VideoPlan, folder: Path) -> None:
         sounds.append(synthesise(scene, rng))
     if len(plan.captions) > 1:
         target = folder / "captions" / f"{plan.name}.vtt"
-        partial = target.with_suffix(".partial")
-        write_vtt(partial, plan.captions)
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            write_vtt(partial, plan.captions)
     target = folder / "videos" / f"{plan.name}.mp4"
-    partial = target.with_suffix(".partial")
-    write_mp4(partial, np.concatenate(frames), np.concatenate(sounds))
-    pad_mp4(partial, int(PADDED_SIZE * len(plan.scenes) * rng.uniform(1.0, 1.1)))
-    os.replace(partial, target)
+    with replacing(target) as partial:
+        write_mp4(partial, np.concatenate(frames), np.concatenate(sounds))
+        pad_mp4(partial, int(PADDED_SIZE * len(plan.scenes) * rng.uniform(1.0, 1.1)))

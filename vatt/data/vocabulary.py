@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vatt.errors import DataError, UserError
+from vatt.files import replace_text
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 CAPTION_COLUMN = "caption"
@@ -106,9 +106,7 @@ def write_words(words: Sequence[str], path: str | Path) -> None:
     """Writes one word per line, the whole file or nothing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
-    os.replace(partial, path)
+    replace_text(path, "".join(f"{word}\n" for word in words))
 
 
 def build(

@@ -18,7 +18,6 @@ The arrays (Q queries of a kind, K results each, M clips that some query shows, 
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from vatt.errors import DataError
+from vatt.files import replacing
 
 ENVELOPE_BINS = 96
 STRIP_HEIGHT = 96  # pixels; larger frames are shrunk to it, smaller ones kept
@@ -35,13 +35,8 @@ def save(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
     """Writes `arrays` as a compressed .npz; a reader never sees half a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, **arrays)
     return path
 
 

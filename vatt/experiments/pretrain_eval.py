@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 
 import keras
@@ -15,6 +14,7 @@ from vatt import configs
 from vatt.data import cards, pipeline
 from vatt.errors import DataError, UserError
 from vatt.evaluation import retrieval
+from vatt.files import replace_text
 from vatt.reporting import report
 from vatt.training import transfer
 from vatt.training.checkpoints import CheckpointStore, restore
@@ -105,9 +105,7 @@ class Evaluator:
         done = sorted({*self._evaluated(), step})
         if step == done[-1]:  # an earlier checkpoint evaluated once more is not the final figure
             self._rundir.write_final(metrics | {"step": step})
-        temporary = self._rundir.path / ".evaluated.json.tmp"
-        temporary.write_text(json.dumps(done))
-        os.replace(temporary, self._rundir.path / "evaluated.json")
+        replace_text(self._rundir.path / "evaluated.json", json.dumps(done))
         main = {n: v for n, v in metrics.items() if n.endswith(("embd_R10", "embd_MedianRank"))}
         logging.info("step %d: %s", step, "  ".join(f"{n} {v:.4g}" for n, v in main.items()))
         if self._cfg.eval.report:

@@ -1,68 +1,350 @@
-"""Floating-point operations of the transformer towers, counted from their configuration.
+"""Operations and activations of a model, counted from the geometry of its layers.
 
-Matrix products only, a multiply-add counted as two; a training step counts three times the forward
-pass (one forward, two backward).
+    layer = factory.build_backbone("video", configs.registry.backbone("vit_base"))
+    tower = flops.count(layer, (32, 224, 224, 3), training=True)
+    print(tower.tokens, tower.cost.step / 1e9, tower.cost.activation_bytes("float32") / 2**20)
+
+Layers need not be built. Operations are those of matrix products and convolutions that grow with
+the batch, a multiply-add counted as two, padding included; what is done once per batch (resampling
+of positions, T5's bias) and element by element is left out. A training step counts three times the
+forward pass: one forward, two backward.
+
+Activations are what the backward pass of a graph that is not compiled reads: patches; of every
+norm the normalised values (float32 always) and the result; q, k, v, the probabilities (float32
+always) and their product with v; masks of dropout; inputs of products; inner values of activation
+functions; of a convolution its result before (float32 always) and after batch norm. Left out are
+weights, gradients, optimizer, working memory and what is small: statistics, padding masks, indices,
+DropBlock.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
 
 from vatt import configs
+from vatt.modeling import factory
+from vatt.modeling.backbones import text
+from vatt.modeling.backbones.i3d import I3D, POOLS, Mixed
+from vatt.modeling.backbones.patch_transformer import PatchTransformer
+from vatt.modeling.backbones.resnet2d import Bottleneck, ResNet2D
+from vatt.modeling.backbones.unified import WordTransformer
+from vatt.modeling.heads import FACHead, HeadStack, JointHead
+from vatt.modeling.layers import activations
+from vatt.modeling.layers.conv import ConvNorm
+from vatt.modeling.layers.encoder import Encoder, EncoderBlock
+from vatt.modeling.layers.norm import RMSNorm
+from vatt.modeling.layers.tokens import num_kept
+from vatt.modeling.multimodal import MODALITIES
+
+Shape = tuple[int, ...]
 
 
-def encoder(tokens: int, cfg: configs.base.Config) -> float:
-    """Forward pass of one sequence of `tokens` through all layers of `cfg`."""
-    inner = cfg.num_heads * cfg.d_kv
-    feed_forward = 3 if cfg.activation == "geglu" else 2
-    projections = 2 * tokens * cfg.d_model * (4 * inner + feed_forward * cfg.d_ff)
-    attention = 4 * tokens * tokens * inner
-    return float(cfg.num_layers * (projections + attention))
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one clip (of text: one sentence) costs.
 
-
-def kept_tokens(cfg: configs.base.Config, grid: tuple[int, ...], training: bool) -> int:
-    """Tokens of one clip after DropToken, without the aggregation token."""
-    tokens = math.prod(grid)
-    if training and getattr(cfg, "random_patch_sampling", False):
-        return int(cfg.patch_sampling_rate * tokens)
-    return tokens
-
-
-def video(cfg: configs.base.Config, shape: tuple[int, ...], training: bool = False) -> float:
-    """One clip `[frames, height, width, channels]` through a ViT."""
-    patch = (cfg.temporal_patch_size, cfg.spatial_patch_size, cfg.spatial_patch_size)
-    grid = tuple(size // step for size, step in zip(shape[:3], patch, strict=True))
-    tokens = kept_tokens(cfg, grid, training)
-    return 2.0 * tokens * math.prod(patch) * shape[3] * cfg.d_model + encoder(tokens + 1, cfg)
-
-
-def audio(cfg: configs.base.Config, shape: tuple[int, ...], training: bool = False) -> float:
-    """One waveform `[samples, 1]` through a WaT."""
-    size, stride = cfg.temporal_patch_size, cfg.temporal_patch_stride
-    tokens = kept_tokens(cfg, (1 + (shape[0] - size) // stride,), training)
-    return 2.0 * tokens * size * cfg.d_model + encoder(tokens + 1, cfg)
-
-
-def text(cfg: configs.base.Config, words: int) -> float:
-    """One sentence of `words` word ids through a T5 encoder."""
-    tokens = words + int(cfg.use_agg_token)
-    projection = 2.0 * tokens * cfg.d_embedding * (cfg.d_pre_proj or 0)
-    if not hasattr(cfg, "num_layers"):
-        return projection + 2.0 * tokens * (cfg.d_pre_proj or cfg.d_embedding) * cfg.d_model
-    return projection + encoder(tokens + int(cfg.name.startswith("bert")), cfg)
-
-
-def pretraining_step(
-    backbones: configs.multimodal.BackboneConfig,
-    shapes: dict[str, tuple[int, ...]],
-    batch_size: int,
-) -> float:
-    """One step over `batch_size` clips; `shapes` per clip, text as `(candidates, words)`.
-
-    Heads and loss are left out: they are thousandths of the towers.
+    Attributes:
+        forward: operations of the forward pass.
+        step: operations of a training step.
+        attention: the part of `forward` that is attention's two products.
+        values: activations in the precision of the layer.
+        float32: activations that are float32 whatever that is.
+        half: activations that only half precision keeps.
     """
-    candidates, words = shapes["text"]
-    clip = video(backbones.resolve("video"), shapes["video"], training=True)
-    clip += audio(backbones.resolve("audio"), shapes["audio"], training=True)
-    clip += candidates * text(backbones.resolve("text"), words)
-    return 3.0 * batch_size * clip
+
+    forward: float = 0.0
+    step: float = 0.0
+    attention: float = 0.0
+    values: float = 0.0
+    float32: float = 0.0
+    half: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Cost(*(a + b for a, b in pairs))
+
+    def __mul__(self, times: int) -> Cost:
+        return Cost(*(times * value for value in dataclasses.astuple(self)))
+
+    def frozen(self) -> Cost:
+        """Returns the cost of layers that no gradient passes through."""
+        return Cost(forward=self.forward, step=self.forward, attention=self.attention)
+
+    def activation_bytes(self, precision: str) -> float:
+        """Returns the memory that activations take in 'float32' or 'mixed_bfloat16'."""
+        if precision == "float32":
+            return 4.0 * (self.values + self.float32)
+        return 2.0 * (self.values + self.half) + 4.0 * self.float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Tower:
+    """A backbone at work on one clip.
+
+    Attributes:
+        grid: patches or words along each axis; of a convolutional backbone, places of its result.
+        tokens: length of the sequence in the encoder after DropToken, learned tokens included; None
+            without an encoder.
+        cost: of one clip or sentence.
+    """
+
+    grid: Shape
+    tokens: int | None
+    cost: Cost
+
+
+def towers(backbones: Any) -> dict[str, keras.layers.Layer]:
+    """Returns the (unbuilt) backbone of each modality of a pretraining model's backbone config."""
+    if isinstance(backbones, configs.multimodal.UnifiedBackboneConfig):
+        layer = factory.build_backbone("unified", backbones.resolve("unified"))
+        return {modality: getattr(layer, modality) for modality in MODALITIES}
+    return {m: factory.build_backbone(m, backbones.resolve(m)) for m in MODALITIES}
+
+
+def pretraining_step(backbones: Any, shapes: Mapping[str, Any], batch_size: int) -> float:
+    """Returns the operations of one step over `batch_size` clips.
+
+    `shapes` are those of a clip, text as `(candidates, words)`. Heads and loss are left out: they
+    are thousandths of the towers.
+    """
+    total = 0.0
+    for modality, layer in towers(backbones).items():
+        rows, shape = 1, tuple(shapes[modality])
+        if modality == "text":
+            rows, shape = shape[0], shape[1:]
+        total += rows * count(layer, shape, training=True).cost.step
+    return batch_size * total
+
+
+@functools.singledispatch
+def count(layer: Any, shape: Shape, training: bool = False) -> Tower:
+    """Returns what a backbone does with one clip of `shape`, `(*axes, channels)`, or `(words,)`.
+
+    `training` lets DropToken work; activations are those of training either way.
+
+    Raises:
+        ValueError: an axis shorter than one patch.
+    """
+    raise TypeError(f"{type(layer).__name__} is no backbone")
+
+
+# Transformers ----------------------------------------------------------------------------------
+
+
+@count.register
+def _(layer: PatchTransformer, shape: Shape, training: bool = False) -> Tower:
+    training = training and not layer.frozen
+    grid = layer.patches.grid((None, *shape))
+    kept = projected = math.prod(grid)
+    if training:
+        kept = num_kept(projected, layer.num_buckets, layer.patch_sampling_rate)
+        # Masking may put any token of the batch anywhere, so all are projected first.
+        projected = kept if layer.masking is None else projected
+    volume = math.prod(layer.patches.patch) * shape[-1]
+    cost = _product(projected, volume, layer.d_model) + Cost(values=projected * volume)
+    cost += _dense(layer.pre_projection, kept, layer.d_model)
+    cost += Cost(values=kept * layer.d_model)  # mask of the dropout on positions
+    cost += _encoder(layer.encoder, kept + 1)
+    cost += _dense(layer.post_projection, kept + 1, layer.d_model)
+    return Tower(grid, kept + 1, cost.frozen() if layer.frozen else cost)
+
+
+@count.register
+def _(layer: text.TextModel, shape: Shape, training: bool = False) -> Tower:
+    tokens, width = shape[0] + (layer.aggregation is not None), layer.d_embedding
+    cost = _dense(layer.pre_projection, tokens, width)
+    if layer.pre_projection is not None:
+        width = layer.pre_projection.units
+    base, encoded = layer.base, None
+    if isinstance(base, text.LinearBase):
+        cost += _product(tokens, width, base.d_model)
+        cost += Cost(values=tokens * (width + base.d_model))
+    else:
+        if isinstance(base, text.BertEncoder):
+            cost += Cost(values=tokens * base.d_model)  # mask of the dropout on positions
+            tokens += 1
+        elif base.dropout_rate:
+            cost += Cost(values=tokens * base.d_model)
+        cost += _encoder(base.encoder, tokens)
+        encoded = tokens
+    cost += _dense(layer.post_projection, tokens, base.d_model)
+    return Tower(shape, encoded, cost)
+
+
+@count.register
+def _(layer: WordTransformer, shape: Shape, training: bool = False) -> Tower:
+    words, width = shape[0], layer.encoder.d_model
+    cost = _dense(layer.pre_projection, words, layer.embedding.output_dim)
+    cost += Cost(values=words * width)  # mask of the dropout on positions
+    cost += _encoder(layer.encoder, words + 1)
+    cost += _dense(layer.post_projection, words + 1, width)
+    return Tower(shape, words + 1, cost)
+
+
+def _encoder(layer: Encoder, tokens: int) -> Cost:
+    cost = sum((_block(block, tokens) for block in layer.blocks), Cost())
+    if layer.final_norm is not None:
+        cost += _norm(layer.final_norm, tokens * layer.d_model)
+        cost += Cost(values=tokens * layer.d_model * bool(layer.dropout_rate))
+    return cost
+
+
+def _block(block: EncoderBlock, tokens: int) -> Cost:
+    attention, hidden = block.attention, block.feed_forward
+    d_model, d_ff = attention.d_model, hidden.d_ff
+    inner, dropped = attention.num_heads * attention.d_kv, bool(block.dropout_rate)
+    pairs = tokens * tokens  # of query and key
+    scores = attention.num_heads * pairs
+    products = 4.0 * pairs * inner
+    cost = Cost(products, 3 * products, products)
+    cost += _product(tokens, d_model, 3 * inner) + _product(tokens, inner, d_model)
+    cost += Cost(float32=scores, values=2 * scores * dropped, half=scores * (not dropped))
+    cost += Cost(values=4 * tokens * inner)
+    gates = int(hidden.gate is not None)
+    cost += _product(tokens, d_model, (1 + gates) * d_ff) + _product(tokens, d_ff, d_model)
+    cost += Cost(values=tokens * d_ff * (1 + dropped + 2 * gates))
+    cost += _activation(hidden.activation, tokens * d_ff)
+    for norm in (block.attention_norm, block.feed_forward_norm):
+        cost += _norm(norm, tokens * d_model)
+        cost += Cost(values=tokens * d_model * (1 + dropped))  # its result, mask of the dropout
+    return cost
+
+
+def _norm(layer: keras.layers.Layer, values: int) -> Cost:
+    return Cost(float32=values * (2 if isinstance(layer, RMSNorm) else 1))
+
+
+def _dense(layer: keras.layers.Dense | None, rows: int, inputs: int) -> Cost:
+    if layer is None:
+        return Cost()
+    inner = _activation(layer.activation, rows * layer.units)
+    return _product(rows, inputs, layer.units) + Cost(values=rows * inputs) + inner
+
+
+def _activation(function: Any, values: int) -> Cost:
+    """Returns what an activation function keeps beside its result."""
+    if function is activations.gelu:
+        return Cost(values=2 * values, half=values)
+    return Cost(values=values if function is activations.ACTIVATIONS["swish"] else 0)
+
+
+def _product(rows: int, inputs: int, outputs: int) -> Cost:
+    operations = 2.0 * rows * inputs * outputs
+    return Cost(operations, 3 * operations)
+
+
+# Convolutional backbones -----------------------------------------------------------------------
+
+
+@count.register
+def _(layer: I3D, shape: Shape, training: bool = False) -> Tower:
+    cost = Cost(values=math.prod(shape))
+    for stage in layer.stages:
+        if stage.name in POOLS:
+            shape = _strided(shape, stage.strides)
+            cost += Cost(values=math.prod(shape))
+        else:
+            added, shape = (_mixed if isinstance(stage, Mixed) else _conv)(stage, shape)
+            cost += added
+    return Tower(shape[:-1], None, cost.frozen() if layer.frozen else cost)
+
+
+def _mixed(layer: Mixed, shape: Shape) -> tuple[Cost, Shape]:
+    result = (*shape[:-1], layer.filters)
+    cost = Cost(values=math.prod(shape) + math.prod(result))  # of pooling and concatenation
+    first, second = (layer.b1_0, layer.b1_1), (layer.b2_0, layer.b2_1)
+    for branch in ((layer.b0_0,), first, second, (layer.b3_1,)):
+        cost += _convs(branch, shape)[0]
+    return cost, result
+
+
+@count.register
+def _(layer: ResNet2D, shape: Shape, training: bool = False) -> Tower:
+    cost = Cost(values=math.prod(shape))
+    added, shape = _conv(layer.stem, shape)
+    cost += added
+    if layer.pool is not None:
+        shape = _strided(shape, layer.pool.strides)
+        cost += Cost(values=math.prod(shape))
+    for index, group in enumerate(layer.groups):
+        cost = cost.frozen() if index == layer.stop_gradient_point else cost
+        for block in group.blocks:
+            added, shape = _bottleneck(block, shape)
+            cost += added
+    nowhere = layer.frozen or layer.stop_gradient_point == len(layer.groups)
+    return Tower(shape[:-1], None, cost.frozen() if nowhere else cost)
+
+
+def _bottleneck(block: Bottleneck, shape: Shape) -> tuple[Cost, Shape]:
+    shortcut = Cost() if block.projection is None else _conv(block.projection, shape)[0]
+    cost, shape = _convs((block.conv_0, block.conv_1, block.conv_2), shape)
+    return cost + shortcut + Cost(values=math.prod(shape)), shape  # the result of the last relu
+
+
+def _convs(layers: Iterable[ConvNorm], shape: Shape) -> tuple[Cost, Shape]:
+    total = Cost()
+    for layer in layers:
+        cost, shape = _conv(layer, shape)
+        total += cost
+    return total, shape
+
+
+def _conv(layer: ConvNorm, shape: Shape) -> tuple[Cost, Shape]:
+    result = (*_strided(shape, layer.conv.strides)[:-1], layer.filters)
+    volume = math.prod(layer.conv.kernel_size) * shape[-1]
+    values = math.prod(result)
+    kept = Cost(float32=values, values=values * layer.relu)
+    if layer.padding is not None:
+        pairs = zip(shape, layer.padding[1:], strict=True)
+        kept += Cost(values=math.prod(size + sum(pair) for size, pair in pairs))
+    return _product(math.prod(result[:-1]), volume, layer.filters) + kept, result
+
+
+def _strided(shape: Shape, strides: Shape) -> Shape:
+    """Returns the shape after a 'same' operation with strides along all axes but the last."""
+    sizes = (-(-size // step) for size, step in zip(shape[:-1], strides, strict=True))
+    return (*sizes, shape[-1])
+
+
+# Heads -----------------------------------------------------------------------------------------
+
+
+def head(layer: HeadStack, widths: Mapping[str, int], candidates: int) -> Cost:
+    """Returns the cost for one clip with that many text candidates.
+
+    `widths` are those of the pooled features by modality.
+    """
+    cost = Cost()
+    for bridge in layer.bridges:
+        for modality, inputs, dense in _head_products(bridge, widths):
+            rows = candidates if modality == "text" else 1
+            kept = Cost(float32=rows * (inputs + dense.units))
+            cost += _product(rows, inputs, dense.units) + kept
+    return cost
+
+
+def _head_products(
+    layer: FACHead | JointHead, widths: Mapping[str, int]
+) -> list[tuple[str, int, keras.layers.Dense]]:
+    """Returns the modality, width of the input and layer of each product."""
+    if isinstance(layer, JointHead):
+        units = {"video": layer.vid_to_vat, "audio": layer.aud_to_vat, "text": layer.txt_to_vat}
+        return [(modality, widths[modality], units[modality].dense) for modality in MODALITIES]
+    return [
+        ("video", widths["video"], layer.vid_to_hid),
+        ("video", layer.d_video, layer.hid_to_va.dense),
+        ("video", layer.d_video, layer.va_to_vat.dense),
+        ("audio", widths["audio"], layer.aud_to_va),
+        ("text", widths["text"], layer.txt_to_vat),
+    ]
+
+
+def classifier(features: int, classes: int) -> Cost:
+    """Returns the cost of the classifier on one clip."""
+    return _product(1, features, classes) + Cost(float32=features + classes)

@@ -14,19 +14,10 @@ from typing import Any
 import keras
 
 from vatt.errors import UserError, nearest
+from vatt.modeling.layers import batch_norm
 from vatt.modeling.layers.base import ConfiguredLayer
 
 Embeddings = dict[str, dict[str, Any]]
-
-
-def _batch_norm(options: dict[str, Any], name: str) -> keras.layers.BatchNormalization:
-    options = dict(options)
-    # Only the TensorFlow backend knows synchronised statistics; under JAX the global batch is one
-    # array anyway.
-    synchronized = options.pop("synchronized") and keras.backend.backend() == "tensorflow"
-    return keras.layers.BatchNormalization(
-        **options, synchronized=synchronized, name=name, dtype="float32"
-    )
 
 
 @keras.saving.register_keras_serializable("vatt")
@@ -37,10 +28,10 @@ class ReluDenseNorm(ConfiguredLayer):
         super().__init__(
             config={"units": units, "norm": dict(norm), "pre_norm": pre_norm}, **kwargs
         )
-        self.pre_bn = _batch_norm(norm, "pre_bn") if pre_norm else None
+        self.pre_bn = batch_norm.make(norm, "pre_bn") if pre_norm else None
         self.relu = keras.layers.ReLU(name="relu", dtype="float32")
         self.dense = keras.layers.Dense(units, use_bias=False, name="dense", dtype="float32")
-        self.bn = _batch_norm(norm, "bn")
+        self.bn = batch_norm.make(norm, "bn")
 
     def build(self, input_shape: tuple) -> None:
         """Creates the variables for inputs `[batch, features]`."""

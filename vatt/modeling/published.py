@@ -46,10 +46,8 @@ class UnmappedVariableError(KeyError):
 
 def backbone_keys(backbone: Any, root: str = BACKBONE_ROOT) -> dict[str, str]:
     """Returns {variable path: published key} of a video or audio backbone."""
-    if isinstance(backbone, I3D):
-        return _apply(backbone, published_conv.i3d_table(backbone), root)
-    if isinstance(backbone, ResNet2D):
-        return _apply(backbone, published_conv.resnet2d_table(backbone), root)
+    if isinstance(backbone, I3D | ResNet2D):
+        return _apply(backbone, published_conv.table(backbone), root)
     axes = len(backbone.patches.patch)
     table = {f"patches/{leaf}": f"{PATCHES[axes]}/{leaf}" for leaf in DENSE}
     table |= {"aggregation/embedding": "agg_embedding", "masking/embedding": "mask_embedding"}

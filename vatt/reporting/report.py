@@ -20,7 +20,6 @@ import datetime
 import difflib
 import itertools
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from vatt.errors import UserError
+from vatt.files import replace_text
 from vatt.reporting import grids, scores, training
 from vatt.reporting.history import History, read
 from vatt.reporting.style import CSS
@@ -46,9 +46,7 @@ def write(model_dir: Path | str) -> Path:
         raise UserError(f"model_dir {model_dir} is not a folder.{_nearest_folder(model_dir)}")
     page = _page(model_dir, read(model_dir / "metrics.jsonl"))
     path = model_dir / FILE_NAME
-    temporary = path.with_name(f".{FILE_NAME}.{os.getpid()}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    replace_text(path, page)
     return path
 
 

@@ -9,7 +9,6 @@ a file that names another one.
 from __future__ import annotations
 
 import argparse
-import os
 import pickle
 import sys
 import warnings
@@ -20,6 +19,7 @@ import numpy as np
 
 from vatt.data.embeddings import ENTRY, as_word_embeddings
 from vatt.errors import DataError, UserError
+from vatt.files import replacing
 
 NUMPY_CORES = ("numpy._core", "numpy.core")  # since NumPy 2, before
 ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
@@ -78,16 +78,10 @@ def write(table: np.ndarray, path: str | Path) -> None:
     path = Path(path)
     if path.suffix != ".npz":
         raise DataError(f"The output is {path}, expected a name that ends in .npz.")
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(partial, "wb") as file:
-                np.savez(file, **{ENTRY: table})
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with replacing(path) as partial, open(partial, "wb") as file:
+            np.savez(file, **{ENTRY: table})
     except OSError as error:
         raise DataError(f"Cannot write {path}: {error.strerror}.") from error
 

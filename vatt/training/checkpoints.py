@@ -28,10 +28,12 @@ from absl import logging
 
 from vatt import __version__
 from vatt.errors import CheckpointError, nearest
+from vatt.files import replace_text
 
 _MANIFEST = re.compile(r"ckpt-(\d+)\.json$")
 _PENDING = "pending.json"
 _STEP = "step"
+_SHOWN = 8  # differing variables in a message
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,8 @@ def restore(prefix: str | os.PathLike, variables: Mapping[str, object]) -> int:
     problems = []
     for name, variable in variables.items():
         if name not in shapes:
-            problems.append(f"{name}: not in the checkpoint.{nearest(name, shapes)}")
+            hint = nearest(name, shapes) if len(problems) < _SHOWN else ""  # slow for many
+            problems.append(f"{name}: not in the checkpoint.{hint}")
         elif tuple(shapes[name]) != tuple(variable.shape):
             problems.append(f"{name}: {tuple(shapes[name])} there, {tuple(variable.shape)} here")
     extra = sorted(set(shapes) - set(variables) - {_STEP})
@@ -206,18 +209,20 @@ def restore(prefix: str | os.PathLike, variables: Mapping[str, object]) -> int:
         extra = [name for name in extra if name.startswith("model/")]  # evaluation: no optimizer
     problems += [f"{name}: in the checkpoint only" for name in extra]
     if problems:
-        shown = "\n  ".join(problems[:8])
-        more = f"\n  ... and {len(problems) - 8} more" if len(problems) > 8 else ""
+        shown = "\n  ".join(problems[:_SHOWN])
+        more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise CheckpointError(
             f"{prefix}: written by another model, {len(problems)} variables differ:\n"
             f"  {shown}{more}"
         )
     try:
-        for name, variable in variables.items():
-            variable.assign(reader.get_tensor(name))
-        return int(reader.get_tensor(_STEP))
+        values = {name: reader.get_tensor(name) for name in variables}  # all, then assign
+        step = int(reader.get_tensor(_STEP))
     except (IndexError, tf.errors.OpError) as error:
         raise CheckpointError(f"{prefix}: damaged ({_first_line(error)})") from error
+    for name, variable in variables.items():
+        variable.assign(values[name])
+    return step
 
 
 def newest_in(folder: str | os.PathLike) -> Path:
@@ -290,9 +295,7 @@ def _write_state_file(folder: Path, steps: list[int]) -> None:
     names = [f"ckpt-{step}" for step in steps]
     lines = [f'model_checkpoint_path: "{names[-1]}"']
     lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
-    temporary = folder / ".checkpoint.tmp"
-    temporary.write_text("\n".join(lines) + "\n")
-    os.replace(temporary, folder / "checkpoint")
+    replace_text(folder / "checkpoint", "\n".join(lines) + "\n")
 
 
 def _sha256(path: Path) -> str:

@@ -23,6 +23,7 @@ from absl import logging
 
 from vatt import __version__, configs
 from vatt.errors import UserError
+from vatt.files import replace_text
 
 # What may change between two launches of one run without making it another run.
 _FREE_KEYS = (
@@ -73,7 +74,7 @@ class RunDir:
                 )
             if differing:
                 logging.warning("configuration changed on resume: %s", "; ".join(differing))
-        _replace_text(file, configs.to_yaml(cfg))
+        replace_text(file, configs.to_yaml(cfg))
 
     def record_launch(self, cfg: configs.ExperimentConfig, command: Sequence[str]) -> None:
         """Appends command, versions, commit and devices of this launch to `run.json`."""
@@ -96,7 +97,7 @@ class RunDir:
                 "devices": [device.name for device in devices],
             }
         )
-        _replace_text(file, json.dumps({"launches": launches}, indent=1) + "\n")
+        replace_text(file, json.dumps({"launches": launches}, indent=1) + "\n")
 
     def move_aside(self) -> Path | None:
         """Moves everything of an earlier run into `previous-<n>/`; deletes nothing."""
@@ -141,12 +142,12 @@ class RunDir:
             logging.info(
                 "metrics.jsonl: %d rows after step %d will be written again", dropped, step
             )
-            _replace_text(file, "".join(kept))
+            replace_text(file, "".join(kept))
 
     def write_final(self, metrics: Mapping[str, float]) -> None:
         """Writes `metrics.json`: the figures of the newest evaluation."""
         values = {name: _json_number(value) for name, value in sorted(metrics.items())}
-        _replace_text(self.path / "metrics.json", json.dumps(values, indent=1) + "\n")
+        replace_text(self.path / "metrics.json", json.dumps(values, indent=1) + "\n")
 
 
 def _is_free(path: str) -> bool:
@@ -167,12 +168,6 @@ def _json_number(value: float) -> float | int | None:
     if not math.isfinite(value):
         return None  # JSON has no NaN; readers show a gap
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
-
-
-def _replace_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def _versions(*names: str) -> dict[str, str]:

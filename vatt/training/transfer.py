@@ -7,31 +7,37 @@
 The kind of a checkpoint is recognised from the names in the file. Whole models are matched
 variable by variable. A fine-tuning model takes its backbone from a pre-training checkpoint
 (modality-specific or -agnostic) or from another fine-tuned one; position tables of another length
-are resampled.
+are resampled. Everything is checked and read before the first variable changes.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from vatt.errors import CheckpointError, nearest
+from vatt.errors import CheckpointError
 from vatt.modeling import published
 from vatt.modeling.layers.positions import spline_matrix
-from vatt.training.checkpoints import open_checkpoint
+from vatt.training.checkpoints import newest_in, open_checkpoint
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 SLOT = "/.OPTIMIZER_SLOT/optimizer/"
-_UNIFIED_WITHOUT_PROJECTIONS = (
-    "a modality-agnostic checkpoint needs the projections around its encoder, or the features are"
-    " wrong: set pre_projection: true, post_projection: true and d_post_proj: {width}"
-)
+_KINDS = {
+    "pretrain": "pre-training",
+    "unified": "modality-agnostic pre-training",
+    "finetune": "fine-tuned",
+}
+_VIDEO_ONLY = ("/voxel_to_patch/", "/conv3d_1a_7x7/")  # parts of published video backbones
+_MASKS = ("/mask_embedding", "/masking/embedding")  # used in pre-training only
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Source:
         model: 'pretrain', 'unified' (modality-agnostic pre-training) or 'finetune'.
         shapes: shape of every tensor of the model by key, without suffix; no optimizer.
         slots: keys of optimizer slots and counters.
+        others: keys of everything else.
     """
 
     prefix: str
@@ -51,6 +58,7 @@ class Source:
     model: str
     shapes: Mapping[str, tuple[int, ...]]
     slots: tuple[str, ...]
+    others: tuple[str, ...]
     reader: tf.train.CheckpointReader = field(repr=False)
 
     def tensor(self, key: str) -> np.ndarray:
@@ -59,39 +67,50 @@ class Source:
         Raises:
             CheckpointError: the data file is damaged.
         """
-        try:
-            return self.reader.get_tensor(key + SUFFIX if self.published else key)
-        except (IndexError, tf.errors.OpError) as error:
-            raise CheckpointError(f"{self.prefix}: damaged, cannot read {key} ({error})") from error
+        return _read(self.reader, self.stored(key), self.prefix)
 
     @property
     def step(self) -> int:
         """Number of updates behind these weights."""
-        key = "optimizer/iter" if self.published else "step"
-        return int(self.tensor(key)) if self.reader.has_tensor(self._stored(key)) else 0
+        return int(self.tensor(self.step_key)) if self.has(self.step_key) else 0
 
-    def _stored(self, key: str) -> str:
-        return key + SUFFIX if self.published else key
+    @property
+    def step_key(self) -> str:
+        """Key of the number of updates."""
+        return "optimizer/iter" if self.published else "step"
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model, which keys of this project begin with."""
+        return next(iter(self.shapes)).split("/")[1]
+
+    def has(self, key: str) -> bool:
+        """Returns whether there is a tensor of that key."""
+        return self.reader.has_tensor(self.stored(key))
+
+    def stored(self, key: str) -> str:
+        """Returns the name of a key in the file."""
+        return key + SUFFIX if self.reader.has_tensor(key + SUFFIX) else key
 
     def description(self) -> str:
         """Returns the kind in words."""
-        author = "published" if self.published else "vatt"
-        kinds = {"pretrain": "pre-training", "unified": "modality-agnostic pre-training"}
-        return f"{author} {kinds.get(self.model, 'fine-tuned')} checkpoint"
+        return f"{'published' if self.published else 'vatt'} {_KINDS[self.model]} checkpoint"
 
 
 def open_source(prefix: str | os.PathLike) -> Source:
-    """Opens a checkpoint and recognises its kind.
+    """Opens a checkpoint and recognises its kind; a folder stands for its newest checkpoint.
 
     Raises:
-        CheckpointError: no such checkpoint, a damaged one, or one of another program.
+        CheckpointError: no such checkpoint, a damaged or incomplete one, or one of another program.
     """
+    prefix = newest_in(prefix) if Path(prefix).is_dir() else Path(prefix)
     reader = open_checkpoint(prefix)
     stored = reader.get_variable_to_shape_map()
     is_published = any(key.endswith(SUFFIX) for key in stored)
-    keys = {key.removesuffix(SUFFIX): tuple(shape) for key, shape in stored.items()}
+    keys = {key.removesuffix(SUFFIX): tuple(stored[key]) for key in sorted(stored)}
     shapes = {key: s for key, s in keys.items() if key.startswith("model/") and SLOT not in key}
-    slots = tuple(sorted(k for k in keys if k.startswith("optimizer/") or SLOT in k))
+    slots = tuple(key for key in keys if key.startswith("optimizer/") or SLOT in key)
+    others = tuple(key for key in keys if key not in shapes and key not in slots)
     if is_published:
         markers = {"unified": "/unified_backbone/", "pretrain": "/_base_layer/"}
         markers["finetune"] = f"{published.BACKBONE_ROOT}/"
@@ -99,12 +118,56 @@ def open_source(prefix: str | os.PathLike) -> Source:
         markers = {"unified": "/unified/", "pretrain": "/head/", "finetune": "/classification/"}
     model = next((m for m, part in markers.items() if any(part in key for key in shapes)), None)
     if model is None or any("tsm_blocks" in key for key in shapes):
-        some = ", ".join(sorted(keys)[:3])
+        some = ", ".join(list(keys)[:3])
         raise CheckpointError(
             f"{prefix}: not a VATT checkpoint of a kind known here (it holds {some}, ...); accepted"
             " are checkpoints of this project and published pre-training and fine-tuned ones"
         )
-    return Source(str(prefix), is_published, model, shapes, slots, reader)
+    _check_size(reader, prefix)
+    return Source(str(prefix), is_published, model, shapes, slots, others, reader)
+
+
+def data_files(prefix: str | os.PathLike) -> list[Path]:
+    """Returns the data files of a checkpoint, those missing among them too."""
+    prefix = Path(prefix)
+    pattern = re.compile(re.escape(prefix.name) + r"\.data-\d{5}-of-(\d{5})")
+    found = (pattern.fullmatch(entry.name) for entry in os.scandir(prefix.parent))
+    count = max((int(match[1]) for match in found if match), default=1)
+    return [prefix.with_name(f"{prefix.name}.data-{n:05d}-of-{count:05d}") for n in range(count)]
+
+
+def _check_size(reader: tf.train.CheckpointReader, prefix: Path) -> None:
+    """Refuses data files that are missing or too short for the tensors in the index.
+
+    Tensors have checksums of their own; this finds a copy that was cut off before any is read,
+    wherever the cut is.
+    """
+    files = data_files(prefix)
+    if missing := [str(file) for file in files if not file.exists()]:
+        raise CheckpointError(f"{prefix}: incomplete, without {', '.join(missing)}")
+    needed, shapes = 0, reader.get_variable_to_shape_map()
+    for key, dtype in reader.get_variable_to_dtype_map().items():
+        if dtype == tf.string:  # stored as lengths of seven bits per byte, a checksum, characters
+            texts = np.ravel(np.asarray(_read(reader, key, prefix), object))
+            lengths = [len(text) for text in texts]
+            needed += 4 + sum(n + max(1, -(-n.bit_length() // 7)) for n in lengths)
+        else:
+            needed += math.prod(shapes[key]) * dtype.size
+    there = sum(file.stat().st_size for file in files)
+    if there < needed:
+        raise CheckpointError(
+            f"{', '.join(map(str, files))}: cut off, {there} bytes of {needed}; copy it again"
+        )
+
+
+def _read(reader: tf.train.CheckpointReader, name: str, prefix: str | os.PathLike) -> np.ndarray:
+    try:
+        return reader.get_tensor(name)
+    except (IndexError, tf.errors.OpError) as error:
+        files = ", ".join(map(str, data_files(prefix)))
+        raise CheckpointError(
+            f"{files}: damaged, cannot read {name.removesuffix(SUFFIX)} ({error})"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -120,30 +183,34 @@ class Row:
     def __str__(self) -> str:
         if self.action == "new":
             return f"{self.variable} {self.shape}: not in the checkpoint"
+        if self.action == "skipped" and self.source_shape == self.shape:
+            return f"{self.variable} {self.shape}: left out with the rest of the classifier"
         return f"{self.variable}: {self.source_shape} there, {self.shape} here"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of every variable of the model, and which of the checkpoint were not used."""
+    """What became of every variable of the model, and which of the checkpoint were not used.
+
+    `left` are those unused that belong to this backbone: without them it computes something else.
+    """
 
     source: Source
     rows: tuple[Row, ...]
     unused: tuple[str, ...]
+    left: tuple[str, ...] = ()
 
     def of(self, action: str) -> list[Row]:
         """Rows with one action."""
         return [row for row in self.rows if row.action == action]
 
     def table(self) -> str:
-        """Returns counts, then every variable that was not simply restored."""
+        """Returns counts, then everything that was not simply restored."""
         counts = Counter(row.action for row in self.rows)
         head = ", ".join(f"{counts[a]} {a}" for a in ("restored", "resampled", "new", "skipped"))
         lines = [f"{self.source.prefix} ({self.source.description()}): {head}"]
-        for row in self.rows:
-            if row.action != "restored":
-                lines.append(f"  {row.action:<9} {row}")
-        return "\n".join(lines)
+        lines += [f"  {row.action:<9} {row}" for row in self.rows if row.action != "restored"]
+        return "\n".join(lines + [f"  not used  {key}" for key in self.left])
 
 
 def load(prefix: str | os.PathLike | Source, model: Any) -> Report:
@@ -157,12 +224,11 @@ def load(prefix: str | os.PathLike | Source, model: Any) -> Report:
     rows = [_row(v, keys[v.path], source) for v in model.variables]
     unused = tuple(sorted(set(source.shapes) - set(keys.values())))
     wrong = [str(row) for row in rows if row.action != "restored"]
-    wrong += [f"{key} {source.shapes[key]}: in the checkpoint only" for key in unused]
-    if wrong:
-        hint = nearest(rows[0].key or "", source.shapes) if len(wrong) == len(rows) else ""
-        raise CheckpointError(
-            _first(f"{source.prefix}: of another model than {model.name}", wrong, hint)
-        )
+    if wrong or unused:
+        name = "" if source.published else f" of a model called '{source.model_name}'"
+        message = f"{source.prefix}: a {source.description()}{name}, which does not fit the model"
+        message += f" '{model.name}'"
+        raise CheckpointError(_differences(message, wrong, unused, source))
     _assign_all(model.variables, rows, source)
     return Report(source, tuple(rows), unused)
 
@@ -171,13 +237,13 @@ def transfer(prefix: str | os.PathLike | Source, model: Any, *, partial: bool = 
     """Starts a fine-tuning model (`ClassificationModel`) from a checkpoint.
 
     The backbone is restored and its position tables resampled where their lengths differ; the
-    classifier is restored only from a fine-tuned checkpoint with the same classes.
+    classifier is restored only from a fine-tuned checkpoint with as many classes.
 
     Args:
         prefix: a checkpoint, of any kind that has a backbone of this modality.
         model: built model; variables that are not restored keep their values.
-        partial: also accept a checkpoint that lacks variables of the backbone, or has them in
-            other shapes; the published code always does.
+        partial: also accept a checkpoint whose backbone lacks variables, has more of them or has
+            them in other shapes; the published code always does.
 
     Raises:
         CheckpointError: not a checkpoint, nothing in it for this modality, or (unless `partial`)
@@ -185,25 +251,26 @@ def transfer(prefix: str | os.PathLike | Source, model: Any, *, partial: bool = 
     """
     source = prefix if isinstance(prefix, Source) else open_source(prefix)
     keys = _backbone_source_keys(model, source)
-    head = [v for v in model.variables if v.path not in keys]
+    backbone = {v.path for v in model.backbone.variables}
+    head = [v for v in model.variables if v.path not in backbone]
     if source.model == "finetune":
         keys |= {v.path: key for v, key in zip(head, _classifier_keys(head, source), strict=True)}
     rows = [_row(v, keys.get(v.path), source, resample=True) for v in model.variables]
-    backbone = {v.path for v in model.backbone.variables}
     unfit = [row for row in rows if row.variable in backbone and row.action in ("new", "skipped")]
-    unused = tuple(sorted(set(source.shapes) - set(keys.values())))
-    if len(unfit) == len(backbone):
+    if len(unfit) == len(backbone) and all(row.action == "new" for row in unfit):
         raise CheckpointError(
             f"{source.prefix}: a {source.description()} with nothing that fits the"
             f" {model.modality} backbone: not one of its {len(unfit)} variables is there"
         )
-    if not partial:
-        _refuse_missing_projections(source, model)
-        if unfit:
-            message = f"{source.prefix}: does not fit the {model.modality} backbone"
-            raise CheckpointError(_first(message, [str(row) for row in unfit]))
+    unused = tuple(sorted(set(source.shapes) - set(keys.values())))
+    left = tuple(k for k in unused if _of_backbone(k, model, source) and not k.endswith(_MASKS))
+    if len(unfit) == len(backbone) or (not partial and (unfit or left)):
+        message = f"{source.prefix}: a {source.description()} that does not fit the"
+        message += f" {model.modality} backbone{_projections_of(source, left, unfit)}"
+        raise CheckpointError(_differences(message, list(map(str, unfit)), left, source))
+    rows = _whole_classifier(rows, backbone)
     _assign_all(model.variables, rows, source)
-    return Report(source, tuple(rows), unused)
+    return Report(source, tuple(rows), unused, left)
 
 
 def slot_keys(model: Any, optimizer: Any, keys: Mapping[str, str]) -> list[tuple[Any, str]]:
@@ -230,28 +297,46 @@ def _own_keys(model: Any, source: Source) -> dict[str, str]:
 def _backbone_source_keys(model: Any, source: Source) -> dict[str, str]:
     """Returns {variable path: key in the checkpoint} of the backbone's variables."""
     modality, backbone = model.modality, model.backbone
-    if source.published and source.model == "unified":
-        return published.unified_tower_keys(backbone, modality)
     if source.published:
-        finetuned = source.model == "finetune"
-        root = published.BACKBONE_ROOT if finetuned else published.PRETRAIN_ROOTS[modality]
-        return published.backbone_keys(backbone, root)
-    model_name = next(iter(source.shapes)).split("/")[1]
+        if source.model == "unified":
+            towers = hasattr(backbone, "encoder")  # else convolutional: nothing in common
+            return published.unified_tower_keys(backbone, modality) if towers else {}
+        if source.model == "pretrain":
+            return published.backbone_keys(backbone, published.PRETRAIN_ROOTS[modality])
+        # Video and audio share a root, and most names below it.
+        is_video = any(part in key for key in source.shapes for part in _VIDEO_ONLY)
+        fits = is_video == (modality == "video")
+        return published.backbone_keys(backbone, published.BACKBONE_ROOT) if fits else {}
+    root = f"model/{source.model_name}"
     keys = {}
     for variable in backbone.variables:
         local = variable.path.removeprefix(f"{backbone.path}/")
         if source.model != "unified":
-            keys[variable.path] = f"model/{model_name}/{modality}/{local}"
+            keys[variable.path] = f"{root}/{modality}/{local}"
         elif local.startswith("encoder/"):
-            keys[variable.path] = f"model/{model_name}/unified/{local}"
+            keys[variable.path] = f"{root}/unified/{local}"
         else:
-            keys[variable.path] = f"model/{model_name}/unified/{modality}/{local}"
+            keys[variable.path] = f"{root}/unified/{modality}/{local}"
     return keys
 
 
+def _of_backbone(key: str, model: Any, source: Source) -> bool:
+    """Returns whether a tensor of the checkpoint is part of its backbone of this modality."""
+    modality = model.modality
+    if source.model == "unified":
+        token = f"{published.SHORT[modality]}_agg_embedding"
+        parts = f"/{modality}/", f"/{token}", "/unified_transformer/tx/", "/unified/encoder/"
+        return any(part in key for part in parts)
+    if not source.published:
+        return key.startswith(f"model/{source.model_name}/{modality}/")
+    finetuned = source.model == "finetune"
+    root = published.BACKBONE_ROOT if finetuned else published.PRETRAIN_ROOTS[modality]
+    return key.startswith(f"{root}/")
+
+
 def _classifier_keys(variables: list[Any], source: Source) -> list[str]:
-    name = next(iter(source.shapes)).split("/")[1]
-    root = published.CLASSIFIER_ROOT if source.published else f"model/{name}/classification"
+    ours = f"model/{source.model_name}/classification"
+    root = published.CLASSIFIER_ROOT if source.published else ours
     return [f"{root}/{variable.path.rpartition('/')[2]}" for variable in variables]
 
 
@@ -282,16 +367,38 @@ def _assign_all(variables: list[Any], rows: list[Row], source: Source) -> None:
             variable.assign(values[variable.path].astype(np.float32))
 
 
-def _refuse_missing_projections(source: Source, model: Any) -> None:
-    if source.model != "unified" or model.backbone.post_projection is not None:
-        return
-    widths = [s[1] for key, s in source.shapes.items() if "post_proj" in key and len(s) == 2]
-    width = widths[0] if widths else 1024
-    raise CheckpointError(f"{source.prefix}: {_UNIFIED_WITHOUT_PROJECTIONS.format(width=width)}")
+def _whole_classifier(rows: list[Row], backbone: set[str]) -> list[Row]:
+    """Returns rows in which a classifier is restored whole or not at all."""
+    head = [row for row in rows if row.variable not in backbone]
+    if all(row.action == "restored" for row in head):
+        return rows
+    return [
+        replace(row, action="skipped") if row in head and row.action == "restored" else row
+        for row in rows
+    ]
 
 
-def _first(message: str, problems: list[str], hint: str = "", shown: int = 8) -> str:
-    lines = [f"{message}, {len(problems)} variables differ:{hint}"]
-    lines += [f"  {problem}" for problem in problems[:shown]]
-    lines += [f"  ... and {len(problems) - shown} more"] if len(problems) > shown else []
+def _projections_of(source: Source, left: tuple[str, ...], unfit: list[Row]) -> str:
+    """Returns which fields give a model the projections around the encoder of this checkpoint."""
+    fields = ["pre_projection: true"] if any("/pre_proj" in key for key in left) else []
+    widths = [source.shapes[key][1] for key in left if re.search("/post_proj.*kernel", key)]
+    fields += ["post_projection: true"] if widths else []
+    widths += [
+        row.source_shape[1]
+        for row in unfit
+        if "/post_projection/kernel" in row.variable and row.source_shape
+    ]
+    fields += [f"d_post_proj: {widths[0]}"] if widths else []
+    if not fields:
+        return ""
+    return f" unless model_config has the checkpoint's projections, {', '.join(fields)}"
+
+
+def _differences(
+    message: str, wrong: list[str], unused: tuple[str, ...], source: Source, shown: int = 5
+) -> str:
+    extra = [f"{key} {source.shapes[key]}: in the checkpoint only" for key in unused]
+    count, names = len(wrong) + len(extra), wrong[:shown] + extra[:shown]
+    lines = [f"{message}; {count} variables differ:", *(f"  {name}" for name in names)]
+    lines += [f"  ... and {count - len(names)} more"] if count > len(names) else []
     return "\n".join(lines)

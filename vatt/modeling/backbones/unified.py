@@ -48,7 +48,8 @@ class UnifiedTransformer(ConfiguredLayer):
         patch_sampling_rate: float = 1.0,
         **kwargs: Any,
     ):
-        config = {"encoder": dict(encoder), "video": dict(video), "audio": dict(audio)}
+        video, audio = ({k: tuple(v) for k, v in sizes.items()} for sizes in (video, audio))
+        config = {"encoder": dict(encoder), "video": video, "audio": audio}
         config |= {"text": dict(text), "d_post_proj": d_post_proj}
         config |= {"pre_activation": pre_activation, "patch_sampling_rate": patch_sampling_rate}
         super().__init__(config=config, **kwargs)

@@ -23,5 +23,15 @@ class ConfiguredLayer(keras.layers.Layer):
         """Returns the arguments that make an equal layer."""
         return {**super().get_config(), **self._constructor_config}
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ConfiguredLayer:
+        """Rebuilds the layer from `get_config`."""
+        layer = cls(**{key: value for key, value in config.items() if key != "trainable"})
+        # Not an argument: on TensorFlow a layer that is made untrainable ignores it when the
+        # constructor freezes it and its parts, and the parts stay trainable.
+        if not config.get("trainable", True):
+            layer.trainable = False
+        return layer
+
     def get_build_config(self) -> None:
         """Returns None: whoever owns a rebuilt layer builds it, so that variable paths agree."""
