@@ -1,0 +1,145 @@
+"""What a checkpoint holds comes back in another process, whatever the architecture.
+
+One process writes a checkpoint per model, in which every variable has numbers of its own. A second
+one, started once, builds the same models, reads the checkpoints in every way there is, and counts
+the variables that differ.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import architectures
+import numpy as np
+import pytest
+
+from vatt import configs
+from vatt.modeling import factory
+
+STEP = 7
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Pre-training models with every backbone, and fine-tuning models of those that are fine-tuned.
+CASES = [("pretrain", name) for name in architectures.EVERY]
+CASES += [("finetune", name) for name in architectures.FINE_TUNED]
+
+
+def build(task: str, name: str) -> tuple[Any, Any, Any]:
+    """Returns model, optimizer with its slots, and inputs."""
+    from vatt.training import optimizers
+
+    if task == "finetune":
+        model, inputs = architectures.classifier(name), architectures.inputs(name)
+    else:
+        model, inputs = _pretraining(name)
+    optimizer = optimizers.build(configs.registry.experiment_config(task).train.optimizer)
+    optimizer.build(model.trainable_variables)
+    return model, optimizer, inputs
+
+
+def _pretraining(name: str) -> tuple[Any, Any]:
+    """Returns the model called `name`, or a small one with the backbone called `name` in it."""
+    kind = architectures.KINDS[name]
+    whole = {"model": name, "unified": "ut_fac"}.get(kind, "tx_fac_tiny")
+    config, inputs = architectures.config(whole), architectures.inputs(whole)
+    if kind != "model":
+        setattr(config.backbone_config, f"{kind}_backbone", name)
+        setattr(config.backbone_config, f"{kind}_model_kwargs", architectures.sizes(name))
+    if kind in inputs:
+        inputs[kind] = architectures.inputs(name)
+    model = factory.build_multimodal(config)
+    return model.build_from({m: (None, *x.shape[1:]) for m, x in inputs.items()}), inputs
+
+
+def write(folder: Path, task: str, name: str) -> None:
+    """Writes a checkpoint and, beside it, what the model gives."""
+    from vatt.training.checkpoints import CheckpointStore
+    from vatt.training.loop import variable_map
+
+    model, optimizer, inputs = build(task, name)
+    variables = variable_map(model, optimizer)
+    architectures.fill(variables.values())
+    CheckpointStore(folder).save(STEP, variables)
+    np.savez(folder / "outputs.npz", **architectures.flat(model(inputs)))
+
+
+def read(folder: Path, task: str, name: str) -> dict[str, Any]:
+    """Returns what each way to read a checkpoint left different."""
+    from vatt.training import transfer
+    from vatt.training.checkpoints import CheckpointStore, restore
+    from vatt.training.loop import variable_map
+
+    store = CheckpointStore(folder)
+    model, optimizer, inputs = build(task, name)
+    weights, everything = variable_map(model), variable_map(model, optimizer)
+    written = {key: architectures.values(variable) for key, variable in everything.items()}
+
+    def differing(variables: dict[str, Any]) -> list[str]:
+        return [k for k, v in variables.items() if not np.array_equal(v.numpy(), written[k])]
+
+    def spoil() -> None:
+        for key, variable in everything.items():
+            variable.assign(written[key] + 1)
+
+    spoil()
+    assert len(differing(everything)) == len(everything)
+    found: dict[str, Any] = {"step": store.restore_newest(everything)}
+    found["training"] = differing(everything)
+    spoil()
+    restore(store.path(STEP), weights)
+    found["evaluation"] = differing(weights)
+    spoil()
+    report = transfer.load(store.path(STEP), model)
+    found["load"] = differing(weights)
+    found["load, not restored"] = [row.variable for row in report.rows if row.action != "restored"]
+    with np.load(folder / "outputs.npz") as expected:
+        # A name may be right and stand for another layer. Threads may round differently.
+        outputs = architectures.flat(model(inputs))
+        close = {key: np.allclose(outputs[key], expected[key], 1e-4, 1e-5) for key in expected}
+        found["outputs"] = [key for key in close if not close[key]]
+    return found
+
+
+@pytest.fixture(scope="module")
+def reloaded(request):
+    """Returns what `read` found, by case, for the cases that were asked for."""
+    items = [i for i in request.session.items if "reloaded" in getattr(i, "fixturenames", ())]
+    cases = [(i.callspec.params["task"], i.callspec.params["name"]) for i in items]
+    with tempfile.TemporaryDirectory() as folder:
+        for task, name in cases:
+            write(Path(folder, task, name), task, name)
+        script = [sys.executable, __file__, folder, *("/".join(case) for case in cases)]
+        path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+        result = subprocess.run(
+            script, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stderr
+        yield json.loads(Path(folder, "found.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        pytest.param(*case, marks=[] if case[1] in architectures.FAST else [pytest.mark.slow])
+        for case in CASES
+    ],
+)
+def test_no_variable_differs_in_another_process(reloaded, task, name):
+    ways = ("training", "evaluation", "load", "load, not restored", "outputs")
+    assert reloaded[f"{task}/{name}"] == {"step": STEP, **{way: [] for way in ways}}
+
+
+def main() -> None:
+    folder, cases = sys.argv[1], sys.argv[2:]
+    found = {case: read(Path(folder, case), *case.split("/")) for case in cases}
+    Path(folder, "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
