@@ -16,6 +16,7 @@ from media_files import grey_frames, tone, write
 from PIL import Image
 
 from vatt.data import cards, ingest, records
+from vatt.files import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ["--min_side=32", "--sample_rate=16000", "--workers=1"]
@@ -153,7 +154,7 @@ def test_manifests_that_cannot_be_used(media, tmp_path, capsys, lines, message):
 
 
 def hashes(output: Path) -> dict[str, str]:
-    return {path.name: records.sha256(path) for path in output.glob("*.tfrecord")}
+    return {path.name: sha256(path) for path in output.glob("*.tfrecord")}
 
 
 def test_bytes_do_not_depend_on_workers_or_the_order_of_rows(media, tmp_path):

@@ -7,6 +7,7 @@ import tensorflow as tf
 from vatt.data import records
 from vatt.data.features import RECORD, RecordSchema
 from vatt.errors import DataError
+from vatt.files import sha256
 
 
 def full_clip() -> records.ClipRecord:
@@ -86,7 +87,7 @@ def test_a_shard_appears_only_when_complete(tmp_path):
         shard.write(b"two")
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert list(records.read_shard(path)) == [b"one", b"two"]
-    assert len(records.sha256(path)) == 64
+    assert len(sha256(path)) == 64
 
 
 def test_schema_renames():

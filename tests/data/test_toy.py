@@ -16,9 +16,9 @@ from PIL import Image
 from vatt.data import toy, toy_captions, toy_sets
 from vatt.data.captions import read_captions
 from vatt.data.media import read_clip
-from vatt.data.records import sha256
 from vatt.data.toy_scene import COLOURS, FPS, MOTIONS, SHAPES, Scene, draw_scene, render
 from vatt.data.toy_sound import RHYTHMS, SAMPLE_RATE, TIMBRES, synthesise
+from vatt.files import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -29,7 +29,7 @@ from vatt.data import ingest_summary as summary
 from vatt.data import manifest as manifests
 from vatt.data.manifest import Row
 from vatt.errors import EXIT_DATA, DataError, UserError
-from vatt.files import replace_text
+from vatt.files import replace_text, sha256
 
 FORMAT = 1  # raised when the same clips give other records than before
 CLIPS_PER_SHARD = 200
@@ -135,7 +135,7 @@ def make_shard(shard: Shard, settings: Settings, folder: Path) -> dict[str, Any]
         "fingerprint": shard.fingerprint,
         "records": writer.records,
         "bytes": path.stat().st_size if writer.records else 0,
-        "sha256": records.sha256(path) if writer.records else "",
+        "sha256": sha256(path) if writer.records else "",
         "seconds": round(seconds, 3),
         "with_text": texts,
         "with_video": stored["video"],

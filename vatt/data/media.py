@@ -242,8 +242,8 @@ def _pixel_aspect(video: av.video.stream.VideoStream) -> float:
     return float(video.sample_aspect_ratio or 1) or 1.0
 
 
-def _moment(frame: av.frame.Frame, stream: av.stream.Stream, zero: float) -> float | None:
-    """Returns the time of a frame in s; frames without a time stamp follow the one before."""
+def _moment(frame: av.frame.Frame, stream: av.stream.Stream, zero: float) -> float:
+    """Returns the time of a frame in s; refuses one without a time stamp."""
     moment = frame.time
     if moment is None:
         raise MediaError(f"a {stream.type} frame has no time stamp")

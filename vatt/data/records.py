@@ -8,7 +8,6 @@ A shard appears under its name only when it is complete. TensorFlow is imported 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -142,9 +141,3 @@ def read_shard(path: Path) -> Iterator[bytes]:
     tf = import_tensorflow_quietly()
 
     yield from tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
-
-
-def sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

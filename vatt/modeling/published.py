@@ -34,7 +34,7 @@ POSITION_AXES |= {"spectral": "spectoral"}  # the published spelling
 PROJECTIONS = {"pre_projection": "pre_proj", "post_projection": "post_proj"}
 DENSE = ("kernel", "bias")
 NORM = ("gamma", "beta")
-BATCH_NORM = (*NORM, "moving_mean", "moving_variance")
+BATCH_NORM = published_conv.BATCH_NORM
 
 HEAD_BLOCKS = ("hid_to_va", "va_to_vat", "vid_to_vat", "aud_to_vat", "txt_to_vat")
 HEAD_DENSE = ("vid_to_hid", "aud_to_va", "txt_to_vat")

@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from vatt import __version__, configs
 from vatt.errors import CheckpointError
-from vatt.files import replace_text
+from vatt.files import replace_text, sha256
 from vatt.modeling import factory, published
 from vatt.training import checkpoints, loop, optimizers, transfer
 
@@ -245,7 +245,7 @@ def _certificate(
             "prefix": source.prefix,
             "kind": source.description(),
             "key_ending": transfer.SUFFIX,
-            "files": {file.name: _digest_of_file(file) for file in files},
+            "files": {file.name: sha256(file) for file in files},
         },
         "checkpoint": str(prefix),
         "task": cfg.task,
@@ -330,8 +330,3 @@ def _differences(hyperparameters: list[dict[str, Any]]) -> list[str]:
 
 def _digest(value: np.ndarray) -> str:
     return hashlib.sha256(value.tobytes()).hexdigest()
-
-
-def _digest_of_file(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,6 @@ remove what a kill left behind, and nothing else.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -28,7 +27,7 @@ from absl import logging
 
 from vatt import __version__
 from vatt.errors import CheckpointError, nearest
-from vatt.files import replace_text
+from vatt.files import replace_text, sha256
 
 _MANIFEST = re.compile(r"ckpt-(\d+)\.json$")
 _PENDING = "pending.json"
@@ -97,7 +96,7 @@ class CheckpointStore:
             ) from error
         files = {}
         for file in sorted(scratch.iterdir()):
-            files[file.name] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+            files[file.name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
             os.replace(file, self.folder / file.name)
         manifest = {"step": step, "files": files, "vatt": __version__, "tensorflow": tf.__version__}
         _write_json(self._manifest(step), manifest | facts)
@@ -155,7 +154,7 @@ class CheckpointStore:
                 return Damage(file, "missing")
             if file.stat().st_size != facts["bytes"]:
                 return Damage(file, f"{file.stat().st_size} bytes instead of {facts['bytes']}")
-            if _sha256(file) != facts["sha256"]:
+            if sha256(file) != facts["sha256"]:
                 return Damage(file, "checksum differs from the manifest")
         return None
 
@@ -243,12 +242,12 @@ def newest_in(folder: str | os.PathLike) -> Path:
 
 
 def open_checkpoint(prefix: str | os.PathLike) -> tf.train.CheckpointReader:
-    """Opens a checkpoint for reading: a prefix, or a folder, which stands for its newest one.
+    """Opens a checkpoint prefix for reading.
 
     Raises:
       CheckpointError: no such checkpoint, an incomplete or damaged one.
     """
-    prefix = newest_in(prefix) if Path(prefix).is_dir() else Path(prefix)
+    prefix = Path(prefix)
     index = Path(f"{prefix}.index")
     if prefix.suffix in (".index", ".json"):
         raise CheckpointError(
@@ -296,11 +295,6 @@ def _write_state_file(folder: Path, steps: list[int]) -> None:
     lines = [f'model_checkpoint_path: "{names[-1]}"']
     lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
     replace_text(folder / "checkpoint", "\n".join(lines) + "\n")
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_line(error: BaseException) -> str:

@@ -99,8 +99,6 @@ class I3D(ConfiguredLayer):
         frozen: neither trained nor differentiated through.
     """
 
-    features_dim = 1024
-
     def __init__(
         self,
         norm: dict[str, Any],
