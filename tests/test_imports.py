@@ -29,7 +29,15 @@ LEVELS = {
 NO_TENSORFLOW = ("configs", "modeling", "objectives")
 WITH_TENSORFLOW = {"modeling/random.py"}  # stateless random numbers of the backend
 # Distribution names where they differ from the module's.
-DISTRIBUTIONS = {"absl": "absl-py", "yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "absl": "absl-py",
+    "google": "protobuf",
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "tensorflow_probability": "tensorflow-probability",
+}
+OPTIONAL = {"jax", "apache_beam"}  # another backend, and the extra `beam`
 
 
 def _imports(path: Path) -> Iterator[tuple[str, int]]:
@@ -178,7 +186,7 @@ def _pinned() -> dict[str, str]:
 
 def test_what_is_imported_is_declared_and_pinned():
     imported = {module.split(".")[0] for path in FILES for module, _ in _imports(path)}
-    third_party = imported - set(sys.stdlib_module_names) - {"vatt", "jax"}  # jax: optional backend
+    third_party = imported - set(sys.stdlib_module_names) - {"vatt"} - OPTIONAL
     needed = {_canonical(DISTRIBUTIONS.get(name, name)) for name in third_party}
     assert needed <= set(_declared()), "add to install_requires in setup.cfg"
     assert needed <= set(_pinned()), "add to requirements.txt"

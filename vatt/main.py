@@ -56,6 +56,13 @@ flags.DEFINE_multi_string(
     "'{train: {input: {batch_size: 16}}}'. May be given several times.",
     flag_values=FLAGS,
 )
+flags.DEFINE_list(
+    "import",
+    [],
+    "Modules to import first, separated by commas: they can register data sets made in code "
+    "(vatt.data.factories).",
+    flag_values=FLAGS,
+)
 flags.DEFINE_bool("verbose", False, "Keep TensorFlow's start-up messages.", flag_values=FLAGS)
 flags.DEFINE_bool(
     "allow_config_change",
@@ -123,7 +130,10 @@ def _run(argv: Sequence[str]) -> int:
 
     import_tensorflow_quietly(verbose=FLAGS.verbose)
     _show_log_lines()
+    from vatt.data import factories
     from vatt.experiments import pretrain
+
+    factories.import_modules(FLAGS["import"].value)
 
     return pretrain.run(
         config,

@@ -41,6 +41,9 @@ def problems(override, **arguments):
          "strategy_config.tpu", "Try tpu"),
         ("model_config.backbone_config.video_model_kwargs={patch_sampling_rate: 0.001}",
          "model_config.backbone_config.video_backbone patch_sampling_rate", "keeps none of 256"),
+        ("{model_config: {backbone_config: {text_backbone: linear, text_model_kwargs: "
+         "{use_agg_token: true}}}}",
+         "model_config.backbone_config.text_backbone use_agg_token", "sees the words"),
         ("model_config.head_config.bridge=[]", "model_config.head_config.bridge", "mlp_fac"),
         ("model_config.loss_config.bridge=[{aud_txt_weight: 1.0}]",
          "model_config.loss_config.bridge.0.aud_txt_weight", "expected 0"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from vatt.data.captions import overlapping, read_captions, seconds
@@ -58,6 +60,13 @@ def test_subrip(tmp_path):
     ]
 
 
+def test_plain_text_is_one_caption_of_the_whole_video_and_of_every_clip(tmp_path):
+    told = read_captions(side_file(tmp_path, "a.txt", " one\nsentence  \n"))
+    assert told == [(0.0, math.inf, "one sentence")]
+    assert overlapping(told, 100.0, 102.5, 0.0) == [(0.0, 2.5, "one sentence")]
+    assert read_captions(side_file(tmp_path, "b.txt", "\n")) == []
+
+
 @pytest.mark.parametrize("column", ["text", "caption"])
 def test_csv(tmp_path, column):
     text = f'end,{column},start\n2,"a, b",1\n00:01.5,  spread   out ,0.5\n3,,2\n'
@@ -78,7 +87,7 @@ def test_csv(tmp_path, column):
         ("a.vtt", "WEBVTT\n\n00:01 -> x --> 00:02\nx\n", ["00:01 -> x --> 00:02"]),
         ("a.srt", "1\n00:00:01,000 -->\nx\n", ["00:00:01,000 -->"]),
         ("a.vtt", b"WEBVTT\n\n\xff\xfe\x00", ["not UTF-8"]),
-        ("a.txt", "x", ["'.txt'", ".vtt, .srt, .csv"]),
+        ("a.sbv", "x", ["'.sbv'", ".vtt, .srt, .csv, .txt"]),
     ],
 )
 def test_files_that_cannot_be_used_are_named_with_the_reason(tmp_path, name, text, parts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from media_files import grey_frames, tone, write
 
 from vatt import configs
-from vatt.data import cards, ingest, pipeline, records, workers
+from vatt.data import cards, ingest, ingest_log, pipeline, records, workers
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ["--min_side=16", "--sample_rate=16000"]
@@ -54,8 +55,9 @@ def run(manifest: Path, output: Path, *options: str) -> int:
 
 
 def files(output: Path) -> dict[str, bytes]:
-    """Everything a reader may see."""
-    return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
+    """Everything a reader may see; the log has times in it."""
+    found = (path for path in output.iterdir() if path.is_file() and path.suffix != ".log")
+    return {path.name: path.read_bytes() for path in found}
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +236,29 @@ def test_progress_is_not_a_flood_in_a_log_file(capsys):
         for _ in range(100_000):
             bar.update()
     assert capsys.readouterr().err.count("\r") <= 3
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_ticks_of_all_workers_arrive(number):
+    ticks: list[int] = []
+    done = list(workers.run_jobs(workers.tick, [()] * 7, number, ticks.append))
+    assert sorted(done) == [(k, None) for k in range(7)]
+    assert sum(ticks) == 7
+    workers.tick()  # outside of a job it does nothing
+    assert sum(ticks) == 7
+
+
+def test_progress_and_end_stand_in_the_log(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(ingest_log, "EVERY_S", 0.0)
+    output = tmp_path / "set"
+    assert run(corpus / "clips.csv", output, "--num_shards=2") == 0
+    assert run(corpus / "absent.csv", output) == 3
+    log = (output / "ingest.log").read_text(encoding="utf-8")
+    lines = [line[21:] for line in log.splitlines()]
+    assert lines[0] == f"clips: {CLIPS}, there already: 0; shards: 2"
+    form = r"(\d+) of 48 clips, [\d.]+ clips/s, [\d.]+ videos/s, [\d:]+ left"
+    made = [int(found[1]) for line in lines if (found := re.fullmatch(form, line))]
+    assert made == list(range(1, CLIPS + 1))
+    assert f"set: {CLIPS} clips in " in log
+    assert "error: " in lines[-1]
+    assert "absent.csv" in lines[-1]

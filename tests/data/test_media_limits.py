@@ -6,6 +6,7 @@ import io
 import resource
 import struct
 import time
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from media_files import grey_frames, tone, write
 from PIL import Image
 
-from vatt.data import media
+from vatt.data import media, media_pictures, media_sound
 from vatt.data.media import MediaError, read_clip
 
 WISH = {"fps": 10, "min_side": 32, "sample_rate": 16000}
@@ -129,6 +130,61 @@ def test_huge_picture_inside_the_stream(tmp_path):
         read_clip(path, 0.0, 0.1, **WISH)
     assert time.monotonic() - started < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
+
+
+@pytest.mark.parametrize("name", ["huge.png", "huge.bmp", "huge.gif"])
+def test_huge_still_image(tmp_path, name):
+    """R40: a header of 100,000 x 100,000 pixels (of a GIF, the 65,535 that fit into it)."""
+    path, side = tmp_path / name, 100_000
+    Image.fromarray(grey_frames([90])[0]).save(path)
+    content = bytearray(path.read_bytes())
+    if name == "huge.png":
+        struct.pack_into(">II", content, 16, side, side)
+        struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
+    elif name == "huge.bmp":
+        struct.pack_into("<ii", content, 18, side, side)
+    else:
+        struct.pack_into("<HH", content, 6, 65535, 65535)
+    path.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    with pytest.raises(MediaError, match="the limit of 35389440 pixels"):
+        read_clip(path, **WISH)
+    assert time.monotonic() - started < 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
+
+
+@pytest.mark.parametrize("sound", [False, True])
+def test_a_clip_that_does_not_fit_into_a_record(tmp_path, monkeypatch, sound):
+    path = write(tmp_path / "a.mkv", grey_frames(np.full(50, 90)), tone(440, 2) if sound else None)
+    part = media_sound if sound else media_pictures
+    monkeypatch.setattr(part, "MAX_BYTES", 4000)
+    with pytest.raises(MediaError, match="too long for one record"):
+        read_clip(path, 0.0, 1.9, **WISH)
+
+
+def test_a_codec_that_nobody_knows(tmp_path):
+    path = write(tmp_path / "a.mp4", grey_frames(np.full(10, 90)), tone(440, 1))
+    content = path.read_bytes()
+    (tmp_path / "b.mp4").write_bytes(content.replace(b"avc1", b"zz9z"))
+    with pytest.raises(MediaError, match="the video in the file has a codec that cannot"):
+        read_clip(tmp_path / "b.mp4", 0.0, 0.4, **WISH)
+
+
+def test_a_cover_picture_is_not_a_video(tmp_path):
+    path = tmp_path / "a.flac"
+    cover = io.BytesIO()
+    Image.fromarray(grey_frames([90])[0]).save(cover, "PNG")
+    sound = write(tmp_path / "plain.flac", sound=tone(440, 1), audio_codec="flac").read_bytes()
+    facts = struct.pack(">II", 3, 9) + b"image/png" + struct.pack(">IIIIII", 0, 48, 32, 24, 0, 0)
+    facts = facts[:-4] + struct.pack(">I", len(cover.getvalue())) + cover.getvalue()
+    block = b"\x06" + len(facts).to_bytes(3, "big") + facts  # METADATA_BLOCK_PICTURE
+    path.write_bytes(sound[:42] + block + sound[42:])  # after the stream's own block
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 1
+    clip = read_clip(path, **WISH)
+    assert clip.frames == []
+    assert len(clip.waveform) == 16000
 
 
 def test_too_long(tmp_path, monkeypatch):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from vatt.data import records
+from vatt.data import cards, crc32c, records
 from vatt.data.features import RECORD, RecordSchema
 from vatt.errors import DataError
 from vatt.files import sha256
@@ -97,3 +100,291 @@ def test_schema_renames():
     assert clip.label_indices == [3, 0]
     with pytest.raises(DataError, match=r"'labelindex'.*Did you mean 'label_index'"):
         RECORD.renamed({"labelindex": "x"})
+
+
+def test_example_records_are_read_too():
+    def feature(**kinds) -> tf.train.Feature:
+        ((kind, values),) = kinds.items()
+        made = {
+            "data": lambda: tf.train.Feature(bytes_list=tf.train.BytesList(value=values)),
+            "floats": lambda: tf.train.Feature(float_list=tf.train.FloatList(value=values)),
+            "numbers": lambda: tf.train.Feature(int64_list=tf.train.Int64List(value=values)),
+        }
+        return made[kind]()
+
+    fields = {
+        "image/encoded": feature(data=[b"one", b"two"]),
+        "waveform/floats": feature(floats=[0.5, -0.25]),
+        "label/index": feature(numbers=[7]),
+        "label/text": feature(data=["caf\xe9".encode("latin-1")]),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=fields)).SerializeToString()
+    clip = records.decode(example, record_type="Example")
+    assert clip.frames == [b"one", b"two"]
+    np.testing.assert_array_equal(clip.waveform, np.float32([0.5, -0.25]))
+    assert clip.label_indices == [7]
+    assert clip.labels == ["caf\ufffd"]  # not UTF-8: shown, not fatal
+    assert (clip.source, clip.captions) == ("", [])
+
+
+# Damaged shards ----------------------------------------------------------------------------------
+
+SIZES = [0, 1, 7, 300, 511, 512, 513, 5000, 20, 64]  # bytes of the payloads
+
+
+def write_shard(path: Path) -> tuple[list[bytes], list[int]]:
+    """Writes a shard with TensorFlow; returns payloads and the bytes where records begin."""
+    rng = np.random.default_rng(5)
+    payloads = [rng.integers(0, 256, size, dtype=np.uint8).tobytes() for size in SIZES]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for payload in payloads:
+            writer.write(payload)
+    return payloads, np.cumsum([0, *(size + 16 for size in SIZES)]).tolist()
+
+
+def read_pieces(path: Path, pieces: list[records.Segment]) -> dict[int, bytes]:
+    """What TensorFlow reads from the byte offsets of segments: {index: payload}."""
+
+    def read(offset: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+        variant = tf.raw_ops.TFRecordDatasetV2(
+            filenames=[str(path)],
+            compression_type="",
+            buffer_size=1 << 16,
+            byte_offsets=offset[tf.newaxis],
+        )
+        spec = tf.TensorSpec((), tf.string)
+        return tf.data.experimental.from_variant(variant, spec).take(count)
+
+    offsets, counts = ([p[k] for p in pieces] for k in (1, 2))
+    where = tf.data.Dataset.from_tensor_slices(
+        (tf.constant(offsets, tf.int64), tf.constant(counts, tf.int64))
+    )
+    numbers = [p.first + k for p in pieces for k in range(p.records)]
+    found = list(where.flat_map(read).as_numpy_iterator())
+    return dict(zip(numbers, found, strict=True))
+
+
+def test_an_intact_shard(tmp_path):
+    payloads, starts = write_shard(tmp_path / "x.tfrecord")
+    found = list(records.walk(tmp_path / "x.tfrecord"))
+    assert [r.data for r in found] == payloads
+    assert [(r.index, r.offset, r.problem) for r in found] == [
+        (k, starts[k], "") for k in range(len(SIZES))
+    ]
+    whole = records.Segment(0, 0, len(SIZES))
+    assert records.segments(tmp_path / "x.tfrecord", len(SIZES)) == ([whole], [])
+
+
+def test_every_flipped_byte_costs_at_most_one_record(tmp_path):
+    path = tmp_path / "x.tfrecord"
+    _, starts = write_shard(path)
+    whole = path.read_bytes()
+    places = [p for start, size in zip(starts, SIZES, strict=False) for p in (
+        start, start + 1, start + 7,  # length
+        start + 8, start + 11,  # its checksum
+        *((start + 12, start + 12 + size // 2, start + 11 + size) if size else ()),  # payload
+        start + 12 + size, start + 15 + size,  # its checksum
+    )]  # fmt: skip
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x40
+        path.write_bytes(damaged)
+        hit = int(np.searchsorted(starts, place, side="right")) - 1
+        pieces, lost = records.segments(path, len(SIZES))
+        assert [(d.index, d.offset, d.records) for d in lost] == [(hit, starts[hit], 1)], place
+        before, after = (0, 0, hit), (hit + 1, starts[hit + 1], len(SIZES) - hit - 1)
+        assert pieces == [piece for piece in (before, after) if piece[2]]
+        within = place - starts[hit]
+        assert ("header" if within < 12 else "checksum of the payload") in lost[0].reason
+        if within < 12:
+            assert f"{SIZES[hit] + 16} bytes passed over" in lost[0].reason
+
+
+def test_two_damaged_records_in_a_row(tmp_path):
+    path = tmp_path / "x.tfrecord"
+    _, starts = write_shard(path)
+    damaged = bytearray(path.read_bytes())
+    damaged[starts[4] + 20] ^= 1  # payload of 4
+    damaged[starts[5] + 9] ^= 1  # header of 5
+    path.write_bytes(damaged)
+    pieces, lost = records.segments(path)  # the number of records is not even needed
+    assert [(d.index, d.records) for d in lost] == [(4, 1), (5, 1)]
+    assert [tuple(p) for p in pieces] == [(0, 0, 4), (6, starts[6], 4)]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 17, 80, 81, 100, 5150, 6000])
+def test_a_cut_off_tail(tmp_path, cut):
+    path = tmp_path / "x.tfrecord"
+    payloads, starts = write_shard(path)
+    path.write_bytes(path.read_bytes()[:-cut])
+    size = starts[-1] - cut
+    whole = sum(start <= size for start in starts[1:])
+    pieces, lost = records.segments(path, len(SIZES))
+    assert read_pieces(path, pieces) == dict(enumerate(payloads[:whole]))
+    assert sum(d.records for d in lost) == len(SIZES) - whole
+    assert lost[0].index == whole
+    at_boundary = size in starts
+    expected = "fewer than expected" if at_boundary else "cut off|header"
+    assert re.search(expected, lost[0].reason)
+    # Without the number expected a cut between records cannot be seen, any other counts once.
+    assert len(records.segments(path)[1]) == (0 if at_boundary else 1)
+
+
+@pytest.mark.parametrize("length", [1, 8, 500])
+@pytest.mark.parametrize("kind", ["random", "zeros"])
+def test_bytes_between_records_cost_none(tmp_path, length, kind):
+    path = tmp_path / "x.tfrecord"
+    payloads, starts = write_shard(path)
+    whole = path.read_bytes()
+    garbage = bytes(length) if kind == "zeros" else np.random.default_rng(1).bytes(length)
+    path.write_bytes(whole[: starts[6]] + garbage + whole[starts[6] :])
+    pieces, lost = records.segments(path, len(SIZES))
+    assert read_pieces(path, pieces) == dict(enumerate(payloads))
+    assert [(d.offset, d.records) for d in lost] == [(starts[6], 0)]
+    assert f"{length} bytes passed over" in lost[0].reason
+
+
+def test_bytes_missing_in_the_middle(tmp_path):
+    path = tmp_path / "x.tfrecord"
+    payloads, starts = write_shard(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: starts[4] + 30] + whole[starts[4] + 40 :])  # in the payload of 4
+    pieces, lost = records.segments(path, len(SIZES))
+    assert [(d.index, d.records) for d in lost] == [(4, 1)]
+    assert set(read_pieces(path, pieces)) == set(range(len(SIZES))) - {4}
+    path.write_bytes(whole[: starts[3] + 30] + whole[starts[6] + 40 :])  # from 3 to 6
+    pieces, lost = records.segments(path, len(SIZES))
+    assert (lost[0].index, sum(d.records for d in lost)) == (3, 4)
+    assert read_pieces(path, pieces) == {
+        k: payload for k, payload in enumerate(payloads) if k not in (3, 4, 5, 6)
+    }
+
+
+def test_no_tfrecord_file_at_all(tmp_path):
+    path = tmp_path / "x.tfrecord"
+    path.write_bytes(np.random.default_rng(2).bytes(3 << 20))  # several blocks
+    assert [(r.data, r.passed_over) for r in records.walk(path)] == [(None, 3 << 20)]
+    path.write_bytes(b"")
+    assert list(records.walk(path)) == []
+    assert records.segments(path, 3)[1][0].records == 3
+
+
+def test_more_records_than_expected_are_said(tmp_path):
+    path = tmp_path / "x.tfrecord"
+    write_shard(path)
+    (damage,) = records.segments(path, len(SIZES) - 2)[1]
+    assert (damage.records, damage.reason) == (-2, "2 records more than expected")
+
+
+def test_the_next_record_is_found_across_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "_BLOCK", 64)
+    test_every_flipped_byte_costs_at_most_one_record(tmp_path)
+
+
+# Faults of payloads ------------------------------------------------------------------------------
+
+
+def jpeg(seed: int = 0, size: tuple[int, int] = (48, 64)) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    return tf.io.encode_jpeg(pixels).numpy()
+
+
+def card(**facts) -> cards.Card:
+    facts = {"video": {"fps": 10.0}, "labels": ["zero", "one"]} | facts
+    return cards.Card.model_validate({"name": "x"} | facts)
+
+
+def fault(*, of: cards.Card | None = None, **facts) -> str:
+    clip = {"source": "a.mp4", "frames": [jpeg(0), jpeg(1)]} | facts
+    return records.diagnose(records.encode(records.ClipRecord(**clip)), of or card())
+
+
+def test_good_records_have_no_fault():
+    png = tf.io.encode_png(np.zeros((48, 64, 3), np.uint8)).numpy()
+    sound = np.zeros(10, np.float32)
+    assert fault() == ""
+    assert fault(frames=[png, jpeg()], waveform=sound, label_indices=[1], labels=["one"]) == ""
+    assert fault(frames=None, waveform=sound, of=card(video=None)) == ""
+    assert fault(label_indices=[5], labels=["five"], of=card(labels=None)) == ""
+
+
+def test_every_fault_is_named():
+    text = b"<html>404</html>"
+    assert records.diagnose(b"\xff\xffno record", card()) == "not a tf.train.SequenceExample"
+    assert fault(frames=None) == "no frames: 'image/encoded' is not there, but clip/end, " + (
+        "clip/source, clip/start"
+    )
+    assert fault(frames=[jpeg(), text]) == "frame 1 is not a JPEG or PNG"
+    assert fault(frames=[jpeg(), b""]) == "frame 1 is not a JPEG or PNG"
+    assert fault(frames=[jpeg()[:-200]]).startswith(
+        "frame 0 cannot be decoded: image file is trunc"
+    )
+    assert (
+        fault(frames=[jpeg(), jpeg(size=(40, 64))]) == "frame 1 is 64x40 pixels, frame 0 is 64x48"
+    )
+    broken = np.array([0, np.nan], np.float32)
+    assert fault(waveform=broken) == "a sample of the waveform is not finite"
+    assert fault(label_indices=[2], labels=["two"]) == "label index 2, but the card has 2 classes"
+
+
+def test_the_other_kind_of_record_is_recognised():
+    frames = tf.train.Feature(bytes_list=tf.train.BytesList(value=[jpeg()]))
+    fields = tf.train.Features(feature={"image/encoded": frames})
+    example = tf.train.Example(features=fields).SerializeToString()
+    assert records.diagnose(example, card(record_type="Example")) == ""
+    assert records.diagnose(example, card()) == (
+        "no frames: 'image/encoded' is no feature list; a tf.train.Example?"
+    )
+
+
+def test_pillow_and_tensorflow_agree_on_damaged_jpegs():
+    """`diagnose` must find what training cannot decode, and nothing else."""
+    rng = np.random.default_rng(3)
+    whole = jpeg(3)
+    verdicts = []
+    for trial in range(60):
+        damaged = bytearray(whole)
+        if trial % 2:
+            del damaged[int(rng.integers(4, len(whole))) :]
+        else:
+            damaged[int(rng.integers(len(whole)))] ^= 1 << int(rng.integers(8))
+        try:
+            tf.io.decode_jpeg(bytes(damaged), channels=3)
+            decodes = True
+        except tf.errors.InvalidArgumentError:
+            decodes = False
+        assert (fault(frames=[bytes(damaged)]) == "") == decodes, trial
+        verdicts.append(decodes)
+    assert 10 < sum(verdicts) < 50
+
+
+def test_checksum_of_known_bytes():
+    # RFC 3720, B.4, and the usual check value; masked as in the TFRecord format.
+    known = {
+        b"123456789": 0xE3069283,
+        bytes(32): 0x8A9136AA,
+        b"\xff" * 32: 0x62A8AB43,
+        bytes(range(32)): 0x46DD794E,
+    }
+    for data, crc in known.items():
+        masked = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+        assert crc32c.of_payload(data) == masked
+
+
+def test_checksum_of_any_length_and_block(monkeypatch):
+    def bit_by_bit(data: bytes) -> int:
+        crc = 0xFFFFFFFF
+        for byte in data:
+            crc ^= byte
+            for _ in range(8):
+                crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+        crc ^= 0xFFFFFFFF
+        return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+    data = np.random.default_rng(0).bytes(5000)
+    lengths = (0, 1, 7, 8, 9, 511, 512, 513, 1024, 1025, 1537, 5000)
+    truth = {length: bit_by_bit(data[:length]) for length in lengths}
+    assert {n: crc32c.of_payload(data[:n]) for n in lengths} == truth
+    assert crc32c.of_lengths(np.frombuffer(data[:8], "<u8"))[0] == truth[8]
+    monkeypatch.setattr(crc32c, "_BLOCK", 1024)
+    assert {n: crc32c.of_payload(data[:n]) for n in lengths} == truth

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vatt.data import sampling, vision
+from vatt.data import colour, sampling, vision
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_colour_jitter_equals_numpy(zero_centred):
     for seed in seeds(12):
         out = vision.colour_jitter(tf.constant(stored), seed, zero_centred).numpy()
         draws = sampling.uniform(seed, (5,)).numpy().astype(np.float64)
-        if draws[0] >= vision.COLOUR_PROBABILITY:
+        if draws[0] >= colour.PROBABILITY:
             np.testing.assert_array_equal(out, stored)
             continue
         applied += 1

@@ -54,7 +54,12 @@ class Regression:
             self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
         self.bad_steps, self.on_batch = bad_steps, on_batch
 
-    def batches(self, start_step):
+    def check_input(self):
+        pass
+
+    def batches(self, start_step, worker):
+        assert worker == (0, 1)
+
         def generate():
             step = start_step
             while True:

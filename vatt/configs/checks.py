@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vatt.configs import audio, base, dataset, experiment, head, multimodal, unified, video
+from vatt.configs import audio, base, dataset, experiment, head, multimodal, text, unified, video
 from vatt.configs.problems import ConfigError, Problem
 from vatt.errors import nearest
 
@@ -49,6 +49,7 @@ def _model(config: experiment.ExperimentConfig) -> Problems:
             yield from backbone.problems
             continue
         yield from _keeps_tokens(path, backbone)
+        yield from _sees_words(path, backbone)
         for input_path, data in inputs.items():
             yield from _video_patches(input_path, data, backbone, path)
             yield from _audio_patches(input_path, data, backbone, path)
@@ -147,6 +148,13 @@ def _keeps_tokens(path: str, backbone: base.Config) -> Problems:
             backbone.patch_sampling_rate,
             f"keeps none of {min(grids)} tokens; expected at least {1 / min(grids):.3g}",
         )
+
+
+def _sees_words(path: str, backbone: base.Config) -> Problems:
+    """Without layers an aggregation token never meets a word: all sentences would be the same."""
+    if isinstance(backbone, text.LinearModel) and backbone.use_agg_token:
+        accepted = f"expected false: {backbone.name} has no layer in which the token sees the words"
+        yield Problem(f"{path} use_agg_token", True, accepted)
 
 
 def _stacks(model: multimodal.ModelConfig) -> Problems:

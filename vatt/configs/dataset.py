@@ -22,6 +22,13 @@ class Dataset(base.Config):
     to the tokenizer. `stft_length` and `stft_step` are in seconds, `frame_size` and `min_resize` in
     pixels. `linearize_vision` is accepted for published YAML files and has no effect (it was a TPU
     transfer format).
+
+    `published_resampling`: resize and crop training frames one operation after the other as the
+    published pipeline does, rounding in between, instead of in one resampling. `scaled_decoding`:
+    decode JPEGs at a half or a quarter of their size where the crop is shrunk by that much anyway.
+    `max_bad_fraction`: share of a split's records that may be unreadable before the run is stopped.
+    `data_service`: address of a tf.data service ("grpc://host:port") that prepares training clips.
+    `num_parallel_calls`: clips prepared at once; None takes one per core.
     """
 
     name: Any = None
@@ -52,6 +59,12 @@ class Dataset(base.Config):
     vocabulary: str | None = None
     use_bos: bool = False
     use_eos: bool = False
+    shuffle_buffer: Count = 256
+    num_parallel_calls: Count | None = None
+    published_resampling: bool = False
+    scaled_decoding: bool = False
+    max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+    data_service: str | None = None
 
     @property
     def num_audio_samples(self) -> int:
@@ -77,8 +90,6 @@ class Pretrain(Dataset):
     num_examples: _NumExamples = -1
     mixing_weights: base.sequence(Positive) | None = None
     caption_selection: base.choice("nearest", "first", "random") = "random"
-    shuffle_buffer: Count = 256
-    num_parallel_calls: Count | None = None
 
 
 class Finetune(Dataset):

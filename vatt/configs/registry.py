@@ -37,7 +37,7 @@ EXPERIMENT_CONFIGS: dict[str, type[experiment.ExperimentConfig]] = {
 # What each task trains.
 ARCHITECTURES: dict[str, dict[str, type[base.Config]]] = {
     "PRETRAIN": MULTIMODAL_MODELS,
-    "FINETUNE": {**VID_MODELS, **AUD_MODELS, **UNIFIED_MODELS},
+    "FINETUNE": {**VID_MODELS, **AUD_MODELS},
 }
 DEFAULT_ARCHITECTURE = {"PRETRAIN": "Tx_FAC", "FINETUNE": "ViT_Base"}
 

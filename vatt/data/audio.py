@@ -98,10 +98,12 @@ def mixup(audio: tf.Tensor, seed: tf.Tensor, alpha: float, beta: float) -> tf.Te
     Returns:
       Float32 [batch, ...].
     """
+    import tensorflow_probability as tfp  # takes two seconds: only who mixes pays for it
+
     batch = tf.shape(audio)[0]
     order = sampling.permutation(sampling.fold(seed, 0), batch)
-    first = tf.random.stateless_gamma([batch], sampling.fold(seed, 1), alpha)
-    second = tf.random.stateless_gamma([batch], sampling.fold(seed, 2), beta)
+    draw_seed = tf.cast(sampling.fold(seed, 1) % (2**31), tf.int32)  # as that package wants it
+    share = tfp.distributions.Beta(float(alpha), float(beta)).sample(batch, seed=draw_seed)
     ones = tf.ones([audio.shape.rank - 1], tf.int32)
-    share = tf.reshape(first / (first + second), tf.concat([[batch], ones], 0))
+    share = tf.reshape(share, tf.concat([[batch], ones], 0))
     return share * audio + (1.0 - share) * tf.gather(audio, order)

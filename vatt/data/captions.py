@@ -1,9 +1,10 @@
-"""Reads captions with times from the side file of a video: WebVTT, SubRip or CSV.
+"""Reads captions with times from the side file of a video: WebVTT, SubRip, CSV or plain text.
 
     read_captions("talk.vtt")  ->  [(0.3, 1.05, "the red disc swings"), ...]
 
 Times are in seconds from the start of the video. CSV files have the columns start, end (s, or
-hh:mm:ss.fff) and text (or caption).
+hh:mm:ss.fff) and text (or caption). A .txt file is one caption for the whole video, however long
+that is: its end is infinite.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Caption = tuple[float, float, str]
 
 _TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)$")
 _TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
-_ENDINGS = (".vtt", ".srt", ".csv")
+ENDINGS = (".vtt", ".srt", ".csv", ".txt")
 
 
 def seconds(text: str) -> float:
@@ -49,9 +50,9 @@ def read_captions(path: str | Path) -> list[Caption]:
     """
     path = Path(path)
     kind = path.suffix.lower()
-    if kind not in _ENDINGS:
+    if kind not in ENDINGS:
         raise DataError(
-            f"{path}: captions must be one of {', '.join(_ENDINGS)}, not '{path.suffix}'"
+            f"{path}: captions must be one of {', '.join(ENDINGS)}, not '{path.suffix}'"
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -61,6 +62,8 @@ def read_captions(path: str | Path) -> list[Caption]:
         raise DataError(f"{path}: the captions are not UTF-8 text") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if kind == ".txt":
+        return [(0.0, math.inf, " ".join(text.split()))] if text.strip() else []
     try:
         captions = _from_csv(path, text) if kind == ".csv" else _from_cues(path, text)
     except csv.Error as error:
@@ -69,9 +72,12 @@ def read_captions(path: str | Path) -> list[Caption]:
 
 
 def overlapping(captions: list[Caption], start: float, end: float, context: float) -> list[Caption]:
-    """Captions heard within `context` seconds of a clip, with times relative to its start."""
+    """Captions heard within `context` seconds of a clip, with times relative to its start.
+
+    One without an end (infinite) is said of the whole video, and so has the times of the clip.
+    """
     return [
-        (begin - start, finish - start, text)
+        (begin - start, finish - start, text) if math.isfinite(finish) else (0.0, end - start, text)
         for begin, finish, text in captions
         if finish > start - context and begin < end + context
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,31 +53,43 @@ class ClipSpec:
     has_audio: bool
     has_text: bool
     classes: int  # 0 without labels
-    schema: RecordSchema  # names of the features on disk
+    schema: RecordSchema = RECORD  # names of the features on disk
+    record_type: str = "SequenceExample"  # or "Example"
 
 
-def parse(serialized: tf.Tensor, schema: RecordSchema = RECORD) -> Record:
-    """Reads a serialized tf.train.SequenceExample."""
-    context, lists = tf.io.parse_single_sequence_example(
-        serialized,
-        context_features={
-            schema.caption: tf.io.RaggedFeature(tf.string),
-            schema.caption_start: tf.io.RaggedFeature(tf.float32),
-            schema.caption_end: tf.io.RaggedFeature(tf.float32),
-            schema.label_index: tf.io.RaggedFeature(tf.int64),
-            schema.label_text: tf.io.RaggedFeature(tf.string),
-            schema.source: tf.io.FixedLenFeature((), tf.string, ""),
-        },
-        sequence_features={
-            schema.image: tf.io.FixedLenSequenceFeature((), tf.string, allow_missing=True),
-            schema.waveform: tf.io.RaggedFeature(tf.float32),
-        },
-    )
-    waveform = lists[schema.waveform]  # [steps, (samples)]; one step holds everything
-    first_end = tf.concat([waveform.row_splits, waveform.row_splits[-1:]], 0)[1]
+def parse(
+    serialized: tf.Tensor, schema: RecordSchema = RECORD, record_type: str = "SequenceExample"
+) -> Record:
+    """Reads a serialized tf.train.SequenceExample or tf.train.Example; an empty string fails."""
+    present = tf.debugging.Assert(tf.strings.length(serialized) > 0, ["the record is lost"])
+    with tf.control_dependencies([present]):
+        serialized = tf.identity(serialized)
+    context_features = {
+        schema.caption: tf.io.RaggedFeature(tf.string),
+        schema.caption_start: tf.io.RaggedFeature(tf.float32),
+        schema.caption_end: tf.io.RaggedFeature(tf.float32),
+        schema.label_index: tf.io.RaggedFeature(tf.int64),
+        schema.label_text: tf.io.RaggedFeature(tf.string),
+        schema.source: tf.io.FixedLenFeature((), tf.string, ""),
+    }
+    image, waveform = tf.io.RaggedFeature(tf.string), tf.io.RaggedFeature(tf.float32)
+    if record_type == "Example":
+        context = tf.io.parse_single_example(
+            serialized, context_features | {schema.image: image, schema.waveform: waveform}
+        )
+        frames, samples = context[schema.image], context[schema.waveform]
+    else:
+        frame = tf.io.FixedLenSequenceFeature((), tf.string, allow_missing=True)
+        context, lists = tf.io.parse_single_sequence_example(
+            serialized, context_features, {schema.image: frame, schema.waveform: waveform}
+        )
+        frames, steps = lists[schema.image], lists[schema.waveform]
+        # [steps, (samples)]; the first step holds everything
+        first_end = tf.concat([steps.row_splits, steps.row_splits[-1:]], 0)[1]
+        samples = steps.flat_values[:first_end]
     return Record(
-        frames=lists[schema.image],
-        waveform=waveform.flat_values[:first_end],
+        frames=frames,
+        waveform=samples,
         captions=context[schema.caption],
         caption_starts=context[schema.caption_start],
         caption_ends=context[schema.caption_end],
@@ -87,12 +100,9 @@ def parse(serialized: tf.Tensor, schema: RecordSchema = RECORD) -> Record:
 
 
 def _frame_count(record: Record, spec: ClipSpec) -> tf.Tensor:
-    """Int32 number of frames; a record without frames stops the run and says which it is."""
+    """Int32 number of frames; a record without frames fails."""
     count = tf.shape(record.frames)[0]
-    message = tf.strings.join(
-        [f"A record of data set {spec.name} has no frames; its source: ", record.source]
-    )
-    check = tf.debugging.Assert(count > 0, [message])
+    check = tf.debugging.Assert(count > 0, [f"a record of data set {spec.name} has no frames"])
     with tf.control_dependencies([check]):
         return tf.identity(count)
 
@@ -101,6 +111,11 @@ def _present(waveform: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The waveform, or one zero sample when there is none, and the mask 1.0 or 0.0."""
     present = tf.shape(waveform)[0] > 0
     return tf.cond(present, lambda: waveform, lambda: tf.zeros([1])), tf.cast(present, tf.float32)
+
+
+def absent(modality: str, shape: Sequence[int]) -> tf.Tensor:
+    """What a clip without sound or text holds in its place: zeros."""
+    return tf.zeros(shape, tf.int32 if modality == TEXT else tf.float32)
 
 
 def _spectrogram(waveform: tf.Tensor, cfg: configs.dataset.Dataset) -> tf.Tensor:
@@ -113,60 +128,44 @@ def _training_video(
     record: Record,
     offset: tf.Tensor,
     seeds: tf.Tensor,
-    cfg: configs.dataset.Pretrain,
+    cfg: configs.dataset.Dataset,
     spec: ClipSpec,
+    style: str,
 ) -> tf.Tensor:
-    """Float32 [frames, size, size, 3], augmented.
-
-    Crops are cut before frames become floats, and flips come last: the same numbers up to rounding
-    as the published order, without float work on pixels that are thrown away.
-    """
+    """Float32 [frames, size, size, 3], augmented; `style` is "VGG" or "Inception"."""
     count = tf.shape(record.frames)[0]
-    chosen = tf.gather(
-        record.frames, sampling.indices(offset, count, spec.frames, spec.video_stride)
+    positions = sampling.indices(offset, count, spec.frames, spec.video_stride)
+    return vision.training_frames(
+        tf.gather(record.frames, positions),
+        spec.frames,
+        seeds,
+        size=cfg.frame_size,
+        style=style,
+        min_resize=cfg.min_resize,
+        scale_jitter=cfg.scale_jitter,
+        area=(cfg.min_area_ratio, cfg.max_area_ratio),
+        aspect=(cfg.min_aspect_ratio, cfg.max_aspect_ratio),
+        colour=cfg.color_augment,
+        zero_centred=cfg.zero_centering_image,
+        published=cfg.published_resampling,
+        scaled_decoding=cfg.scaled_decoding,
     )
-    frames = vision.decode_jpegs(chosen, spec.frames)  # uint8 [frames, height, width, 3]
-    crop_seed = seeds[sampling.CROP]
-    if cfg.crop_resize_style == "Inception":
-        frames = vision.inception_crop(
-            frames,
-            cfg.frame_size,
-            crop_seed,
-            area=(cfg.min_area_ratio, cfg.max_area_ratio),
-            aspect=(cfg.min_aspect_ratio, cfg.max_aspect_ratio),
-        )
-    else:
-        if cfg.scale_jitter:
-            frames = vision.scale_jitter(frames, seeds[sampling.JITTER])
-        frames = vision.resize_smallest(frames, cfg.min_resize)
-        frames = vision.random_crop(frames, cfg.frame_size, crop_seed)
-    frames = vision.random_flip(frames, seeds[sampling.FLIP])
-    video = vision.normalise(frames, cfg.zero_centering_image)
-    if cfg.color_augment:
-        video = vision.colour_jitter(video, seeds[sampling.COLOUR], cfg.zero_centering_image)
-    shape = (spec.frames, cfg.frame_size, cfg.frame_size, 3)
-    return tf.ensure_shape(video, shape)
 
 
 def _training_audio(
-    record: Record,
-    offset: tf.Tensor,
+    waveform: tf.Tensor,
+    start: tf.Tensor,
+    noise: float,
     seeds: tf.Tensor,
-    cfg: configs.dataset.Pretrain,
+    cfg: configs.dataset.Dataset,
     spec: ClipSpec,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Waveform [samples, 1] or spectrogram [time, mel, 1] at the video's time, and its mask."""
-    waveform, mask = _present(record.waveform)
-    length = tf.shape(waveform)[0]
-    start = sampling.synchronised_offset(
-        offset, tf.shape(record.frames)[0], length, spec.samples, spec.audio_stride
-    )
-    samples = tf.gather(waveform, sampling.indices(start, length, spec.samples, spec.audio_stride))
-    if cfg.audio_noise:
-        noise_seed = seeds[sampling.NOISE]
-        samples = audio.add_noise(samples, noise_seed, cfg.audio_noise)
-    sound = samples[:, tf.newaxis] if cfg.raw_audio else _spectrogram(samples, cfg)
-    return sound, mask
+) -> tf.Tensor:
+    """Waveform [samples, 1] or spectrogram [time, mel, 1] from sample `start` on."""
+    positions = sampling.indices(start, tf.shape(waveform)[0], spec.samples, spec.audio_stride)
+    samples = tf.gather(waveform, positions)
+    if noise:
+        samples = audio.add_noise(samples, seeds[sampling.NOISE], noise)
+    return samples[:, tf.newaxis] if cfg.raw_audio else _spectrogram(samples, cfg)
 
 
 def _training_text(
@@ -192,7 +191,7 @@ def _training_text(
     return ids, tf.cast(tf.reduce_any(ids != 0), tf.float32)
 
 
-def training_clip(
+def pretraining_clip(
     serialized: tf.Tensor,
     seed: tf.Tensor,
     cfg: configs.dataset.Pretrain,
@@ -200,6 +199,8 @@ def training_clip(
     tokenize: text.Tokenizer | None,
 ) -> dict[str, tf.Tensor]:
     """One augmented clip: video, audio, text and the two masks; absent audio and text are zeros.
+
+    Sound and pictures begin at the same relative time.
 
     Args:
       serialized: string.
@@ -209,22 +210,26 @@ def training_clip(
       tokenize: from `text.tokenizer`; may be None when the set has no text.
     """
     seeds = sampling.seeds_per_use(seed)
-    record = parse(serialized, spec.schema)
+    record = parse(serialized, spec.schema, spec.record_type)
     count = _frame_count(record, spec)
     offset = sampling.random_offset(seeds[sampling.OFFSET], count, spec.frames, spec.video_stride)
     if spec.has_audio:
-        sound, audio_mask = _training_audio(record, offset, seeds, cfg, spec)
+        waveform, audio_mask = _present(record.waveform)
+        start = sampling.synchronised_offset(
+            offset, count, tf.shape(waveform)[0], spec.samples, spec.audio_stride
+        )
+        sound = _training_audio(waveform, start, cfg.audio_noise, seeds, cfg, spec)
     else:
-        sound = tf.zeros([spec.samples])
+        sound = absent(AUDIO, [spec.samples])
         sound = sound[:, tf.newaxis] if cfg.raw_audio else _spectrogram(sound, cfg)
         audio_mask = tf.constant(0.0)
     if spec.has_text:
         ids, text_mask = _training_text(record, offset, seeds, cfg, spec, tokenize)
     else:
-        ids = tf.zeros([cfg.max_context_sentences + 1, cfg.max_num_words], tf.int32)
+        ids = absent(TEXT, [cfg.max_context_sentences + 1, cfg.max_num_words])
         text_mask = tf.constant(0.0)
     return {
-        VIDEO: _training_video(record, offset, seeds, cfg, spec),
+        VIDEO: _training_video(record, offset, seeds, cfg, spec, cfg.crop_resize_style),
         AUDIO: sound,
         TEXT: ids,
         AUDIO_MASK: audio_mask,
@@ -232,77 +237,127 @@ def training_clip(
     }
 
 
-def _evaluation_video(
-    record: Record, cfg: configs.dataset.Evaluation, spec: ClipSpec
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Windows float32 [windows (* 3 crops), frames, size, size, 3] and thumbnails uint8 [3, size,
-    size, 3].
+def labelled_clip(
+    serialized: tf.Tensor,
+    seed: tf.Tensor,
+    cfg: configs.dataset.Finetune | configs.dataset.Evaluation,
+    spec: ClipSpec,
+    modality: str,
+) -> dict[str, tf.Tensor]:
+    """One augmented clip of `modality` (VIDEO or AUDIO) and its label [classes].
 
-    With three crops all windows of the first crop come first (published order).
+    Frames are cut in Inception style whatever `crop_resize_style` says (published). A record
+    without sound fails: it says nothing about its label.
     """
-    size, windows = cfg.frame_size, cfg.num_windows_test
-    crops = 3 if cfg.multi_crop else 1
-    if not spec.has_video:
-        return (
-            tf.zeros([windows * crops, spec.frames, size, size, 3]),
-            tf.zeros([THUMBNAILS, size, size, 3], tf.uint8),
-        )
+    seeds = sampling.seeds_per_use(seed)
+    record = parse(serialized, spec.schema, spec.record_type)
+    draw = seeds[sampling.OFFSET]
+    if modality == VIDEO:
+        count = _frame_count(record, spec)
+        offset = sampling.random_offset(draw, count, spec.frames, spec.video_stride)
+        clip = _training_video(record, offset, seeds, cfg, spec, "Inception")
+    else:
+        length = tf.shape(record.waveform)[0]
+        check = tf.debugging.Assert(length > 0, [f"a record of data set {spec.name} has no sound"])
+        with tf.control_dependencies([check]):
+            offset = sampling.random_offset(draw, length, spec.samples, spec.audio_stride)
+        noise = getattr(cfg, "audio_noise", 0.0)  # evaluation sets have none (published)
+        clip = _training_audio(record.waveform, offset, noise, seeds, cfg, spec)
+    return {modality: clip, LABEL: label_of(record, spec.classes)}
+
+
+def label_of(record: Record, classes: int) -> tf.Tensor:
+    """Float32 [classes]: the sum of the one-hot vectors of all labels; one out of range fails."""
+    index = record.label_index
+    known = tf.reduce_all((index >= 0) & (index < classes))
+    check = tf.debugging.Assert(known, ["a label index is outside of the label list", index])
+    with tf.control_dependencies([check]):
+        return tf.reduce_sum(tf.one_hot(index, classes), axis=0)
+
+
+def evaluation_video(
+    record: Record,
+    spec: ClipSpec,
+    windows: int,
+    *,
+    resize: int,
+    crop: int,
+    multi_crop: bool,
+    zero_centred: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Windows float32 [windows (* 3 crops), frames, crop, crop, 3] and thumbnails uint8 [3, crop,
+    crop, 3].
+
+    The shorter side is resized to `resize`, then the centre or three squares of side `crop` are
+    cut. With three crops all windows of the first crop come first (published order).
+    """
+    crops = 3 if multi_crop else 1
     count = _frame_count(record, spec)
     offsets = sampling.window_offsets(count, windows, spec.frames, spec.video_stride)
     positions = sampling.indices(offsets, count, spec.frames, spec.video_stride)
     chosen = tf.gather(record.frames, tf.reshape(positions, [-1]))  # [windows * frames]
     frames = vision.decode_jpegs(chosen, windows * spec.frames)
-    frames = vision.resize_smallest(frames, size)
-    crop = vision.three_crop if cfg.multi_crop else vision.central_crop
-    cut = crop(frames, size)
-    cut = tf.reshape(cut, [crops * windows, spec.frames, size, size, 3])
-    middle = cut[(crops // 2) * windows + windows // 2]  # [frames, size, size, 3]
+    frames = vision.resize_smallest(frames, resize)
+    cut = (vision.three_crop if multi_crop else vision.central_crop)(frames, crop)
+    cut = tf.reshape(cut, [crops * windows, spec.frames, crop, crop, 3])
+    middle = cut[(crops // 2) * windows + windows // 2]  # [frames, crop, crop, 3]
     thumbnails = tf.gather(middle, [0, spec.frames // 2, spec.frames - 1])
-    return vision.normalise(cut, cfg.zero_centering_image), thumbnails
+    return vision.normalise(cut, zero_centred), thumbnails
 
 
-def _evaluation_audio(
-    record: Record, cfg: configs.dataset.Evaluation, spec: ClipSpec
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Windows [windows, samples, 1] or [windows, time, mel, 1], and the mask."""
-    stored = record.waveform if spec.has_audio else tf.zeros([0])
-    waveform, mask = _present(stored)
+def evaluation_audio(
+    waveform: tf.Tensor, spec: ClipSpec, windows: int, cfg: configs.dataset.Dataset
+) -> tf.Tensor:
+    """Windows [windows, samples, 1] or, each transformed on its own, [windows, time, mel, 1]."""
     length = tf.shape(waveform)[0]
-    offsets = sampling.window_offsets(length, cfg.num_windows_test, spec.samples, spec.audio_stride)
+    offsets = sampling.window_offsets(length, windows, spec.samples, spec.audio_stride)
     positions = sampling.indices(offsets, length, spec.samples, spec.audio_stride)
-    windows = tf.gather(waveform, positions)  # [windows, samples]
-    return (windows[..., tf.newaxis] if cfg.raw_audio else _spectrogram(windows, cfg)), mask
+    samples = tf.gather(waveform, positions)  # [windows, samples]
+    return samples[..., tf.newaxis] if cfg.raw_audio else _spectrogram(samples, cfg)
 
 
 def evaluation_clip(
-    index: tf.Tensor,
     serialized: tf.Tensor,
-    cfg: configs.dataset.Evaluation,
+    cfg: configs.dataset.Evaluation | configs.dataset.Finetune,
     spec: ClipSpec,
+    modalities: Sequence[str],
+    windows: int,
     tokenize: text.Tokenizer | None,
 ) -> dict[str, tf.Tensor]:
-    """All windows of one record, without any random choice, and what a report shows of it."""
-    record = parse(serialized, spec.schema)
-    video, thumbnails = _evaluation_video(record, cfg, spec)
-    sound, audio_mask = _evaluation_audio(record, cfg, spec)
-    caption = text.select_captions(record.captions, 1, "first")  # [1]
-    if spec.has_text:
-        ids = tokenize(caption, cfg.max_num_words)  # [1, words]
-    else:
-        ids = tf.zeros([1, cfg.max_num_words], tf.int32)
+    """All windows of one record, without any random choice, and what a report shows of it.
+
+    Of `modalities` (VIDEO, AUDIO, TEXT) each is delivered; one that the set lacks is zeros.
+    """
+    record = parse(serialized, spec.schema, spec.record_type)
     clip = {
-        VIDEO: video,
-        AUDIO: sound,
-        TEXT: ids,
-        AUDIO_MASK: audio_mask,
-        TEXT_MASK: tf.cast(tf.reduce_any(ids != 0), tf.float32),
-        "caption": caption[0],
         "label_text": tf.strings.reduce_join(record.label_text, separator="|"),
         "source": record.source,
-        "index": index,
-        "thumbnail": thumbnails,
     }
     if spec.classes:
-        one_hot = tf.one_hot(record.label_index, spec.classes)  # [labels, classes]
-        clip[LABEL] = tf.reduce_sum(one_hot, axis=0)
+        clip[LABEL] = label_of(record, spec.classes)
+    if VIDEO in modalities:
+        size, multi_crop = cfg.frame_size, cfg.multi_crop
+        if spec.has_video:
+            clip[VIDEO], clip["thumbnail"] = evaluation_video(
+                record,
+                spec,
+                windows,
+                resize=size,
+                crop=size,
+                multi_crop=multi_crop,
+                zero_centred=cfg.zero_centering_image,
+            )
+        else:
+            number = windows * (3 if multi_crop else 1)
+            clip[VIDEO] = tf.zeros([number, spec.frames, size, size, 3])
+            clip["thumbnail"] = tf.zeros([THUMBNAILS, size, size, 3], tf.uint8)
+    if AUDIO in modalities:
+        waveform, mask = _present(record.waveform if spec.has_audio else tf.zeros([0]))
+        clip[AUDIO], clip[AUDIO_MASK] = evaluation_audio(waveform, spec, windows, cfg), mask
+    if TEXT in modalities:
+        caption = text.select_captions(record.captions, 1, "first")  # [1]
+        words = cfg.max_num_words
+        clip[TEXT] = tokenize(caption, words) if spec.has_text else absent(TEXT, [1, words])
+        clip[TEXT_MASK] = tf.cast(tf.reduce_any(clip[TEXT] != 0), tf.float32)
+        clip["caption"] = caption[0]
     return clip

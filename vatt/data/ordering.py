@@ -1,10 +1,12 @@
 """The order in which records are read: a function of (seed, position), so that a run can start
 anywhere in it.
 
-One epoch of a data set: its shards in an order drawn from (seed, data set, epoch), 32 of them read
-in turn one record at a time, then a shuffle buffer seeded the same way. Epochs follow each other
-without end. A position is reached by counting whole epochs (the card knows the number of records)
-and passing over undecoded records within the last one.
+One epoch of a data set: its shards in an order drawn from (seed, data set, epoch), in groups of 32
+that are read in turn one record at a time through a shuffle buffer, seeded the same way. Epochs
+follow each other without end. A position is reached by counting: whole epochs and groups before it
+are not opened (the card knows the number of records), and undecoded records are passed over within
+one group. Damage in a shard changes no position: a record that cannot be read is still counted, as
+an empty string.
 
 Several sets are mixed by a draw per element from (seed, global element number): counting the same
 draws says how many elements each set has given before any position.
@@ -13,47 +15,98 @@ draws says how many elements each set has given before any position.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from vatt.data import sampling
+from vatt.data import records, sampling
+from vatt.data.bad_records import Shard
 
 INTERLEAVE_CYCLE = 32
 READ_BUFFER_BYTES = 1 << 20
 MIXING_BLOCK = 1 << 16  # draws made at once; changing it changes the order of every mixed run
 
 
-def _interleave(shards: tf.data.Dataset, count: int) -> tf.data.Dataset:
-    return shards.interleave(
-        lambda path: tf.data.TFRecordDataset(path, buffer_size=READ_BUFFER_BYTES),
-        cycle_length=min(INTERLEAVE_CYCLE, count),
-        block_length=1,
+def _read_shard(path: tf.Tensor, number: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+    """Dataset of ([shard, record] int64, serialized): `count` elements, whatever is in the file.
+
+    What cannot be read is an empty string. A healthy shard is read by TensorFlow alone; the place
+    to go on after damage is looked for when there is some.
+    """
+    intact = tf.data.TFRecordDataset(path, buffer_size=READ_BUFFER_BYTES).ignore_errors()
+    # Evaluated only when `intact` ends before `count` records, that is at the first damaged one.
+    rest = tf.data.Dataset.from_tensors((path, count)).flat_map(_after_damage)
+    lost = tf.data.Dataset.from_tensors("").repeat()  # should even that fail
+    found = intact.concatenate(rest.ignore_errors()).concatenate(lost).take(count)
+    return found.enumerate().map(lambda index, data: (tf.stack([number, index]), data))
+
+
+def _after_damage(path: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+    """What is left of a damaged shard, with an empty string for every record that is lost."""
+
+    def pieces(path: bytes, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Byte offsets (-1: lost) and numbers of records, from the first damaged record on."""
+        readable, _ = records.segments(Path(path.decode()), int(count))
+        done = readable.pop(0).records if readable and readable[0].first == 0 else 0
+        offsets, numbers = [], []
+        for part in readable:
+            offsets += [-1, part.offset]
+            numbers += [part.first - done, part.records]
+            done = part.first + part.records
+        return np.array([*offsets, -1], np.int64), np.array([*numbers, count - done], np.int64)
+
+    offsets, numbers = tf.numpy_function(pieces, [path, count], [tf.int64, tf.int64])
+
+    def piece(offset: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
+        lost = tf.where(offset < 0, number, 0)
+        read = tf.raw_ops.TFRecordDatasetV2(
+            filenames=path[tf.newaxis],
+            compression_type="",
+            buffer_size=READ_BUFFER_BYTES,
+            byte_offsets=tf.maximum(offset, 0)[tf.newaxis],
+        )
+        read = tf.data.experimental.from_variant(read, tf.TensorSpec((), tf.string))
+        return tf.data.Dataset.from_tensors("").repeat(lost).concatenate(read.take(number - lost))
+
+    return tf.data.Dataset.from_tensor_slices(
+        (tf.ensure_shape(offsets, [None]), tf.ensure_shape(numbers, [None]))
+    ).flat_map(piece)
+
+
+def _interleave(shards: Sequence[Shard], order: tf.Tensor) -> tf.data.Dataset:
+    """Shards of the numbers `order`, INTERLEAVE_CYCLE at a time, one record of each in turn."""
+    paths = tf.constant([shard.path for shard in shards])
+    counts = tf.constant([shard.records for shard in shards], tf.int64)
+    numbers = tf.range(len(shards), dtype=tf.int64)
+    columns = [tf.gather(column, order) for column in (paths, numbers, counts)]
+    return tf.data.Dataset.from_tensor_slices(tuple(columns)).interleave(
+        _read_shard, cycle_length=min(INTERLEAVE_CYCLE, len(shards)), block_length=1
     )
 
 
-def one_pass(shards: Sequence[str], records: int) -> tf.data.Dataset:
-    """Every record once, in the fixed interleaved order: dataset of serialized examples."""
-    dataset = _interleave(tf.data.Dataset.from_tensor_slices(list(shards)), len(shards))
-    return dataset.apply(tf.data.experimental.assert_cardinality(records))
+def one_pass(shards: Sequence[Shard]) -> tf.data.Dataset:
+    """Every record once, in the fixed interleaved order: ([shard, record] int64, serialized)."""
+    return _interleave(shards, tf.range(len(shards)))
 
 
 def endless(
-    shards: Sequence[str], records: int, *, seed: tf.Tensor, start: int, shuffle_buffer: int
+    shards: Sequence[Shard], *, seed: tf.Tensor, start: int, shuffle_buffer: int
 ) -> tf.data.Dataset:
     """Shuffled epochs without end, from element number `start` on.
 
     Args:
-      shards: files, in the fixed order of the card.
-      records: number of records in them together; reading fails when it is not true.
+      shards: files in the fixed order of the card, with the number of records of each.
       seed: int64 [2] for the order of this data set.
       start: elements passed over, counted over all epochs.
       shuffle_buffer: records held undecoded to draw from.
 
     Returns:
-      Dataset of (element number int64, serialized example).
+      Dataset of (element number int64, ([shard, record] int64, serialized)).
     """
-    paths = tf.constant(list(shards))
+    total = sum(shard.records for shard in shards)
+    counts = tf.constant([shard.records for shard in shards], tf.int64)
+    first_epoch, within = divmod(start, total)
 
     def epoch_order(epoch: tf.Tensor) -> tf.data.Dataset:
         # tf.data mixes the graph's own seed into every shuffle seed. A fixed one here keeps the
@@ -62,21 +115,26 @@ def endless(
         tf.random.set_seed(1)
         epoch_seed = sampling.fold(seed, epoch)
         order = sampling.permutation(sampling.fold(epoch_seed, 0), len(shards))
-        shuffle_seed = tf.random.stateless_uniform(
-            (), sampling.fold(epoch_seed, 1), 0, tf.int64.max, tf.int64, alg="philox"
-        )
-        dataset = _interleave(
-            tf.data.Dataset.from_tensor_slices(tf.gather(paths, order)), len(shards)
-        )
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(records))
-        dataset = dataset.shuffle(
-            min(shuffle_buffer, records), seed=shuffle_seed, reshuffle_each_iteration=False
-        )
-        first, within = divmod(start, records)
-        passed_over = tf.where(tf.equal(epoch, first), tf.constant(within, tf.int64), 0)
-        return dataset.skip(passed_over)
+        groups = -(-len(shards) // INTERLEAVE_CYCLE)
+        places = tf.range(len(shards)) // INTERLEAVE_CYCLE
+        ends = tf.cumsum(tf.math.segment_sum(tf.gather(counts, order), places))  # [groups]
+        passed = tf.where(tf.equal(epoch, first_epoch), tf.constant(within, tf.int64), 0)
+        first = tf.searchsorted(ends, passed[tf.newaxis], side="right", out_type=tf.int64)[0]
+        rest = passed - tf.concat([[tf.constant(0, tf.int64)], ends], 0)[first]
 
-    epochs = tf.data.Dataset.range(start // records, tf.int64.max)
+        def group_order(group: tf.Tensor) -> tf.data.Dataset:
+            begin = tf.cast(group, tf.int32) * INTERLEAVE_CYCLE
+            shuffle_seed = tf.random.stateless_uniform(
+                (), sampling.fold(epoch_seed, 1 + group), 0, tf.int64.max, tf.int64, alg="philox"
+            )
+            dataset = _interleave(shards, order[begin : begin + INTERLEAVE_CYCLE]).shuffle(
+                min(shuffle_buffer, total), seed=shuffle_seed, reshuffle_each_iteration=False
+            )
+            return dataset.skip(tf.where(tf.equal(group, first), rest, 0))
+
+        return tf.data.Dataset.range(first, groups).flat_map(sampling.plain_graph(group_order))
+
+    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
     return epochs.flat_map(sampling.plain_graph(epoch_order)).enumerate(start)
 
 

@@ -1,15 +1,20 @@
-"""The input pipeline: batches for pretraining and for evaluation, from cards and configuration.
+"""The input pipeline: from cards (or registered factories) and configuration to batches.
+
+| function | published loader | order, epochs |
+|---|---|---|
+| `pretrain_batches` | pretraining | shuffled, endless |
+| `finetune_batches` | vision and audio fine-tuning, train | shuffled, endless |
+| `evaluation_batches` | pretraining evaluation and fine-tuning, test | fixed, each record once |
+| `probe_batches` | pretraining evaluation, train | fixed, each record `num_augmentation` times |
 
     batches = pipeline.pretrain_batches(cfg.train.input, data_dir=..., seed=0, start_step=100)
-    for batch in batches: ...      # endless; a function of (seed, step), whatever the number of
-    threads
-
-    for batch in pipeline.evaluation_batches(cfg.eval.input, "toy_retrieval", "test", data_dir=...):
-    ...
+    for batch in batches: ...      # a function of (seed, step), whatever the number of threads
 
 A pretraining batch: video float32 [batch, frames, size, size, 3], audio float32 [batch, samples, 1]
 or [batch, time, mel, 1], text int32 [batch, candidates, words] with 0 = padding, audio_mask and
-text_mask float32 [batch].
+text_mask float32 [batch]. A fine-tuning batch: video or audio, and label float32 [batch, classes].
+
+Records that cannot be used are passed over and go to `ledger` (vatt.data.bad_records).
 """
 
 from __future__ import annotations
@@ -20,14 +25,15 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from vatt.data import audio, cards, clips, ordering, sampling, text, vision
-from vatt.data.features import AUDIO, RECORD, VIDEO
+from vatt.data import audio, cards, clips, factories, sampling, streams, text, vision
+from vatt.data.bad_records import BadRecords
+from vatt.data.features import AUDIO, AUDIO_MASK, LABEL, RECORD, TEXT, TEXT_MASK, VIDEO
 from vatt.errors import DataError
 
 if TYPE_CHECKING:
     from vatt import configs
 
-PREFETCH_BATCHES = 4
+EVERYTHING = (VIDEO, AUDIO, TEXT)
 
 Batch = dict[str, tf.Tensor]
 
@@ -39,6 +45,8 @@ def pretrain_batches(
     seed: int,
     start_step: int = 0,
     batch_size: int | None = None,
+    worker: tuple[int, int] = (0, 1),
+    ledger: BadRecords | None = None,
 ) -> tf.data.Dataset:
     """Endless shuffled, augmented batches, beginning with the one of `start_step`.
 
@@ -48,12 +56,14 @@ def pretrain_batches(
       seed: of the run; with the step it decides order and every random choice.
       start_step: batches passed over without decoding them.
       batch_size: replaces `cfg.batch_size`, which counts clips of all replicas together.
+      worker: (index, number of workers): which rows of every batch to make. Each worker gets a
+        number of neighbouring rows; together they are the batch that one worker would make.
+      ledger: where bad records are listed; None keeps the list in memory.
 
     Raises:
       DataError: a data set that is missing or does not fit the configuration.
     """
-    batch_size = batch_size or cfg.batch_size
-    sets = _load_cards(cfg.name.split("+"), data_dir)
+    sets = [load_card(name.strip(), data_dir) for name in cfg.name.split("+")]
     _check_frames(cfg)
     weights = _weights(cfg, sets)
     specs = [clip_spec(cfg, card, rate_stride(cfg, card)) for card in sets]
@@ -62,66 +72,190 @@ def pretrain_batches(
             raise DataError(
                 f"Data set '{card.name}' has no video: it cannot be used for pretraining."
             )
-    root = sampling.root_seed(seed)
-    records = _mixed_records(cfg, sets, weights, root, start_step * batch_size)
-    make_clip = _clip_function(cfg, specs, root)
-    calls = cfg.num_parallel_calls or tf.data.AUTOTUNE
-    dataset = records.map(
-        sampling.plain_graph(make_clip), num_parallel_calls=calls, deterministic=True
+    tokenize = make_tokenizer(cfg) if any(spec.has_text for spec in specs) else None
+
+    def source(card: cards.Card, spec: clips.ClipSpec, weight: float) -> streams.Source:
+        def make_clip(seed: tf.Tensor, record: tf.Tensor) -> Batch:
+            return clips.pretraining_clip(record, seed, cfg, spec, tokenize)
+
+        return streams.Source(card, spec.video_stride, weight, make_clip)
+
+    def whole_batch(batch: Batch, seed: tf.Tensor) -> Batch:
+        if cfg.space_to_depth:
+            batch[VIDEO] = vision.space_to_depth(batch[VIDEO])
+        if cfg.audio_mixup:
+            batch[AUDIO] = audio.mixup(batch[AUDIO], seed, cfg.mixup_alpha, cfg.mixup_beta)
+        return batch
+
+    return streams.training_batches(
+        cfg,
+        [source(*facts) for facts in zip(sets, specs, weights, strict=True)],
+        _raw_shapes(cfg) | {AUDIO_MASK: (), TEXT_MASK: ()},
+        whole_batch,
+        seed=seed,
+        start_step=start_step,
+        batch_size=batch_size or cfg.batch_size,
+        worker=worker,
+        ledger=ledger or BadRecords(max_fraction=cfg.max_bad_fraction),
     )
-    dataset = dataset.batch(batch_size, drop_remainder=True)
-    if cfg.space_to_depth or cfg.audio_mixup:
-        dataset = dataset.enumerate(start_step).map(
-            sampling.plain_graph(lambda step, batch: _whole_batch(cfg, root, step, batch)),
-            num_parallel_calls=calls,
-            deterministic=True,
-        )
-    return _finish(dataset)
+
+
+def finetune_batches(
+    cfg: configs.dataset.Finetune,
+    modality: str,
+    *,
+    data_dir: str | Path | None,
+    seed: int,
+    start_step: int = 0,
+    batch_size: int | None = None,
+    worker: tuple[int, int] = (0, 1),
+    ledger: BadRecords | None = None,
+) -> tf.data.Dataset:
+    """Endless shuffled, augmented batches of `modality` ("video" or "audio") with labels.
+
+    Labels of videos are smoothed by `label_smoothing` (published: those of sounds are not); with
+    `mixup` clips and labels are mixed with those of another row, l ~ Beta(alpha, alpha).
+    Arguments as of `pretrain_batches`.
+
+    Raises:
+      DataError: a data set that is missing, has no labels or does not fit the configuration.
+    """
+    card = load_card(cfg.name, data_dir)
+    _check_frames(cfg)
+    spec = clip_spec(cfg, card, cfg.video_stride)
+    check_labelled(card, modality)
+
+    def make_clip(seed: tf.Tensor, record: tf.Tensor) -> Batch:
+        return clips.labelled_clip(record, seed, cfg, spec, modality)
+
+    def whole_batch(batch: Batch, seed: tf.Tensor) -> Batch:
+        if modality == VIDEO and cfg.label_smoothing:
+            batch[LABEL] = smooth_labels(batch[LABEL], cfg.label_smoothing)
+        if cfg.mixup:
+            for name in (modality, LABEL):  # the same seed, so the same partners and shares
+                batch[name] = audio.mixup(batch[name], seed, cfg.mixup_alpha, cfg.mixup_alpha)
+        if modality == VIDEO and cfg.space_to_depth:
+            batch[VIDEO] = vision.space_to_depth(batch[VIDEO])
+        return batch
+
+    return streams.training_batches(
+        cfg,
+        [streams.Source(card, cfg.video_stride, 1.0, make_clip)],
+        {modality: _raw_shapes(cfg)[modality], LABEL: (spec.classes,)},
+        whole_batch,
+        seed=seed,
+        start_step=start_step,
+        batch_size=batch_size or cfg.batch_size,
+        worker=worker,
+        ledger=ledger or BadRecords(max_fraction=cfg.max_bad_fraction),
+    )
 
 
 def evaluation_batches(
-    cfg: configs.dataset.Evaluation,
+    cfg: configs.dataset.Evaluation | configs.dataset.Finetune,
     name: str,
     split: str,
     *,
     data_dir: str | Path | None,
+    modalities: Sequence[str] = EVERYTHING,
     batch_size: int | None = None,
+    ledger: BadRecords | None = None,
 ) -> tf.data.Dataset:
     """Every record of a split once, in a fixed order, as evenly spread windows.
 
-    The last batch is filled up with zero rows that have `valid` 0.
+    The last batch is filled up with zero rows that have `valid` 0, as has a record that cannot be
+    used.
 
     Returns:
-      Finite dataset of batches: video float32 [batch, windows, frames, size, size, 3] (windows * 3,
-      crop by crop, with `multi_crop`), audio float32 [batch, windows, samples, 1] (or [..., time,
-      mel, 1]), text int32 [batch, 1, words], audio_mask and text_mask float32 [batch], valid
-      float32 [batch], caption, label_text ("|"-joined) and source string [batch], index int64
-      [batch], thumbnail uint8 [batch, 3, size, size, 3] and, for a set with labels, label float32
-      [batch, classes]. A modality that the set lacks is zeros.
+      Finite dataset of batches, of `modalities` only: video float32 [batch, windows, frames, size,
+      size, 3] (windows * 3, crop by crop, with `multi_crop`) and thumbnail uint8 [batch, 3, size,
+      size, 3]; audio float32 [batch, windows, samples, 1] (or [..., time, mel, 1]) and audio_mask;
+      text int32 [batch, 1, words], text_mask and caption. Always: valid float32 [batch], label_text
+      ("|"-joined) and source string [batch], index int64 [batch] and, for a set with labels, label
+      float32 [batch, classes]. A modality that the set lacks is zeros.
     """
     batch_size = batch_size or cfg.batch_size
-    (card,) = _load_cards([name], data_dir)
+    card = load_card(name, data_dir)
     _check_frames(cfg, training=False)
     # The published evaluation counts its stride in frames of the record, not of the reference rate.
     spec = clip_spec(cfg, card, cfg.video_stride)
-    tokenize = make_tokenizer(cfg) if spec.has_text else None
-    dataset = ordering.one_pass(_shards(card, split), card.records(split)).enumerate()
-    dataset = dataset.map(
-        sampling.plain_graph(
-            lambda index, record: clips.evaluation_clip(index, record, cfg, spec, tokenize)
-        ),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
+    tokenize = make_tokenizer(cfg) if spec.has_text and TEXT in modalities else None
+    windows = cfg.num_windows_test
+    if factories.find(name):
+        shapes = {key: shape for key, shape in _raw_shapes(cfg).items() if key in modalities}
+        if spec.classes:
+            shapes[LABEL] = (spec.classes,)
+        batches = factories.evaluation(
+            name, split, cfg, shapes, cfg.video_stride, windows, batch_size
+        )
+        return streams.filled_up(batches, cfg, batch_size)
+
+    def make_clip(index: tf.Tensor, record: tf.Tensor) -> Batch:
+        clip = clips.evaluation_clip(record, cfg, spec, modalities, windows, tokenize)
+        return {**clip, "index": index}
+
+    return streams.finite_batches(cfg, card, split, make_clip, batch_size=batch_size, ledger=ledger)
+
+
+def probe_batches(
+    cfg: configs.dataset.Evaluation,
+    name: str,
+    split: str,
+    modality: str,
+    *,
+    data_dir: str | Path | None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    ledger: BadRecords | None = None,
+) -> tf.data.Dataset:
+    """The labelled training split of a linear probe: one clip per record and augmentation.
+
+    With `num_augmentation` 1 the clip is the middle window, prepared as in evaluation; with more,
+    each record gives that many random, augmented clips. The order is that of the shards.
+
+    Returns:
+      Finite dataset of batches as of `evaluation_batches`, with one window.
+    """
+    card = load_card(name, data_dir)
+    _check_frames(cfg, training=False)
+    spec = clip_spec(cfg, card, cfg.video_stride)
+    check_labelled(card, modality)
+    root = sampling.root_seed(seed)
+
+    def make_clip(index: tf.Tensor, record: tf.Tensor) -> Batch:
+        if cfg.num_augmentation == 1:
+            clip = clips.evaluation_clip(record, cfg, spec, (modality,), 1, None)
+            if modality == VIDEO and cfg.multi_crop:
+                clip[VIDEO] = clip[VIDEO][1:2]  # one window: the central of the three crops
+        else:
+            own = sampling.fold(root, sampling.USE_CLIP, index)
+            clip = clips.labelled_clip(record, own, cfg, spec, modality)
+            clip[modality] = clip[modality][tf.newaxis]
+        return {**clip, "index": index}
+
+    batches = streams.finite_batches(
+        cfg,
+        card,
+        split,
+        make_clip,
+        batch_size=batch_size or cfg.batch_size,
+        ledger=ledger,
+        repeats=cfg.num_augmentation,
     )
-    dataset = dataset.batch(batch_size, drop_remainder=False)
-    fill_up = sampling.plain_graph(lambda batch: _fill_up(cfg, batch, batch_size))
-    return _finish(dataset.map(fill_up))
+    if not (cfg.audio_mixup and modality == AUDIO and cfg.num_augmentation > 1):
+        return batches
+
+    def mix(number: tf.Tensor, batch: Batch) -> Batch:
+        own = sampling.fold(root, sampling.USE_MIXUP, number)
+        return {**batch, AUDIO: audio.mixup(batch[AUDIO], own, cfg.mixup_alpha, cfg.mixup_beta)}
+
+    return batches.enumerate().map(sampling.plain_graph(mix))
 
 
 def describe(cfg: configs.dataset.Dataset, data_dir: str | Path | None = None) -> dict[str, Any]:
     """Shapes per modality (without the batch axis) and the cards a configuration uses."""
     names = cfg.name.split("+") if isinstance(cfg.name, str) else list(cfg.name)
-    sets = _load_cards(names, data_dir)
+    sets = [load_card(name.strip(), data_dir) for name in names]
     return clip_shapes(cfg) | {"cards": {card.name: card for card in sets}}
 
 
@@ -135,6 +269,12 @@ def clip_shapes(cfg: configs.dataset.Dataset) -> dict[str, tuple[int, ...]]:
     sound = (samples, 1) if cfg.raw_audio else (mel_frames, cfg.mel_bins, 1)
     candidates = getattr(cfg, "max_context_sentences", 0) + 1  # evaluation: one caption per clip
     return {"video": video, "audio": sound, "text": (candidates, getattr(cfg, "max_num_words", 0))}
+
+
+def _raw_shapes(cfg: configs.dataset.Dataset) -> dict[str, tuple[int, ...]]:
+    """`clip_shapes` before space-to-depth."""
+    size = cfg.frame_size
+    return clip_shapes(cfg) | {"video": (cfg.num_frames, size, size, 3)}
 
 
 def rate_stride(cfg: configs.dataset.Dataset, card: cards.Card) -> int:
@@ -162,8 +302,9 @@ def clip_spec(cfg: configs.dataset.Dataset, card: cards.Card, video_stride: int)
         has_video=card.video is not None,
         has_audio=card.audio is not None,
         has_text=card.text is not None,
-        classes=len(card.labels or ()),
+        classes=card.classes,
         schema=RECORD.renamed(card.fields),
+        record_type=card.record_type,
     )
 
 
@@ -172,12 +313,31 @@ def make_tokenizer(cfg: configs.dataset.Dataset) -> text.Tokenizer:
     return text.tokenizer(text.load_vocabulary(cfg), cfg.use_bos, cfg.use_eos)
 
 
-def _load_cards(names: Sequence[str], data_dir: str | Path | None) -> list[cards.Card]:
-    return [cards.load(name.strip(), data_dir) for name in names]
+def smooth_labels(labels: tf.Tensor, share: float) -> tf.Tensor:
+    """(1 - share) * labels + share / classes, for float32 [batch, classes]."""
+    return (1.0 - share) * labels + share / labels.shape[-1]
 
 
-def _shards(card: cards.Card, split: str) -> list[str]:
-    return [str(path) for path in card.shards(split)]
+def check_labelled(card: cards.Card, modality: str) -> None:
+    """Raises DataError when a set cannot teach a classifier of `modality`."""
+    if not card.classes:
+        raise DataError(f"Data set '{card.name}' has no labels: its card lists none.")
+    if getattr(card, modality) is None:
+        raise DataError(
+            f"Data set '{card.name}' has no {modality}, but the model classifies {modality}."
+        )
+
+
+def load_card(name: str, data_dir: str | Path | None) -> cards.Card:
+    """The card of a data set: of a registered factory, else of the folder `data_dir`."""
+    factory = factories.find(name)
+    return factory.card if factory else cards.load(name, data_dir)
+
+
+def check_split(card: cards.Card, split: str) -> None:
+    """Raises DataError when a split or its files are not there."""
+    if not factories.find(card.name):
+        card.shards(split)
 
 
 def _check_frames(cfg: configs.dataset.Dataset, training: bool = True) -> None:
@@ -220,84 +380,3 @@ def _weights(cfg: configs.dataset.Pretrain, sets: Sequence[cards.Card]) -> Seque
             f"{len(sets)} data sets: give one value for each."
         )
     return cfg.mixing_weights
-
-
-def _mixed_records(
-    cfg: configs.dataset.Pretrain,
-    sets: Sequence[cards.Card],
-    weights: Sequence[float],
-    root: tf.Tensor,
-    start: int,
-) -> tf.data.Dataset:
-    """Dataset of (data set number int32, its element number int64, serialized) from `start` on."""
-    taken = ordering.elements_taken(root, weights, start)
-    streams = []
-    for index, card in enumerate(sets):
-        stream = ordering.endless(
-            _shards(card, cfg.split),
-            card.records(cfg.split),
-            seed=sampling.fold(root, sampling.USE_EPOCH_ORDER, index),
-            start=taken[index],
-            shuffle_buffer=cfg.shuffle_buffer,
-        )
-        number = tf.constant(index, tf.int32)
-        streams.append(stream.map(lambda element, record, n=number: (n, element, record)))
-    if len(streams) == 1:
-        return streams[0]
-    return tf.data.Dataset.choose_from_datasets(
-        streams, ordering.choices(root, weights, start), stop_on_empty_dataset=True
-    )
-
-
-def _clip_function(cfg: configs.dataset.Pretrain, specs: Sequence[clips.ClipSpec], root: tf.Tensor):
-    """f(data set number, element number, serialized) -> clip: one branch per data set."""
-    tokenize = make_tokenizer(cfg) if any(spec.has_text for spec in specs) else None
-    seeds = [sampling.fold(root, sampling.USE_CLIP, index) for index in range(len(specs))]
-
-    def make_clip(number: tf.Tensor, element: tf.Tensor, record: tf.Tensor) -> Batch:
-        def branch(index: int) -> Batch:
-            seed = sampling.fold(seeds[index], element)
-            return clips.training_clip(record, seed, cfg, specs[index], tokenize)
-
-        if len(specs) == 1:
-            return branch(0)
-        branches = [lambda index=index: branch(index) for index in range(len(specs))]
-        return tf.switch_case(number, branches)
-
-    return make_clip
-
-
-def _whole_batch(
-    cfg: configs.dataset.Pretrain, root: tf.Tensor, step: tf.Tensor, batch: Batch
-) -> Batch:
-    """What needs all clips of a batch, or is cheaper so."""
-    batch = dict(batch)
-    if cfg.space_to_depth:
-        batch[VIDEO] = vision.space_to_depth(batch[VIDEO])
-    if cfg.audio_mixup:
-        seed = sampling.fold(root, sampling.USE_MIXUP, step)
-        batch[AUDIO] = audio.mixup(batch[AUDIO], seed, cfg.mixup_alpha, cfg.mixup_beta)
-    return batch
-
-
-def _fill_up(cfg: configs.dataset.Evaluation, batch: Batch, batch_size: int) -> Batch:
-    """Adds `valid` and, to a short last batch, rows of zeros."""
-    batch = dict(batch)
-    rows = tf.shape(batch["index"])[0]
-    batch["valid"] = tf.ones([rows])
-    if cfg.space_to_depth:
-        batch[VIDEO] = vision.space_to_depth(batch[VIDEO])
-
-    def fill(value: tf.Tensor) -> tf.Tensor:
-        missing = [[0, batch_size - rows]] + [[0, 0]] * (value.shape.rank - 1)
-        empty = "" if value.dtype == tf.string else tf.zeros((), value.dtype)
-        filled = tf.pad(value, missing, constant_values=empty)
-        return tf.ensure_shape(filled, (batch_size, *value.shape[1:]))
-
-    return {name: fill(value) for name, value in batch.items()}
-
-
-def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    options = tf.data.Options()
-    options.deterministic = True
-    return dataset.prefetch(PREFETCH_BATCHES).with_options(options)

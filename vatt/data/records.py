@@ -3,23 +3,33 @@
     with ShardWriter(path) as shard:
         shard.write(encode(clip))
 
+    for record in walk(path):  # also through a damaged shard
+        ...
+
 A shard appears under its name only when it is complete. TensorFlow is imported on first use.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from vatt.data import crc32c
 from vatt.data.features import RECORD, RecordSchema
 from vatt.quiet import import_tensorflow_quietly
 
+if TYPE_CHECKING:
+    from vatt.data.cards import Card
+
 PARTIAL = ".partial"
+SEQUENCE_EXAMPLE, EXAMPLE = "SequenceExample", "Example"  # kinds of record, as cards name them
 
 
 @dataclass
@@ -72,40 +82,58 @@ def encode(clip: ClipRecord, schema: RecordSchema = RECORD) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def decode(serialised: bytes, schema: RecordSchema = RECORD) -> ClipRecord:
-    """Returns the clip of a serialised SequenceExample: for tools and tests, not for training."""
-    tf = import_tensorflow_quietly()
+def decode(
+    serialised: bytes, schema: RecordSchema = RECORD, record_type: str = SEQUENCE_EXAMPLE
+) -> ClipRecord:
+    """Returns the clip of a serialised record: for tools and tests, not for training.
 
-    example = tf.train.SequenceExample.FromString(serialised)
-    lists = example.feature_lists.feature_list
-
-    def value(name: str, kind: str, default: Any = 0) -> Any:
-        found = list(getattr(example.context.feature[name], kind).value)
-        return found[0] if found else default
+    A `tf.train.Example` holds frames as one bytes list and the waveform as one float list.
+    """
+    context, lists = _features(serialised, record_type)
 
     def values(name: str, kind: str) -> list:
-        return list(getattr(example.context.feature[name], kind).value)
+        return list(getattr(context[name], kind).value) if name in context else []
 
-    frames = waveform = None
-    if schema.image in lists:
-        frames = [step.bytes_list.value[0] for step in lists[schema.image].feature]
-    if schema.waveform in lists:
-        waveform = np.array(lists[schema.waveform].feature[0].float_list.value, np.float32)
-    texts = [text.decode() for text in values(schema.caption, "bytes_list")]
+    def value(name: str, kind: str, default: Any = 0) -> Any:
+        return (values(name, kind) or [default])[0]
+
+    if record_type == EXAMPLE:
+        frames = values(schema.image, "bytes_list")
+        samples = values(schema.waveform, "float_list")
+    else:
+        steps = lists[schema.image].feature if schema.image in lists else ()
+        frames = [picture for step in steps for picture in step.bytes_list.value[:1]]
+        steps = lists[schema.waveform].feature if schema.waveform in lists else ()
+        samples = list(steps[0].float_list.value) if steps else []
+    texts = [_text(text) for text in values(schema.caption, "bytes_list")]
     starts = values(schema.caption_start, "float_list") or [0.0] * len(texts)
     ends = values(schema.caption_end, "float_list") or [0.0] * len(texts)
     return ClipRecord(
-        source=value(schema.source, "bytes_list", b"").decode(),
+        source=_text(value(schema.source, "bytes_list", b"")),
         start=value(schema.start, "float_list", 0.0),
         end=value(schema.end, "float_list", 0.0),
         fps=value(schema.fps, "float_list", 0.0),
         sample_rate=value(schema.sample_rate, "int64_list"),
-        frames=frames,
-        waveform=waveform,
+        frames=frames or None,
+        waveform=np.array(samples, np.float32) if samples else None,
         captions=list(zip(starts, ends, texts, strict=True)),
-        labels=[text.decode() for text in values(schema.label_text, "bytes_list")],
+        labels=[_text(text) for text in values(schema.label_text, "bytes_list")],
         label_indices=values(schema.label_index, "int64_list"),
     )
+
+
+def _features(serialised: bytes, record_type: str) -> tuple[Any, Any]:
+    """Returns the plain features and the feature lists of a record, both by name."""
+    tf = import_tensorflow_quietly()
+
+    if record_type == EXAMPLE:
+        return tf.train.Example.FromString(serialised).features.feature, {}
+    example = tf.train.SequenceExample.FromString(serialised)
+    return example.context.feature, example.feature_lists.feature_list
+
+
+def _text(encoded: bytes) -> str:
+    return encoded.decode("utf-8", errors="replace")  # others wrote it, perhaps in Latin-1
 
 
 class ShardWriter:
@@ -141,3 +169,228 @@ def read_shard(path: Path) -> Iterator[bytes]:
     tf = import_tensorflow_quietly()
 
     yield from tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+
+
+# Faults of a record ------------------------------------------------------------------------------
+
+
+def diagnose(serialised: bytes, card: Card) -> str:
+    """Returns why a record cannot be used as one of `card`'s, or "" when it can."""
+    return examine(serialised, card)[1]
+
+
+def examine(serialised: bytes, card: Card) -> tuple[ClipRecord | None, str]:
+    """Returns a record of `card`, None if it cannot be parsed, and what `diagnose` says of it."""
+    from google.protobuf.message import DecodeError
+
+    schema, kind = RECORD.renamed(card.fields), card.record_type
+    try:
+        clip = decode(serialised, schema, kind)
+    except DecodeError:
+        return None, f"not a tf.train.{kind}"
+    except ValueError:  # from zip
+        return None, f"captions without times: {schema.caption_start}, {schema.caption_end}"
+    if card.video and not clip.frames:
+        return clip, _no_frames(serialised, schema, kind)
+    return clip, _bad_frames(clip.frames or ()) or _bad_values(clip, card.classes)
+
+
+def _bad_values(clip: ClipRecord, classes: int) -> str:
+    if clip.waveform is not None and not np.isfinite(clip.waveform).all():
+        return "a sample of the waveform is not finite"
+    for index in clip.label_indices:
+        if classes and not 0 <= index < classes:
+            return f"label index {index}, but the card has {classes} classes"
+    return ""
+
+
+def _no_frames(serialised: bytes, schema: RecordSchema, kind: str) -> str:
+    """Says what is there instead: most often the card names another field or kind of record."""
+    context, lists = _features(serialised, kind)
+    if kind == SEQUENCE_EXAMPLE and schema.image in context:
+        return f"no frames: '{schema.image}' is no feature list; a tf.train.Example?"
+    if schema.image in context or schema.image in lists:
+        return f"no frames in '{schema.image}'"
+    found = ", ".join(sorted([*context, *lists])[:12]) or "nothing"
+    return f"no frames: '{schema.image}' is not there, but {found}"
+
+
+def _bad_frames(frames: Sequence[bytes]) -> str:
+    from PIL import Image
+
+    sizes = []
+    for number, encoded in enumerate(frames):
+        try:
+            with Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG")) as image:
+                sizes.append(image.size)
+                image.draft(None, (1, 1))  # reads all of a JPEG, computes an eighth of its pixels
+                image.load()
+        except Image.UnidentifiedImageError:
+            return f"frame {number} is not a JPEG or PNG"
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return f"frame {number} cannot be decoded: {error}"
+        if sizes[number] != sizes[0]:
+            size, first = ("x".join(map(str, sizes[k])) for k in (number, 0))
+            return f"frame {number} is {size} pixels, frame 0 is {first}"
+    return ""
+
+
+# Framing -----------------------------------------------------------------------------------------
+#
+# A TFRecord is the length of its payload (uint64), the checksum of these eight bytes, the payload
+# and its checksum; all little-endian.
+
+_HEADER, _FOOTER = 12, 4  # bytes around a payload
+_BLOCK = 1 << 20  # bytes looked at together
+
+
+@dataclass
+class RawRecord:
+    """One record of a shard, or what stands in the place of one or more."""
+
+    index: int  # in the shard, counting every damaged place as one record
+    offset: int  # byte where the header begins
+    data: bytes | None
+    problem: str = ""  # "" when intact
+    passed_over: int = 0  # bytes until the next record, where framing was lost
+
+
+class Segment(NamedTuple):
+    """A piece of a shard that can be read from its byte offset on."""
+
+    first: int  # index of its first record
+    offset: int
+    records: int
+
+
+class Damage(NamedTuple):
+    """A place between segments."""
+
+    index: int  # of the first record lost
+    offset: int
+    reason: str
+    records: int  # how many were lost; negative where there are more than expected
+
+
+def walk(path: Path) -> Iterator[RawRecord]:
+    """Yields every record of a shard, in order, and a report for every damaged place.
+
+    A damaged payload costs its record. After a damaged header reading goes on at the next byte
+    where a record certainly begins. Memory is that of the largest record.
+    """
+    size = os.path.getsize(path)
+    offset = index = 0
+    with open(path, "rb") as file:
+        while offset < size:
+            payload, problem, end = _read(file, offset, size)
+            passed_over = 0
+            if payload is None and not _begins(file, end, size):
+                found = _next_record(file, offset + 1, size)
+                if end is None or found < end:
+                    end, passed_over = found, found - offset
+                    problem += f"; {passed_over} bytes passed over"
+            yield RawRecord(index, offset, payload, problem, passed_over)
+            index, offset = index + 1, end
+
+
+def segments(path: Path, expected: int | None = None) -> tuple[list[Segment], list[Damage]]:
+    """Returns the pieces of a shard that can be read, and what is lost between them.
+
+    `expected` is the number of records the shard had, see `losses`.
+    """
+    pieces: list[Segment] = []
+    damaged: list[RawRecord] = []
+    found = 0
+    for record in walk(path):
+        if record.problem:
+            damaged.append(record)
+        elif pieces and pieces[-1].first + pieces[-1].records == record.index:
+            pieces[-1] = pieces[-1]._replace(records=pieces[-1].records + 1)
+        else:
+            pieces.append(Segment(record.index, record.offset, 1))
+        found += 1
+    lost = losses(path, damaged, found, expected)
+    return [p._replace(first=true_index(p.first, p.offset, lost)) for p in pieces], lost
+
+
+def losses(
+    path: Path, damaged: Sequence[RawRecord], found: int, expected: int | None = None
+) -> list[Damage]:
+    """Returns what a walk that gave `found` records, some of them damaged, says is lost.
+
+    With the number of records `expected`, all losses together are exact; where framing was lost in
+    several places, the last one gets what cannot be told apart. Without it each damaged place
+    counts as one record.
+    """
+    counts = [1] * len(damaged)
+    missing = 0 if expected is None else expected - found
+    unsure = [number for number, record in enumerate(damaged) if record.passed_over]
+    if missing and unsure:
+        change = max(missing, -1)  # bytes added between records are no record
+        counts[unsure[-1]] += change
+        missing -= change
+    lost, moved = [], 0
+    for record, count in zip(damaged, counts, strict=True):
+        lost.append(Damage(record.index + moved, record.offset, record.problem, count))
+        moved += count - 1
+    if missing:
+        number = f"{abs(missing)} record{'s' if abs(missing) > 1 else ''}"
+        reason = f"{number} {'fewer' if missing > 0 else 'more'} than expected"
+        lost.append(Damage(found + moved, os.path.getsize(path), reason, missing))
+    return lost
+
+
+def true_index(index: int, offset: int, lost: Sequence[Damage]) -> int:
+    """Returns the place in its shard of the record that a walk gave at a byte under `index`."""
+    return index + sum(damage.records - 1 for damage in lost if damage.offset < offset)
+
+
+def _read(file: BinaryIO, offset: int, size: int) -> tuple[bytes | None, str, int | None]:
+    """Returns the payload of the record at a byte, or None and why; and where the record ends."""
+    length = _length(file, offset)
+    if length is None:
+        return None, "the header is damaged", None
+    end = offset + _HEADER + length + _FOOTER
+    if end > size:
+        return None, f"cut off: {end - size} bytes are missing", end
+    file.seek(offset + _HEADER)
+    payload = file.read(length)
+    (stored,) = struct.unpack("<I", file.read(_FOOTER))
+    if crc32c.of_payload(payload) == stored:
+        return payload, "", end
+    return None, f"the checksum of the payload ({length} bytes) does not match", end
+
+
+def _length(file: BinaryIO, offset: int) -> int | None:
+    """Returns the length that a header gives, or None when it is damaged or cut off."""
+    file.seek(offset)
+    header = file.read(_HEADER)
+    if len(header) < _HEADER:
+        return None
+    length, stored = struct.unpack("<QI", header)
+    return length if crc32c.of_lengths(np.array([length], np.uint64))[0] == stored else None
+
+
+def _begins(file: BinaryIO, offset: int | None, size: int) -> bool:
+    """Whether the file ends at a byte or has an intact header there."""
+    return offset is not None and (offset == size or _length(file, offset) is not None)
+
+
+def _next_record(file: BinaryIO, start: int, size: int) -> int:
+    """Returns the byte, from `start` on, where the next record begins; without one the file's end.
+
+    Its header must be intact, and its payload must be, or a header or the file's end follow it.
+    """
+    for base in range(start, size - _HEADER - _FOOTER + 1, _BLOCK):
+        file.seek(base)
+        block = np.frombuffer(file.read(_BLOCK + _HEADER - 1), np.uint8)
+        windows = np.lib.stride_tricks.sliding_window_view(block, _HEADER)  # [positions, 12]
+        lengths = np.ascontiguousarray(windows[:, :8]).view("<u8")[:, 0]
+        room = np.maximum(size - _HEADER - _FOOTER - base - np.arange(len(windows)), 0)
+        fitting = np.flatnonzero(lengths <= room.astype(np.uint64))
+        stored = np.ascontiguousarray(windows[fitting, 8:]).view("<u4")[:, 0]
+        for position in base + fitting[crc32c.of_lengths(lengths[fitting]) == stored]:
+            payload, _, end = _read(file, int(position), size)
+            if payload is not None or _begins(file, end, size):
+                return int(position)
+    return size

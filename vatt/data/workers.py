@@ -15,6 +15,8 @@ from typing import Any
 
 from vatt.errors import DataError
 
+_LOOK_S = 1.0  # s between two looks at the ticks of the workers
+
 
 def available_cores() -> int:
     """Returns how many cores this process may use."""
@@ -55,8 +57,26 @@ def _interrupts_held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _start_worker() -> None:
-    """Leaves Ctrl-C to the parent, and ends with it, however it ends."""
+def _nothing() -> None:
+    pass
+
+
+_report: Callable[[], Any] = _nothing  # what `tick` does in this process
+
+
+def _set_report(report: Callable[[], Any]) -> None:
+    global _report
+    _report = report
+
+
+def _start_worker(ticks: Any) -> None:
+    """Leaves Ctrl-C to the parent, ends with it, however it ends, and counts ticks for it."""
+
+    def count() -> None:
+        with ticks.get_lock():
+            ticks.value += 1
+
+    _set_report(count)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
@@ -68,32 +88,51 @@ def _start_worker() -> None:
         threading.Thread(target=follow, daemon=True).start()
 
 
+def tick() -> None:
+    """Tells, from inside a job, that a part of it is done; see `run_jobs`."""
+    _report()
+
+
 def run_jobs(
-    function: Callable[..., Any], jobs: Iterable[tuple], workers: int
+    function: Callable[..., Any],
+    jobs: Iterable[tuple],
+    workers: int,
+    on_ticks: Callable[[int], Any] = lambda number: None,
 ) -> Iterator[tuple[int, Any]]:
     """Yields (index of the job, function(*job)) as jobs finish, in any order.
 
     With one worker everything runs in this process. An exception in a job, or Ctrl-C, cancels what
-    has not started, ends the workers and is raised here.
+    has not started, ends the workers and is raised here. `on_ticks` is called now and then with the
+    number of times that jobs called `tick` since.
 
     Raises:
         DataError: a worker process died.
     """
     jobs = list(jobs)
     if workers <= 1 or len(jobs) <= 1:
-        for index, job in enumerate(jobs):
-            yield index, function(*job)
+        _set_report(lambda: on_ticks(1))
+        try:
+            for index, job in enumerate(jobs):
+                yield index, function(*job)
+        finally:
+            _set_report(_nothing)
         return
     context = multiprocessing.get_context("spawn")  # forking after TensorFlow started can hang
+    ticks, told = context.Value("Q", 0), 0
     pool = futures.ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=context, initializer=_start_worker
+        min(workers, len(jobs)), mp_context=context, initializer=_start_worker, initargs=(ticks,)
     )
     finished = False
     try:
         with _interrupts_held():
             waiting = {pool.submit(function, *job): index for index, job in enumerate(jobs)}
-        for future in futures.as_completed(waiting):
-            yield waiting.pop(future), future.result()
+        while waiting:
+            done, _ = futures.wait(waiting, _LOOK_S, return_when=futures.FIRST_COMPLETED)
+            now = ticks.get_obj().value  # not under the lock: a worker may have died with it
+            on_ticks(now - told)
+            told = now
+            for future in done:
+                yield waiting.pop(future), future.result()
         finished = True
     except BrokenProcessPool as error:
         raise DataError(

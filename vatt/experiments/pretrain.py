@@ -7,6 +7,7 @@ run(cfg) -> strategy -> model and optimizer in its scope -> restore -> steps -> 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -14,6 +15,7 @@ from absl import logging
 
 from vatt import configs
 from vatt.data import embeddings, pipeline, text
+from vatt.data.bad_records import BadRecords
 from vatt.experiments.pretrain_eval import Evaluator
 from vatt.modeling import factory, flops
 from vatt.modeling.random import Randomness
@@ -31,6 +33,9 @@ class PretrainRecipe:
         """Builds model and optimizer under `strategy`."""
         self._cfg, self._input = cfg, cfg.train.input
         self._shapes = pipeline.describe(self._input, cfg.data_dir)
+        self.ledger = BadRecords(
+            Path(cfg.model_dir) / "bad_records.csv", self._input.max_bad_fraction
+        )
         words = text.load_vocabulary(self._input)
         backbone = cfg.model.backbone_config
         words.check_fits(backbone.vocab_size, backbone.word_embeddings)
@@ -59,11 +64,20 @@ class PretrainRecipe:
                 " (misc_data/README.md)"
             )
 
-    def batches(self, start_step: int) -> tf.data.Dataset:
-        """Global batches from `start_step` on."""
+    def batches(self, start_step: int, worker: tuple[int, int]) -> tf.data.Dataset:
+        """Rows of a worker of the global batches from `start_step` on."""
         return pipeline.pretrain_batches(
-            self._input, data_dir=self._cfg.data_dir, seed=self._cfg.seed, start_step=start_step
+            self._input,
+            data_dir=self._cfg.data_dir,
+            seed=self._cfg.seed,
+            start_step=start_step,
+            worker=worker,
+            ledger=self.ledger,
         )
+
+    def check_input(self) -> None:
+        """Raises DataError when too many records were bad."""
+        self.ledger.check()
 
     def losses(self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor) -> Mapping[str, tf.Tensor]:
         """Losses of this replica's rows against the candidates of all replicas."""
@@ -159,9 +173,11 @@ def run(
     rundir.claim(cfg, allow_change=allow_config_change)
     rundir.record_launch(cfg, command)
     if cfg.mode == "train":
-        return loop.train(recipe, cfg, strategy, rundir)
-    evaluator = Evaluator(cfg, recipe.model, strategy, rundir)
-    code = loop.train(recipe, cfg, strategy, rundir, on_checkpoint=evaluator.evaluate)
-    if code == 0:
-        evaluator.catch_up()
+        code = loop.train(recipe, cfg, strategy, rundir)
+    else:
+        evaluator = Evaluator(cfg, recipe.model, strategy, rundir)
+        code = loop.train(recipe, cfg, strategy, rundir, on_checkpoint=evaluator.evaluate)
+        if code == 0:
+            evaluator.catch_up()
+    recipe.ledger.summary()
     return code

@@ -11,7 +11,8 @@ import tensorflow as tf
 from absl import logging
 
 from vatt import configs
-from vatt.data import cards, pipeline
+from vatt.data import pipeline
+from vatt.data.bad_records import BadRecords
 from vatt.errors import DataError, UserError
 from vatt.evaluation import retrieval
 from vatt.files import replace_text
@@ -39,13 +40,13 @@ class Evaluator:
         names = self._input.name
         self._names = [names] if isinstance(names, str) else list(names)
         for name in self._names:
-            card = cards.load(name, cfg.data_dir)
+            card = pipeline.load_card(name, cfg.data_dir)
             if "retrieval" not in card.tasks:
                 raise DataError(
                     f"eval.input.name: '{name}' serves {card.tasks}; pretraining is evaluated by "
                     "zero-shot retrieval, on sets whose card lists the task 'retrieval'"
                 )
-            card.shards(self._input.split)
+            pipeline.check_split(card, self._input.split)
 
     # -- which checkpoints -----------------------------------------------------------------
 
@@ -114,18 +115,28 @@ class Evaluator:
 
     def _retrieval(self, name: str) -> retrieval.RetrievalResult:
         scores = retrieval.Retrieval(name)
+        card = pipeline.load_card(name, self._cfg.data_dir)
+        lacking = {query for query in ("text", "audio") if getattr(card, query) is None}
         replicas = self._strategy.num_replicas_in_sync
         size = self._input.batch_size
         if size % replicas:
             raise UserError(
                 f"eval.input.batch_size: {size} is not divisible by {replicas} replicas"
             )
+        ledger = BadRecords(self._rundir.path / "bad_records.csv", self._input.max_bad_fraction)
         batches = pipeline.evaluation_batches(
-            self._input, name, self._input.split, data_dir=self._cfg.data_dir
+            self._input, name, self._input.split, data_dir=self._cfg.data_dir, ledger=ledger
         )
-        for batch in batches.as_numpy_iterator():
-            inputs = {key: batch[key] for key in ("video", "audio", "text") if key in batch}
-            scores.add(batch, self._embed_batch(inputs))
+        try:
+            for batch in batches.as_numpy_iterator():
+                inputs = {key: batch[key] for key in ("video", "audio", "text") if key in batch}
+                outputs = self._embed_batch(inputs)
+                for query in lacking:
+                    outputs[f"{query}_tovid"] = None
+                scores.add(batch, outputs)
+        except tf.errors.OpError:
+            ledger.check()
+            raise
         return scores.result()
 
     def _embed_batch(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -37,6 +37,7 @@ from vatt.tools.conformance_checks import (
     namespace,
     relative,
 )
+from vatt.tools.conformance_data import data_file, records_file
 from vatt.tools.conformance_evaluation import classification_losses_file, metrics_file
 from vatt.tools.conformance_losses import losses_file, losses_multi_replica_file
 from vatt.tools.conformance_models import checkpoint_file, manifest_file
@@ -275,6 +276,8 @@ HANDLERS: tuple[tuple[str, str, Callable[[Any], Checks]], ...] = (
     ("t5_relative_buckets", ".npz", relative_buckets_file),
     ("config_defaults", ".json", config_defaults_file),
     ("config_registry", ".json", config_registry_file),
+    ("data/", ".npz", data_file),
+    ("data/records", ".json", records_file),
 )
 
 
@@ -294,6 +297,7 @@ def checks_of(path: Path, root: Path) -> Checks:
 
 def _load(path: Path) -> Mapping[str, Any]:
     if path.suffix == ".json":
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        return content if isinstance(content, dict) else Golden(path, {"items": content})
     with np.load(path) as archive:
         return Golden(path, {name: archive[name] for name in archive.files})

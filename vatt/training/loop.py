@@ -46,8 +46,11 @@ class Recipe(Protocol):
     loss_names: tuple[str, ...]
     flops_per_step: float
 
-    def batches(self, start_step: int) -> tf.data.Dataset:
-        """Global batches from `start_step` on, endless."""
+    def batches(self, start_step: int, worker: tuple[int, int]) -> tf.data.Dataset:
+        """Rows of worker (index, number of workers) of the global batches from `start_step` on."""
+
+    def check_input(self) -> None:
+        """Raises a UserError when it was the data that made the input fail."""
 
     def losses(self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor) -> Losses:
         """Losses of one replica's rows, `total_loss` among them; the mean over replicas counts."""
@@ -92,23 +95,34 @@ class Trainer:
     def start(self, step: int) -> None:
         """Opens the input at `step`."""
         self.step = step
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        dataset = self._recipe.batches(step).with_options(options)
-        self._iterator = iter(self._strategy.experimental_distribute_dataset(dataset))
+
+        def local(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            worker = (context.input_pipeline_id, context.num_input_pipelines)
+            dataset = self._recipe.batches(step, worker)
+            replicas = context.num_replicas_in_sync
+            if replicas == context.num_input_pipelines:
+                return dataset
+            return dataset.rebatch(self._cfg.input.batch_size // replicas)
+
+        self._iterator = iter(self._strategy.distribute_datasets_from_function(local))
 
     def run(self, steps: int) -> StepResult:
         """Runs `steps` steps, fewer where one is not finite and `max_bad_steps` is used up.
 
         Raises:
+          DataError: too many records cannot be used.
           DivergedError: never; the caller writes its metrics first and then raises it.
         """
-        done, rows, norm, wait, bad, in_a_row = self._steps(
-            self._iterator,
-            tf.constant(self.step, tf.int64),
-            tf.constant(steps, tf.int64),
-            tf.constant(self._bad_in_a_row),
-        )
+        try:
+            done, rows, norm, wait, bad, in_a_row = self._steps(
+                self._iterator,
+                tf.constant(self.step, tf.int64),
+                tf.constant(steps, tf.int64),
+                tf.constant(self._bad_in_a_row),
+            )
+        except tf.errors.OpError:
+            self._recipe.check_input()
+            raise
         self._bad_in_a_row = int(in_a_row)
         self.step += int(done)
         return StepResult(

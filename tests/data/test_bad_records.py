@@ -1,0 +1,164 @@
+"""Records that cannot be used: passed over, counted, listed; resume and evaluation with them."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import corpus
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vatt.configs import dataset
+from vatt.data import pipeline, records
+from vatt.data.bad_records import COLUMNS, BadRecords
+from vatt.errors import DataError
+
+SIZES = {
+    "num_frames": 2,
+    "frame_size": 8,
+    "min_resize": 8,
+    "sample_rate": corpus.SAMPLE_RATE,
+    "batch_size": 5,
+}
+COUNT = 30
+
+
+def config(kind, tmp_path, **changes):
+    vocabulary = corpus.write_vocabulary(tmp_path)
+    return kind(**{**SIZES, "name": "spoken", "vocabulary": vocabulary, **changes})
+
+
+def spoil_frame(record: bytes) -> bytes:
+    """The record with its JPEGs cut off: the framing stays whole."""
+    example = tf.train.SequenceExample.FromString(record)
+    for step in example.feature_lists.feature_list["image/encoded"].feature:
+        frame = step.bytes_list.value[0]
+        step.bytes_list.value[0] = frame[: len(frame) // 3]
+    return example.SerializeToString()
+
+
+def write(folder, *, spoilt=(), shards=3, split="train"):
+    examples = [corpus.example(i, frames=3, captions=["a red circle"]) for i in range(COUNT)]
+    for index in spoilt:
+        examples[index] = spoil_frame(examples[index])
+    corpus.write_set(folder, "spoken", examples, shards=shards, split=split)
+    paths = sorted((folder / "spoken").glob("*.tfrecord"))
+    listed = [{"file": p.name, "records": len(examples[i::shards])} for i, p in enumerate(paths)]
+    (folder / "spoken/manifest.json").write_text(json.dumps({"shards": listed}))
+    return paths
+
+
+def flip(path, record, *, where):
+    """Flips a bit of a record's "payload" or "length"."""
+    found = list(records.walk(path))[record]
+    content = bytearray(path.read_bytes())
+    content[found.offset + (12 + len(found.data) // 2 if where == "payload" else 2)] ^= 4
+    path.write_bytes(content)
+
+
+def train(cfg, folder, ledger, count, start=0):
+    batches = pipeline.pretrain_batches(
+        cfg, data_dir=folder, seed=1, start_step=start, ledger=ledger
+    )
+    return [{k: v.numpy() for k, v in batch.items()} for batch in batches.take(count)]
+
+
+def listed(ledger):
+    with ledger.path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert tuple(rows[0]) == COLUMNS
+    return {(row[2], int(row[3])): row for row in rows[1:]}
+
+
+def test_spoilt_records_are_replaced_counted_and_listed(tmp_path):
+    paths = write(tmp_path, spoilt=(4, 17))  # in shards 1 and 2, there number 1 and 5
+    flip(paths[0], 7, where="payload")
+    cfg = config(dataset.Pretrain, tmp_path)
+    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
+    run = train(cfg, tmp_path, ledger, 13)  # two epochs and a step
+    spec = pipeline.pretrain_batches(cfg, data_dir=tmp_path, seed=1).element_spec
+    assert all(part.shape.is_fully_defined() and part.shape[0] == 5 for part in spec.values())
+    rows = listed(ledger)
+    expected = {(paths[1].name, 1), (paths[2].name, 5), (paths[0].name, 7)}
+    assert set(rows) == expected and len(ledger.rows()) == 3
+    for (name, number), row in rows.items():
+        path = next(path for path in paths if path.name == name)
+        assert int(row[4]) == list(records.walk(path))[number].offset
+    assert "frame 0" in rows[(paths[1].name, 1)][5]
+    for batch in run:
+        assert (np.abs(batch["video"]).max(axis=(1, 2, 3, 4)) > 0).all()
+        assert (batch["text_mask"] == 1).all()
+    again = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
+    later = train(cfg, tmp_path, again, 6, start=7)
+    for expected, found in zip(run[7:], later, strict=True):
+        for key in expected:
+            assert expected[key].tobytes() == found[key].tobytes(), key
+    assert len(listed(again)) == 3  # nothing twice
+
+
+@pytest.mark.parametrize("where", ["payload", "length"])
+def test_a_flipped_bit_costs_one_record(tmp_path, where):
+    paths = write(tmp_path, shards=1)
+    flip(paths[0], 11, where=where)
+    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.05)
+    cfg = config(dataset.Evaluation, tmp_path, name=("spoken",), num_windows_test=1, batch_size=8)
+    batches = list(
+        pipeline.evaluation_batches(cfg, "spoken", "train", data_dir=tmp_path, ledger=ledger)
+    )
+    valid = np.concatenate([batch["valid"] for batch in batches]) == 1
+    sources = np.concatenate([batch["source"] for batch in batches])
+    found = {int(source.decode()[5:-4]) for source in sources[valid]}
+    assert found == set(range(COUNT)) - {11}
+    assert list(listed(ledger)) == [(paths[0].name, 11)]
+
+
+def test_the_end_of_a_set_can_be_bad(tmp_path):
+    (path,) = write(tmp_path, spoilt=(28, 29), shards=1)
+    cut = list(records.walk(path))[27].offset + 20
+    path.write_bytes(path.read_bytes()[:cut])  # 27 is cut off, 28 and 29 are gone
+    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.2)
+    cfg = config(dataset.Evaluation, tmp_path, name=("spoken",), num_windows_test=1, batch_size=8)
+    batches = list(
+        pipeline.evaluation_batches(cfg, "spoken", "train", data_dir=tmp_path, ledger=ledger)
+    )
+    assert len(batches) == 4
+    valid = np.concatenate([batch["valid"] for batch in batches])
+    np.testing.assert_array_equal(valid, [1] * 27 + [0] * 5)
+    assert set(listed(ledger)) == {(path.name, number) for number in (27, 28, 29)}
+
+
+def test_too_many_bad_records_stop_the_run(tmp_path):
+    write(tmp_path, spoilt=range(0, COUNT, 5))
+    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
+    with pytest.raises(tf.errors.OpError):
+        train(config(dataset.Pretrain, tmp_path), tmp_path, ledger, 12)
+    with pytest.raises(DataError, match=r"4 of 30 records.*max_bad_fraction=0\.1.*records\.csv"):
+        ledger.check()
+    assert len(listed(ledger)) == 4
+
+
+def test_a_set_without_any_good_record_stops_the_run(tmp_path):
+    write(tmp_path, spoilt=range(COUNT))
+    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
+    with pytest.raises(tf.errors.OpError):
+        train(config(dataset.Pretrain, tmp_path), tmp_path, ledger, 1)
+    with pytest.raises(DataError, match="of 30 records"):
+        ledger.check()
+
+
+def test_a_share_of_exactly_the_limit_is_allowed(tmp_path):
+    write(tmp_path, spoilt=(3, 8, 21))
+    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
+    train(config(dataset.Pretrain, tmp_path), tmp_path, ledger, 12)
+    ledger.check()
+    assert len(listed(ledger)) == 3
+
+
+def test_record_without_frames_is_bad(tmp_path):
+    examples = [corpus.example(i, frames=0 if i == 2 else 3) for i in range(10)]
+    corpus.write_set(tmp_path, "spoken", examples, shards=1, text=False)
+    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
+    train(config(dataset.Pretrain, tmp_path), tmp_path, ledger, 2)
+    assert "no frames" in ledger.rows()[0][5]

@@ -1,0 +1,264 @@
+"""Records that cannot be used: passed over, counted, listed; too many of them stop the run.
+
+    ledger = BadRecords("runs/mine/bad_records.csv", max_fraction=0.01)
+    ledger.add_set("my_set", "train", shards)          # -> number of the set
+    batches = pipeline.pretrain_batches(..., ledger=ledger)
+    ...
+    ledger.check()      # after an error of the input: says what it was, if it was too many
+
+The graph knows a record by its origin: (set, shard, record in the shard). It finds out that one is
+bad where it decodes it (`attempt`), puts a clip of zeros in its place, and training replaces that
+by another clip of the batch (`replaced`). So every batch is full and the clips of a step do not
+depend on what was bad before. Python is asked only when something is bad (`reported`): it reads the
+record once more to find the reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import tensorflow as tf
+from absl import logging
+
+from vatt.data import records
+from vatt.data.sampling import plain_graph
+from vatt.errors import DataError
+
+if TYPE_CHECKING:
+    from vatt.data import cards
+
+COLUMNS = ("data_set", "split", "shard", "record", "offset", "reason")
+OK = "ok"  # float32 [batch]: 1 where the record could be used
+ORIGIN = "origin"  # int64 [batch, 3]: set, shard, record in the shard
+
+MOST_IN_A_ROW = 256
+
+Batch = dict[str, tf.Tensor]
+
+
+class Shard(NamedTuple):
+    """A file and how many records it should have."""
+
+    path: str
+    records: int
+
+
+class _Set(NamedTuple):
+    card: cards.Card
+    split: str
+    shards: Sequence[Shard]
+
+
+class BadRecords:
+    """The bad records of a run, in memory and, with `path`, in a CSV file that a restart reads."""
+
+    def __init__(self, path: str | Path | None = None, max_fraction: float = 0.01) -> None:
+        """`max_fraction`: share of a split's records above which `report` fails."""
+        self.path = Path(path) if path is not None else None
+        self._max_fraction = max_fraction
+        self._sets: list[_Set] = []
+        self._known: dict[tuple[str, str, str, int], list[str]] = {}
+        self._failure: DataError | None = None
+        self._lock = threading.Lock()
+        if self.path is not None and self.path.is_file():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    self._remember([row[column] for column in COLUMNS])
+
+    def add_set(self, card: cards.Card, split: str, shards: Sequence[Shard]) -> int:
+        """Makes a split known and returns its number in origins."""
+        self._sets.append(_Set(card, split, shards))
+        return len(self._sets) - 1
+
+    def rows(self, data_set: str | None = None, split: str | None = None) -> list[list[str]]:
+        """What is listed, in the order of `COLUMNS`; of one set or split if asked for."""
+        wanted = (data_set, split)
+        return [
+            row
+            for row in self._known.values()
+            if all(want in (None, value) for want, value in zip(wanted, row, strict=False))
+        ]
+
+    def check(self) -> None:
+        """Raises DataError when more records were bad than are allowed."""
+        if self._failure is not None:
+            raise self._failure
+
+    def summary(self) -> None:
+        """Logs how many records were passed over, if any were."""
+        if self._known:
+            logging.warning("%d bad records were passed over: %s", len(self._known), self.path)
+
+    def report(self, origins: Sequence[Sequence[int]]) -> None:
+        """Lists bad records that are not listed yet.
+
+        Raises:
+            DataError: there are too many of them now.
+        """
+        with self._lock:
+            for number, shard, record in origins:
+                self._report(self._sets[number], int(shard), int(record))
+
+    def _report(self, part: _Set, shard: int, record: int) -> None:
+        card, split = part.card, part.split
+        path = Path(part.shards[shard].path)
+        if (card.name, split, path.name, record) in self._known:
+            return
+        offset, reason = _explain(part.shards[shard], record, card)
+        row = [card.name, split, path.name, str(record), str(offset), reason]
+        self._remember(row)
+        self._append(row)
+        logging.warning("bad record passed over: %s, record %d: %s", path, record, reason)
+        bad, total = len(self.rows(card.name, split)), sum(s.records for s in part.shards)
+        if bad > self._max_fraction * total:
+            listed = f"they are listed in {self.path}" if self.path else f"the last: {reason}"
+            self._failure = DataError(
+                f"data set '{card.name}', split '{split}': {bad} of {total} records cannot be "
+                f"used, more than max_bad_fraction={self._max_fraction:g} allows; {listed}. Make "
+                f"the set again with vatt.data.ingest, or raise max_bad_fraction"
+            )
+            raise self._failure
+
+    def _remember(self, row: list[str]) -> None:
+        self._known[(row[0], row[1], row[2], int(row[3]))] = row
+
+    def _append(self, row: list[str]) -> None:
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if fresh:
+                writer.writerow(COLUMNS)
+            writer.writerow(row)
+
+
+def _explain(shard: Shard, record: int, card: cards.Card) -> tuple[int, str]:
+    """Byte offset of a record in its shard and what is wrong with it."""
+    _, lost = records.segments(Path(shard.path), shard.records)
+    for damage in lost:
+        if damage.index <= record < damage.index + damage.records:
+            return damage.offset, damage.reason
+    place = record - sum(damage.records for damage in lost if damage.index < record)
+    intact = (found for found in records.walk(Path(shard.path)) if not found.problem)
+    found = next(itertools.islice(intact, place, None))
+    return found.offset, records.diagnose(found.data, card) or "it cannot be decoded"
+
+
+# In the graph ------------------------------------------------------------------------------------
+
+
+def attempt(
+    elements: tf.data.Dataset,
+    make_clip: Callable[..., Batch],
+    parallel_calls: int,
+    total: int | None = None,
+) -> tf.data.Dataset:
+    """Maps elements to clips in order; an element that fails gives zeros.
+
+    TensorFlow can drop what fails, so elements are numbered first and gaps in the numbers filled
+    afterwards. That costs nothing where nothing fails.
+
+    Args:
+      elements: dataset of (origin int64 [3], ...).
+      make_clip: called with what follows the origin.
+      parallel_calls: clips made at the same time.
+      total: number of elements; None when they are endless.
+
+    Returns:
+      Dataset of clips with `ok` and `origin` added.
+    """
+    make = tf.function(make_clip, autograph=False).get_concrete_function(*elements.element_spec[1:])
+
+    def empty() -> Batch:
+        return {k: tf.zeros(v.shape, v.dtype) for k, v in make.structured_outputs.items()}
+
+    def clip(number: tf.Tensor, before: tf.Tensor, origin: tf.Tensor, *element: tf.Tensor):
+        made = tf.cond(origin[0] < 0, empty, lambda: make(*element))
+        return number, before, {**made, OK: tf.constant(1.0), ORIGIN: origin}
+
+    def number(state: tuple, item: tuple) -> tuple:
+        (number, before), (origin, *element) = state, item
+        after = tf.concat([before[1:], origin[tf.newaxis]], 0)
+        return (number + 1, after), (number, before, origin, *element)
+
+    def count(expected: tf.Tensor, item: tuple) -> tuple:
+        number, before, clip = item
+        return number + 1, (number - expected, before, clip)
+
+    def fill(missing: tf.Tensor, before: tf.Tensor, clip: Batch) -> tf.data.Dataset:
+        check = tf.debugging.Assert(missing <= MOST_IN_A_ROW, ["too many bad records in a row"])
+        with tf.control_dependencies([check]):
+            there = missing + tf.cast(clip[ORIGIN][0] >= 0, tf.int64)  # a marker is no clip
+
+        def one(place: tf.Tensor) -> Batch:
+            def bad() -> Batch:
+                origin = before[MOST_IN_A_ROW - missing + place]
+                return {**empty(), OK: tf.constant(0.0), ORIGIN: origin}
+
+            return tf.cond(place < missing, bad, lambda: dict(clip))
+
+        return tf.data.Dataset.range(there).map(plain_graph(one))
+
+    # A gap is noticed at the next element that does not fail. Markers never do: one stands at the
+    # end, or, where there is none, after every MOST_IN_A_ROW elements.
+    nothing = [tf.zeros(spec.shape, spec.dtype) for spec in elements.element_spec[1:]]
+    marker = tf.data.Dataset.from_tensors((tf.constant([-1, -1, -1], tf.int64), *nothing))
+    if total is not None:
+        elements = elements.take(total).concatenate(marker)
+    else:
+        turns = tf.data.Dataset.range(MOST_IN_A_ROW + 1).map(
+            lambda turn: tf.cast(turn == MOST_IN_A_ROW, tf.int64)
+        )
+        elements = tf.data.Dataset.choose_from_datasets(
+            [elements, marker.repeat()], turns.repeat(), stop_on_empty_dataset=True
+        )
+    unknown = tf.fill([MOST_IN_A_ROW, 3], tf.constant(-1, tf.int64))
+    return (
+        elements.scan((tf.constant(0, tf.int64), unknown), plain_graph(number))
+        .map(plain_graph(clip), num_parallel_calls=parallel_calls, deterministic=True)
+        .ignore_errors()
+        .scan(tf.constant(0, tf.int64), plain_graph(count))
+        .flat_map(plain_graph(fill))
+    )
+
+
+def reported(batch: Batch, ledger: BadRecords | None) -> Batch:
+    """Tells `ledger` of the bad rows of a batch; passes the batch on."""
+    if ledger is None:
+        return batch
+    bad = batch[OK] < 0.5
+
+    def tell() -> tf.Tensor:
+        origins = tf.boolean_mask(batch[ORIGIN], bad)
+        tf.py_function(lambda found: ledger.report(found.numpy().tolist()), [origins], [])
+        return tf.constant(True)
+
+    told = tf.cond(tf.reduce_any(bad), tell, lambda: tf.constant(False))
+    with tf.control_dependencies([told]):
+        return {name: tf.identity(value) for name, value in batch.items()}
+
+
+def replaced(batch: Batch) -> Batch:
+    """Puts another clip of the batch, the next good one, in the place of each bad row.
+
+    The number of rows must be static, and stays so.
+    """
+    good = batch[OK] > 0.5
+    rows = good.shape[0]
+
+    def fill() -> Batch:
+        check = tf.debugging.Assert(tf.reduce_any(good), ["every record of a batch is bad"])
+        with tf.control_dependencies([check]):
+            kept = tf.cast(tf.where(good)[:, 0], tf.int32)
+            place = tf.searchsorted(kept, tf.range(rows))  # of the next good row, perhaps past all
+            source = tf.gather(kept, place % tf.shape(kept)[0])
+        return {name: tf.gather(value, source) for name, value in batch.items()}
+
+    return tf.cond(tf.reduce_all(good), lambda: dict(batch), fill)
