@@ -21,6 +21,8 @@ SIZES = {
     "min_resize": 8,
     "sample_rate": corpus.SAMPLE_RATE,
     "batch_size": 5,
+    "scale_jitter": False,
+    "color_augment": False,
 }
 COUNT = 30
 

@@ -115,7 +115,7 @@ def test_cut_has_the_published_numbers():
         np.testing.assert_array_equal(cut.offset, offset)
         assert bool(cut.mirror) == bool(sampling.uniform(seeds[sampling.FLIP]) < 0.5)
         changes = [(size != [HEIGHT, WIDTH]).any(), (np.array(resized) != size).any()]
-        assert int(cut.truncations) == sum(changes)
+        assert int(cut.truncations()) == sum(changes)
         flips += bool(cut.mirror)
     assert 25 <= jittered <= 39
     assert 10 <= flips <= 30
@@ -182,7 +182,7 @@ def test_blending_equals_resize_and_crop():
             resized=tf.constant(resized),
             offset=tf.constant(offset),
             mirror=tf.constant(True),
-            truncations=tf.constant(0.0),
+            steps=(),
         )
         rows, columns = cut.axes(32)
         blended = geometry.blend_rows(tf.transpose(frames, (1, 0, 2, 3)), *rows)

@@ -124,7 +124,7 @@ def test_refusals_are_those_of_the_command_line(capsys, flags):
 
 def test_other_refusals(capsys):
     assert model_summary.main(["--task=finetune", "--model_arch=ut_base"]) == 2
-    assert "none of the families that are fine-tuned" in capsys.readouterr().err
+    assert "model_arch = 'ut_base': expected one of i3d, vit_base" in capsys.readouterr().err
     short = "--params_override=train.input.num_frames=1"
     assert model_summary.main(["--task=finetune", "--model_arch=spt_base", short]) == 2
     assert "error: a clip is too short: patches: input axes (5, 80)" in capsys.readouterr().err

@@ -7,6 +7,7 @@ the source. `Axis` holds that map for rows or columns; `blend_rows` and `blend_c
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -126,11 +127,16 @@ class Cut(NamedTuple):
     resized: tf.Tensor  # int32 [2], its size after resizing
     offset: tf.Tensor  # int32 [2], first resized row and column that are kept
     mirror: tf.Tensor  # bool, left to right
-    truncations: tf.Tensor  # float32, how often the published order cuts off decimals
+    steps: tuple[tf.Tensor, ...]  # int32 [2], the sizes at which the published order has integers
 
     def keeps_pixels(self) -> tf.Tensor:
         """Bool: whether nothing is resized."""
         return tf.reduce_all(tf.equal(self.extent, self.resized))
+
+    def truncations(self) -> tf.Tensor:
+        """Float32: how often the published order cuts off decimals."""
+        pairs = itertools.pairwise((self.extent, *self.steps))
+        return sum(tf.cast(tf.reduce_any(old != new), tf.float32) for old, new in pairs)
 
     def axes(self, size: int, ratio: int = 1) -> tuple[Axis, Axis]:
         """Rows and columns of the [size, size] result in a frame decoded at 1 / ratio."""
@@ -158,14 +164,13 @@ def vgg_cut(
     """
     jittered = jittered_size(*tf.unstack(frame), seeds[sampling.JITTER]) if scale_jitter else frame
     resized = smallest_side_size(*tf.unstack(jittered), min_resize)
-    changes = tf.reduce_any(tf.stack([jittered, resized]) != tf.stack([frame, jittered]), axis=1)
     return Cut(
         begin=tf.zeros([2], tf.int32),
         extent=frame,
         resized=resized,
         offset=crop_position(*tf.unstack(resized), size, seeds[sampling.CROP]),
         mirror=flipped(seeds[sampling.FLIP]),
-        truncations=tf.reduce_sum(tf.cast(changes, tf.float32)),
+        steps=(jittered, resized),
     )
 
 
@@ -184,7 +189,7 @@ def inception_cut(
         resized=tf.constant([size, size]),
         offset=tf.zeros([2], tf.int32),
         mirror=flipped(seeds[sampling.FLIP]),
-        truncations=tf.constant(0.0),
+        steps=(),
     )
 
 

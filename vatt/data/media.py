@@ -55,6 +55,7 @@ CONTAINERS = (
 _UNREADABLE = (av.error.FFmpegError, ArithmeticError, LookupError, MemoryError, ValueError)
 _SEEK_MARGINS = (0.25, 10.0, None)  # s before the clip to seek to, one after another; None: do not
 _GUESS = 0.1  # s by which a guessed length may be off: it can know of padding that packets do not
+_SOUNDS = 64  # packets of sound decoded at a time
 _LOOK_AHEAD = 16  # packets of pictures, as far as H.264 can put them out of order
 
 
@@ -275,7 +276,7 @@ def _decode(
         except av.error.FFmpegError:
             return None
     deadline = time.monotonic() + max(TIMEOUT_S, 10 * (wish.end - wish.start))
-    for packet in _ahead(container, streams, pictures):
+    for packet in _ahead(container, streams, video, pictures):
         if time.monotonic() > deadline:
             raise MediaError("decoding took too long")
         sink = pictures if packet.stream is video else sound
@@ -312,18 +313,26 @@ def _decode(
 
 
 def _ahead(
-    container: av.container.InputContainer, streams: list, pictures: Pictures | None
+    container: av.container.InputContainer, streams: list, video, pictures: Pictures | None
 ) -> Iterator[av.Packet]:
-    """Yields packets, those of pictures so late that the time stamps around them are known."""
+    """Yields packets, those of pictures so late that the time stamps around them are known.
+
+    Those of sound come many at a time: to go to and fro between the two takes longer.
+    """
     waiting: deque[av.Packet] = deque()
+    sounds: list[av.Packet] = []
     for packet in container.demux(streams):
-        if pictures is None or packet.stream.type != "video":
+        last = not packet.size and packet.dts is None  # makes the decoder give what it has
+        if packet.stream is not video:
+            sounds.append(packet)
+            if last or len(sounds) == _SOUNDS:
+                yield from sounds
+                sounds.clear()
+        elif last:
+            yield from waiting
             yield packet
         elif packet.size:
             pictures.expect(packet)
             waiting.append(packet)
             if len(waiting) > _LOOK_AHEAD:
                 yield waiting.popleft()
-        elif packet.dts is None:  # the last: it makes the decoder give what it has
-            yield from waiting
-            yield packet

@@ -14,6 +14,7 @@ from vatt.data.media_clip import MAX_BYTES, SLACK, MediaClip, MediaError, Wish, 
 
 TICK = 1e-4  # s by which a time stamp may be late
 _DOUBT = 2e-3  # s around an instant within which a picture is decoded though it may not be taken
+_WAITING = 8 * 1280 * 720  # pixels of pictures that are not yet JPEG
 _KNOWN = 64  # time stamps that are remembered: more than pictures can be out of order
 _COLOURS = (0, 1, 2, 4, 5, 6, 7, 9)  # colour spaces of ISO/IEC 23001-8 that FFmpeg converts
 _COLOURS_OF_JPEG = (2, 5, 6)  # BT.601; players take it for that where a file does not say
@@ -38,10 +39,11 @@ class Pictures:
         count = wish.num_frames()
         self._times = [wish.start + (k + 0.5) / wish.fps for k in range(count)]
         self._stamps: list[int] = []  # of pictures about to be decoded, in order of time
+        self._count = 0  # frames taken
+        self._taken: list[list] = []  # pictures that are not yet JPEG: [picture, how many times]
         self._jpegs: list[bytes] = []
         self._bytes = 0
         self._shown: av.VideoFrame | None = None
-        self._shown_jpeg: bytes | None = None
         self._encoder = Encoder(wish, pixel_aspect(video))
         self.is_empty = True
         self.reach = 0.0  # s, until when the last picture is shown
@@ -49,7 +51,7 @@ class Pictures:
     @property
     def done(self) -> bool:
         """Whether the clip has all its frames."""
-        return len(self._jpegs) == len(self._times)
+        return self._count == len(self._times)
 
     def expect(self, packet: av.Packet) -> None:
         """Tells of a packet that will be decoded; comes some packets ahead of `decode`."""
@@ -80,28 +82,40 @@ class Pictures:
         self.is_empty = False
         if self._shown is None:
             self._show(frame, moment)
-        while not self.done and self._times[len(self._jpegs)] < moment - TICK:
+        while not self.done and self._times[self._count] < moment - TICK:
             self._take()
         self._show(frame, moment)
 
     def _show(self, frame: av.VideoFrame, moment: float) -> None:
-        self._shown, self._shown_jpeg = frame, None
+        self._shown = frame
         self.reach = moment + (frame.duration * self._tick or self._interval)
 
     def _take(self) -> None:
-        if self._shown_jpeg is None:
-            self._shown_jpeg = self._encoder.encode(self._shown)
-        self._bytes += len(self._shown_jpeg)
-        if self._bytes > MAX_BYTES:
-            raise MediaError("the clip is too long for one record: give its start and end")
-        self._jpegs.append(self._shown_jpeg)
+        self._count += 1
+        if self._taken and self._taken[-1][0] is self._shown:
+            self._taken[-1][1] += 1
+            return
+        if len(self._taken) * self._shown.width * self._shown.height >= _WAITING:
+            self._encode()
+        self._taken.append([self._shown, 1])
+
+    def _encode(self) -> None:
+        """Makes JPEGs of the pictures that wait: many at a time take less time."""
+        for frame, times in self._taken:
+            jpeg = self._encoder.encode(frame)
+            self._bytes += len(jpeg) * times
+            if self._bytes > MAX_BYTES:
+                raise MediaError("the clip is too long for one record: give its start and end")
+            self._jpegs += [jpeg] * times
+        self._taken.clear()
 
     def finish(self, clip: MediaClip, shorten: bool) -> None:
         """Gives a clip its pictures; if `shorten`, it ends where they do."""
         if self._shown is None:
             raise MediaError("no picture of the clip can be decoded")
-        while not self.done and self._times[len(self._jpegs)] <= self.reach + SLACK:
+        while not self.done and self._times[self._count] <= self.reach + SLACK:
             self._take()
+        self._encode()
         if not self.done:
             if not shorten or self.reach <= self._wish.start:
                 raise MediaError(

@@ -206,10 +206,16 @@ def training_frames(
     else:
         cut = geometry.vgg_cut(frame, size, seeds, min_resize, scale_jitter)
     draws = colours.draw(seeds[sampling.COLOUR]) if colour else None
+    # Called, not inlined: each operation of a branch that is not taken takes time, too.
+    resampled = tf.function(
+        lambda: _resampled(encoded, count, frame, size, cut, draws, zero_centred, scaled_decoding),
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
     frames = tf.cond(
         cut.keeps_pixels(),
         lambda: _cut_out(encoded, count, size, cut, draws, zero_centred),
-        lambda: _resampled(encoded, count, frame, size, cut, draws, zero_centred, scaled_decoding),
+        resampled,
     )
     return tf.ensure_shape(frames, (count, size, size, 3))
 
@@ -275,7 +281,7 @@ def _resampled(
     scaled_decoding: bool,
 ) -> tf.Tensor:
     """A clip that is resized."""
-    darker = TRUNCATION * cut.truncations
+    darker = tf.constant(TRUNCATION) * cut.truncations()
 
     def at(ratio: int) -> tf.Tensor:
         rows, columns = cut.axes(size, ratio)
