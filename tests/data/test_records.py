@@ -388,3 +388,15 @@ def test_checksum_of_any_length_and_block(monkeypatch):
     assert crc32c.of_lengths(np.frombuffer(data[:8], "<u8"))[0] == truth[8]
     monkeypatch.setattr(crc32c, "_BLOCK", 1024)
     assert {n: crc32c.of_payload(data[:n]) for n in lengths} == truth
+
+
+@pytest.mark.parametrize("samples", [1, 31, 32, 4095, 4096, 600_000])
+def test_the_waveform_is_written_as_protobuf_writes_it(samples):
+    waveform = np.random.default_rng(samples).normal(size=samples).astype(np.float32)
+    found = records.encode(records.ClipRecord("a.wav", waveform=waveform, sample_rate=8000))
+    example = tf.train.SequenceExample.FromString(found)
+    step = example.feature_lists.feature_list["waveform/floats"].feature[0]
+    np.testing.assert_array_equal(step.float_list.value, waveform)
+    del step.float_list.value[:]
+    step.float_list.value.extend(waveform.tolist())
+    assert example.SerializeToString(deterministic=True) == found

@@ -26,7 +26,7 @@ from vatt.files import replace_text, sha256
 if TYPE_CHECKING:
     from vatt.data.records import ClipRecord
 
-FORMAT = 1  # raised when the same clips give other records than before
+FORMAT = 2  # raised when the same clips give other records than before
 CLIPS_PER_SHARD = 200
 MAX_SHARDS = 4096
 SHOWN = 6  # clips of a split on its page

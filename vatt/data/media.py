@@ -81,7 +81,7 @@ def read_clip(
             raise MediaError("a still image has no time: leave start and end of the clip empty")
         with still:
             return read_still(still, path, Wish(0, 0, fps, min_side, sample_rate, jpeg_quality))
-    begin = start or 0.0
+    begin, now = start or 0.0, time.monotonic()
     for margin in _SEEK_MARGINS:
         if margin is not None and begin <= 2 * margin:
             continue
@@ -89,7 +89,7 @@ def read_clip(
             try:
                 finish = _checked_end(container, path, begin, end)
                 wish = Wish(begin, finish, fps, min_side, sample_rate, jpeg_quality)
-                clip = _decode(container, wish, margin, shorten=end is None)
+                clip = _decode(container, wish, margin, now, shorten=end is None)
             except _UNREADABLE as error:
                 raise MediaError(_plain(error)) from error
         if clip is not None:
@@ -257,7 +257,11 @@ def _zero(container: av.container.InputContainer) -> float:
 
 
 def _decode(
-    container: av.container.InputContainer, wish: Wish, margin: float | None, shorten: bool
+    container: av.container.InputContainer,
+    wish: Wish,
+    margin: float | None,
+    started: float,
+    shorten: bool,
 ) -> MediaClip | None:
     """Decodes a clip; None: after seeking, its first frame was already past."""
     if wish.num_frames() > MAX_FRAMES:
@@ -275,7 +279,7 @@ def _decode(
             container.seek(int((wish.start - margin + zero) * av.time_base))
         except av.error.FFmpegError:
             return None
-    deadline = time.monotonic() + max(TIMEOUT_S, 10 * (wish.end - wish.start))
+    deadline = started + max(TIMEOUT_S, 10 * (wish.end - wish.start))
     for packet in _ahead(container, streams, video, pictures):
         if time.monotonic() > deadline:
             raise MediaError("decoding took too long")

@@ -70,7 +70,7 @@ def encode(clip: ClipRecord, schema: RecordSchema = RECORD) -> bytes:
     if clip.waveform is not None and len(clip.waveform):
         context[schema.sample_rate].int64_list.value.append(clip.sample_rate)
         step = lists[schema.waveform].feature.add()
-        step.float_list.value.extend(np.asarray(clip.waveform, np.float32).tolist())
+        step.float_list.MergeFromString(_packed(clip.waveform))
     if clip.captions:
         starts, ends, texts = zip(*clip.captions, strict=True)
         context[schema.caption_start].float_list.value.extend(starts)
@@ -80,6 +80,18 @@ def encode(clip: ClipRecord, schema: RecordSchema = RECORD) -> bytes:
         context[schema.label_text].bytes_list.value.extend(text.encode() for text in clip.labels)
         context[schema.label_index].int64_list.value.extend(clip.label_indices)
     return example.SerializeToString(deterministic=True)
+
+
+def _packed(waveform: np.ndarray) -> bytes:
+    """A FloatList as protobuf writes it; its own way through Python floats takes fifty times as
+    long.
+    """
+    content = np.asarray(waveform, "<f4").tobytes()
+    length, size = bytearray(), len(content)
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    return b"\x0a" + bytes([*length, size]) + content
 
 
 def decode(
