@@ -209,7 +209,7 @@ def test_stride_follows_the_rate_of_the_card(pretrain, data_dir):
     assert take(pretrain("fast"), data_dir, 1)[0]["video"].shape == (4, 4, 16, 16, 3)
 
 
-@pytest.mark.parametrize("records", [1, 63, 64, 65])
+@pytest.mark.parametrize("records", [1, 63, 64, 65, 1000])
 def test_every_sample_is_evaluated_once(tmp_path, evaluation, records):
     examples = [corpus.example(i, frames=2, captions=CAPTIONS) for i in range(records)]
     corpus.write_set(tmp_path, "spoken", examples, split="test", shards=min(records, 3))

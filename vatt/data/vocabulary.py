@@ -19,6 +19,7 @@ from pathlib import Path
 
 from vatt.errors import DataError, UserError
 from vatt.files import replace_text
+from vatt.quiet import import_tensorflow_quietly
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 CAPTION_COLUMN = "caption"
@@ -27,7 +28,7 @@ CHUNK = 4096  # captions tokenised at once
 
 def captions_of_card(folder: str | Path) -> Iterator[bytes]:
     """Every caption in the shards of every split of a data set."""
-    import tensorflow as tf
+    tf = import_tensorflow_quietly()
 
     from vatt.data import cards, clips
     from vatt.data.features import RECORD
@@ -38,7 +39,7 @@ def captions_of_card(folder: str | Path) -> Iterator[bytes]:
     for split in card.splits:
         shards = [str(shard) for shard in card.shards(split)]
         records = tf.data.TFRecordDataset(shards, buffer_size=1 << 20).map(
-            lambda record: clips.parse(record, schema).captions
+            lambda record: clips.parse(record, schema, card.record_type).captions
         )
         for captions in records.as_numpy_iterator():
             yield from captions
@@ -71,7 +72,7 @@ def captions_of_file(path: str | Path) -> Iterator[bytes]:
 
 def count_words(captions: Iterable[bytes]) -> Counter[str]:
     """How often each word occurs, found exactly as the word tokenizer finds them."""
-    import tensorflow as tf
+    tf = import_tensorflow_quietly()
 
     from vatt.data import text
 
