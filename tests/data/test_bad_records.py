@@ -74,6 +74,7 @@ def listed(ledger):
     return {(row[2], int(row[3])): row for row in rows[1:]}
 
 
+@pytest.mark.slow
 def test_spoilt_records_are_replaced_counted_and_listed(tmp_path):
     paths = write(tmp_path, spoilt=(4, 17))  # in shards 1 and 2, there number 1 and 5
     flip(paths[0], 7, where="payload")

@@ -157,6 +157,7 @@ def hashes(output: Path) -> dict[str, str]:
     return {path.name: sha256(path) for path in output.glob("*.tfrecord")}
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_workers_or_the_order_of_rows(media, tmp_path):
     rows = [
         f"{name}.mp4,{0.1 * k:.1f},{0.1 * k + 1:.1f},l{k % 3}" for name in "ab" for k in range(12)

@@ -124,6 +124,7 @@ def test_evaluation_gives_windows_of_one_modality(data_dir, modality):
     assert label.sum(axis=0).tolist() == [4, 4, 4]
 
 
+@pytest.mark.slow
 def test_probe_clips(data_dir):
     values = {**SIZES, "name": ("acts",), "batch_size": 8}
     once = dataset.Evaluation(**values)
@@ -180,6 +181,7 @@ def as_dmvr(index: int) -> bytes:
     return record.SerializeToString()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [as_example, as_dmvr])
 def test_shards_made_by_others(data_dir, tmp_path, layout):
     target = tmp_path / "acts"
@@ -253,6 +255,7 @@ def registered():
     factories._REGISTERED.clear()
 
 
+@pytest.mark.slow
 def test_factory_for_training_alone_and_mixed(registered, data_dir):
     (batch,) = take(finetune(name="made", label_smoothing=0.0), "video", None, 1)
     values = batch["video"][:, 0, 0, 0, 0] * 10
@@ -309,6 +312,7 @@ def test_workers_share_every_batch(data_dir):
             np.testing.assert_array_equal(batch[key], joined)
 
 
+@pytest.mark.slow
 def test_clips_from_a_data_service(data_dir):
     service = tf.data.experimental.service
     dispatcher = service.DispatchServer()

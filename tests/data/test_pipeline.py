@@ -71,6 +71,7 @@ def assert_same(left, right):
         assert left[key].tobytes() == right[key].tobytes(), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("style", "starts"), [("VGG", (1, 9)), ("Inception", (5,))])
 def test_any_start_step_gives_the_same_batches(pretrain, data_dir, style, starts):
     vgg = style == "VGG"
@@ -87,6 +88,7 @@ def test_any_start_step_gives_the_same_batches(pretrain, data_dir, style, starts
             assert_same(expected, found)
 
 
+@pytest.mark.slow
 def test_order_does_not_depend_on_threads_and_depends_on_the_seed(pretrain, data_dir):
     one = take(pretrain(num_parallel_calls=1), data_dir, 4)
     four = take(pretrain(num_parallel_calls=4), data_dir, 4)
@@ -176,6 +178,7 @@ def test_shapes_masks_and_zeros(pretrain, data_dir):
     assert any((batch["audio_mask"] == 0).any() for batch in batches)  # the record without sound
 
 
+@pytest.mark.slow
 def test_text_ids_are_those_of_the_captions(pretrain, data_dir):
     for selection in ("first", "nearest", "random"):
         (batch,) = take(pretrain("spoken", caption_selection=selection), data_dir, 1)

@@ -52,6 +52,7 @@ def test_files_are_what_they_should_be(corpus):
             assert float(video.duration * video.time_base) >= float(row["end"]) - 1e-6
 
 
+@pytest.mark.slow
 def test_same_bytes_for_any_number_of_workers_and_after_an_interruption(corpus, tmp_path):
     command = [sys.executable, "-m", "vatt.data.toy", f"--output_dir={tmp_path}", "--sets=all"]
     command += ["--scale=0.01", "--workers=2"]

@@ -245,6 +245,7 @@ def test_other_formats_and_damaged_frames():
                 prepare(tf.constant(order))(0)
 
 
+@pytest.mark.slow
 def test_scaled_decoding_keeps_positions():
     x, y = np.meshgrid(np.linspace(0, 255, 512), np.linspace(0, 255, 384))
     ramp = np.stack([x, y, 0 * x + 128], axis=-1).astype(np.uint8)
