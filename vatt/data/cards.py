@@ -36,7 +36,10 @@ ENVIRONMENT_VARIABLE = "VATT_DATA_DIR"
 
 TASKS = {
     "pretrain": "contrastive pretraining, whose labels, if any, are not read",
-    "retrieval": "zero-shot retrieval: each clip of the test split has the caption to find it by",
+    "retrieval": (
+        "zero-shot retrieval: each clip of the test split is searched for by its caption or by its "
+        "sound"
+    ),
     "video_classification": "clips labelled with what is seen",
     "image_classification": "pictures with a label, stored as clips of one frame",
     "audio_classification": "clips labelled with what is heard",
