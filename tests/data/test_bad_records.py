@@ -142,6 +142,19 @@ def test_too_many_bad_records_stop_the_run(tmp_path):
     assert len(listed(ledger)) == 4
 
 
+def test_a_run_that_was_stopped_is_stopped_again(tmp_path):
+    """What was listed before the restart counts, too."""
+    write(tmp_path, spoilt=range(0, COUNT, 5))
+    cfg = config(dataset.Pretrain, tmp_path)
+    train(cfg, tmp_path, BadRecords(tmp_path / "bad_records.csv", max_fraction=1.0), 12)
+    again = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
+    assert len(listed(again)) == 6
+    with pytest.raises(tf.errors.OpError):
+        train(cfg, tmp_path, again, 12)
+    with pytest.raises(DataError, match="6 of 30 records"):
+        again.check()
+
+
 def test_a_set_without_any_good_record_stops_the_run(tmp_path):
     write(tmp_path, spoilt=range(COUNT))
     ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)

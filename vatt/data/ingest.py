@@ -91,9 +91,10 @@ def ingest(
     work.remove_others(output_dir, shards)
     write_labels(output_dir, labels)
     name = name or output_dir.resolve().name
-    if name in cards.known() and 0 < len(labels) < (cards.describe(name).num_classes or 0):
+    classes = (cards.describe(name).num_classes or 0) if name in cards.known() else 0
+    if 0 < len(labels) < classes:
         _say(
-            f"only {len(labels)} of the {cards.describe(name).num_classes} classes of {name} are "
+            f"only {len(labels)} of the {classes} classes of {name} are "
             "there; to give classes the numbers of the whole set, name all of them by "
             "--labels FILE",
             log,

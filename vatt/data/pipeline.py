@@ -94,9 +94,9 @@ def pretrain_batches(
         whole_batch,
         seed=seed,
         start_step=start_step,
-        batch_size=batch_size or cfg.batch_size,
+        batch_size=batch_size,
         worker=worker,
-        ledger=ledger or BadRecords(max_fraction=cfg.max_bad_fraction),
+        ledger=ledger,
     )
 
 
@@ -145,9 +145,9 @@ def finetune_batches(
         whole_batch,
         seed=seed,
         start_step=start_step,
-        batch_size=batch_size or cfg.batch_size,
+        batch_size=batch_size,
         worker=worker,
-        ledger=ledger or BadRecords(max_fraction=cfg.max_bad_fraction),
+        ledger=ledger,
     )
 
 

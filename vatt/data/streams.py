@@ -41,9 +41,9 @@ def training_batches(
     *,
     seed: int,
     start_step: int,
-    batch_size: int,
+    batch_size: int | None,
     worker: tuple[int, int],
-    ledger: BadRecords,
+    ledger: BadRecords | None,
 ) -> tf.data.Dataset:
     """Endless batches of clips, drawn from the sources in the proportion of their weights.
 
@@ -54,10 +54,12 @@ def training_batches(
       whole_batch: f(batch, seed): what needs all clips of a batch, or is cheaper so.
       seed: of the run.
       start_step: batches passed over.
-      batch_size: rows of all workers together.
+      batch_size: rows of all workers together; None takes that of `cfg`.
       worker: (index, number of workers).
-      ledger: where bad records are listed.
+      ledger: where bad records are listed; None keeps the list in memory.
     """
+    batch_size = batch_size or cfg.batch_size
+    ledger = ledger or BadRecords(max_fraction=cfg.max_bad_fraction)
     root = sampling.root_seed(seed)
     rows = batch_size // worker[1]  # of this worker
     start = start_step * batch_size
