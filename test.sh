@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Sets up .venv with the development tools, then lints, then tests.
 #
-#   ./test.sh                       # the fast tests
-#   ./test.sh --all                 # all tests
-#   ./test.sh tests/data -k crop    # other arguments go to pytest
+#   ./test.sh                       # the fast tests, in two processes
+#   ./test.sh --all                 # all tests, in two processes
+#   ./test.sh tests/data -k crop    # other arguments go to pytest, which then runs in one
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/setup.sh
@@ -13,6 +13,9 @@ selection=(-m "not slow")
 if [ "${1:-}" = "--all" ]; then
   selection=()
   shift
+fi
+if [ "$#" -eq 0 ]; then
+  selection+=(-n 2 --dist loadfile)  # the tests of a file share what they make
 fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

@@ -28,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 from vatt import assets
-from vatt.data import audio, clips, records, sampling, text, vision
+from vatt.data import audio, clips, geometry, records, sampling, text, vision
 
 FPS = 10
 RECORDS = 6
@@ -176,16 +176,17 @@ def ours(encoded, seeds, recipe: Recipe) -> Iterator[tuple[str, tf.Tensor]]:
 def decoded_only(encoded, seeds, recipe: Recipe) -> tf.Tensor:
     """What `vision.training_frames` decodes."""
     frame = vision.frame_size(encoded[0])
+
+    def region(cut: geometry.Cut) -> tf.Tensor:
+        return vision.decode_region(encoded, recipe.frames, frame, *cut.axes(recipe.size))[0]
+
     if recipe.style == "Inception":
-        cut = vision.geometry.inception_cut(frame, recipe.size, seeds, AREA, ASPECT)
-    else:
-        cut = vision.geometry.vgg_cut(
-            frame, recipe.size, seeds, recipe.min_resize, recipe.scale_jitter
-        )
+        return region(geometry.inception_cut(frame, recipe.size, seeds, AREA, ASPECT))
+    cut = geometry.vgg_cut(frame, recipe.size, seeds, recipe.min_resize, recipe.scale_jitter)
     return tf.cond(
         cut.keeps_pixels(),
         lambda: vision.decode_jpegs(encoded, recipe.frames),
-        lambda: vision.decode_region(encoded, recipe.frames, frame, *cut.axes(recipe.size))[0],
+        lambda: region(cut),
     )
 
 

@@ -6,7 +6,7 @@ import ast
 import configparser
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,8 @@ LEVELS = {
     "experiments": 6,
     "main": 7, "api": 7, "export": 7, "tools": 7,
 }  # fmt: skip
+# The same inside vatt/data: the modules that read sets, and the packages beside them.
+DATA_LEVELS = {"media": 0, "": 1, "toy": 2, "ingest": 2, "check": 3, "vocabulary": 3}
 NO_TENSORFLOW = ("configs", "modeling", "objectives")
 WITH_TENSORFLOW = {"modeling/random.py"}  # stateless random numbers of the backend
 # Distribution names where they differ from the module's.
@@ -78,6 +80,25 @@ def test_imports_point_one_way(path):
         target = parts[1]
         allowed = target == room or LEVELS[target] < LEVELS[room]
         assert allowed, f"{path}:{line}: {room} must not import {module}"
+
+
+def _part(module: Sequence[str]) -> str:
+    """Returns the package (or tool) of vatt/data that a module below it belongs to; "" if none."""
+    return module[0] if module[0] in DATA_LEVELS else ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((PACKAGE / "data").rglob("*.py")),
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_imports_inside_data_point_one_way(path):
+    part = _part(path.relative_to(PACKAGE / "data").with_suffix("").parts)
+    for module, line in _imports(path):
+        if module.startswith("vatt.data."):
+            target = _part(module.split(".")[2:])
+            allowed = target == part or DATA_LEVELS[target] < DATA_LEVELS[part]
+            assert allowed, f"{path}:{line}: {part or 'reading'} must not import {module}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -18,7 +18,7 @@ HEAVY = ("tensorflow", "keras", "numpy", "pydantic")
 
 @pytest.fixture
 def executor(monkeypatch):
-    """Stands in for the pretraining executor and TensorFlow; keeps what it was called with."""
+    """Stands in for the executors and TensorFlow; keeps what it was called with."""
     calls = []
 
     def run(config, **arguments):
@@ -33,6 +33,7 @@ def executor(monkeypatch):
 
     package = types.ModuleType("vatt.experiments")
     package.pretrain = types.SimpleNamespace(run=run)
+    package.finetune = types.SimpleNamespace(run=run)
     monkeypatch.setitem(sys.modules, "vatt.experiments", package)
     monkeypatch.setattr("vatt.quiet.import_tensorflow_quietly", lambda verbose: None)
     return calls
@@ -79,7 +80,7 @@ def test_a_refused_configuration_never_starts_tensorflow():
         ([], "--model_dir="),
         (["--model_dir=m", "--model_arch=tx_fac_tinny"], "Did you mean 'tx_fac_tiny'?"),
         (["--model_dir=m", "--config_file=configs/pretrain/toi.yaml"], "pretrain/toy.yaml'?"),
-        (["--model_dir=m", "--task=finetune"], "not available yet"),
+        (["--model_dir=m", "--task=finetune", "--model_arch=vit_bse"], "Did you mean 'vit_base'?"),
     ],
 )
 def test_mistakes_end_with_a_message_and_code_2(arguments, says, capsys, executor):

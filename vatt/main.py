@@ -120,22 +120,17 @@ def _run(argv: Sequence[str]) -> int:
     )
     if not config.model_dir:
         raise UserError("model_dir is missing: name the folder of the run, --model_dir=runs/mine")
-    if config.task == "Finetune":
-        raise UserError(
-            "task finetune: not available yet; its configurations resolve, "
-            "but this version only pretrains"
-        )
 
     from vatt.quiet import import_tensorflow_quietly  # heavy from here on
 
     import_tensorflow_quietly(verbose=FLAGS.verbose)
     _show_log_lines()
     from vatt.data import factories
-    from vatt.experiments import pretrain
+    from vatt.experiments import finetune, pretrain
 
     factories.import_modules(FLAGS["import"].value)
-
-    return pretrain.run(
+    executor = {"Pretrain": pretrain, "Finetune": finetune}[config.task]
+    return executor.run(
         config,
         command=list(argv),
         allow_config_change=FLAGS.allow_config_change,

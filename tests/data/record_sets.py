@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vatt.data import cards, ingest_summary, records
+from vatt.data import cards, records
+from vatt.data.ingest import summary
 from vatt.files import replace_text, sha256
 
 LABELS = ["cat", "dog"]
@@ -46,7 +47,7 @@ def write_set(
         count = min(shards, len(clips))
         for index in range(count):
             path = folder / records.shard_name(split, index, count)
-            tally = ingest_summary.Tally(split, show=6 if index == 0 else 0)
+            tally = summary.Tally(split, show=6 if index == 0 else 0)
             with records.ShardWriter(path) as writer:
                 for one in clips[index::count]:
                     writer.write(records.encode(one))
@@ -54,9 +55,9 @@ def write_set(
             size = path.stat().st_size
             about = {"file": path.name, "split": split, "bytes": size, "sha256": sha256(path)}
             facts.append({**about, **tally.facts(), "failures": []})
-    replace_text(folder / ingest_summary.LABELS_FILE, "".join(f"{name}\n" for name in LABELS))
-    ingest_summary.write_summary(folder, facts)
-    ingest_summary.write_card(
+    replace_text(folder / summary.LABELS_FILE, "".join(f"{name}\n" for name in LABELS))
+    summary.write_summary(folder, facts)
+    summary.write_card(
         folder.name, folder, facts, fps=10.0, sample_rate=1000, labels=LABELS, multi_label=False
     )
     return cards.read(folder / cards.CARD_FILE), facts

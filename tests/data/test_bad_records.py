@@ -142,6 +142,7 @@ def test_too_many_bad_records_stop_the_run(tmp_path):
     assert len(listed(ledger)) == 4
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_is_stopped_again(tmp_path):
     """What was listed before the restart counts, too."""
     write(tmp_path, spoilt=range(0, COUNT, 5))
@@ -155,6 +156,7 @@ def test_a_run_that_was_stopped_is_stopped_again(tmp_path):
         again.check()
 
 
+@pytest.mark.slow
 def test_a_set_without_any_good_record_stops_the_run(tmp_path):
     write(tmp_path, spoilt=range(COUNT))
     ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
@@ -164,6 +166,7 @@ def test_a_set_without_any_good_record_stops_the_run(tmp_path):
         ledger.check()
 
 
+@pytest.mark.slow
 def test_a_share_of_exactly_the_limit_is_allowed(tmp_path):
     write(tmp_path, spoilt=(3, 8, 21))
     ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
@@ -178,3 +181,23 @@ def test_record_without_frames_is_bad(tmp_path):
     ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
     train(config(dataset.Pretrain, tmp_path), tmp_path, ledger, 2)
     assert "no frames" in ledger.rows()[0][5]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_shard_that_vanishes_is_named(tmp_path, training):
+    paths = write(tmp_path)
+    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=1.0)
+    if training:
+        cfg = config(dataset.Pretrain, tmp_path)
+        batches = pipeline.pretrain_batches(cfg, data_dir=tmp_path, seed=1, ledger=ledger)
+    else:
+        cfg = config(dataset.Evaluation, tmp_path, name=("spoken",), num_windows_test=1)
+        batches = pipeline.evaluation_batches(
+            cfg, "spoken", "train", data_dir=tmp_path, ledger=ledger
+        )
+    paths[1].unlink()
+    with pytest.raises(tf.errors.OpError):
+        list(batches.take(12))
+    with pytest.raises(DataError, match=rf"'spoken', split 'train': {paths[1]} can no longer be"):
+        ledger.check()
+    assert ledger.rows() == []

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vatt.data.captions import overlapping, read_captions, seconds
+from vatt.data.ingest.captions import overlapping, read_captions, seconds
 from vatt.errors import DataError
 
 

@@ -14,9 +14,11 @@ import tensorflow as tf
 import yaml
 
 from vatt import configs
-from vatt.data import cards, clips, ingest, toy
+from vatt.data import cards, clips
 from vatt.data.features import RECORD
-from vatt.data.manifest import read_manifest
+from vatt.data.ingest import command as ingest_command
+from vatt.data.ingest.manifest import read_manifest
+from vatt.data.toy import command as toy_command
 from vatt.errors import DataError
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "datasets.md"
@@ -372,8 +374,8 @@ def test_ingest_commands_are_accepted(name):
     assert (start, module) == (["python", "-m"], "vatt.data.ingest")
     for line, render in zip(lines, renders, strict=False):
         assert render == ["python", "-m", "vatt.data.toy"]
-        assert toy.parse_arguments(shlex.split(line)[3:]).sets == name
-    arguments = ingest.parse_arguments(shlex.split(lines[-1])[3:])
+        assert toy_command.parse_arguments(shlex.split(line)[3:]).sets == name
+    arguments = ingest_command.parse_arguments(shlex.split(lines[-1])[3:])
     assert str(arguments.output_dir) == f"$VATT_DATA_DIR/{name}"
     assert card.video is None or arguments.fps == card.video.fps
     assert card.audio is None or arguments.sample_rate == card.audio.sample_rate

@@ -12,20 +12,25 @@ import yaml
 from PIL import Image
 from record_sets import clip, jpeg, write_set
 
-from vatt.data import bad_records, check, contact_sheet, leakage, records, samples
+from vatt.data import bad_records, records
+from vatt.data.check import contact_sheet, leakage
+from vatt.data.check.command import find_card, main
+from vatt.data.check.report import COLUMNS
+from vatt.data.check.splits import check_splits
+from vatt.data.ingest import samples
 
 TRAIN = [clip(f"train{k}.mp4") for k in range(7)]
 TEST = [clip(f"test{k}.mp4", labels=["cat"], label_indices=[0]) for k in range(3)]
 
 
 def run(folder: Path, *arguments: str) -> int:
-    return check.main([str(folder), "--workers=1", *arguments])
+    return main([str(folder), "--workers=1", *arguments])
 
 
 def listed(folder: Path) -> list[list[str]]:
     with (folder / "bad_records.csv").open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
-    assert header == list(check.COLUMNS)
+    assert header == list(COLUMNS)
     return rows
 
 
@@ -98,7 +103,7 @@ def test_a_set_made_by_others(tmp_path):
         "splits": {name: {"pattern": f"{name}.tfrecord"} for name in ("train", "test")},
     }
     (folder / "card.yaml").write_text(yaml.safe_dump(card))
-    report = check.run(check.find_card(str(folder)), workers=1)
+    report = check_splits(find_card(str(folder)), workers=1)
     assert (report.bad, report.problems) == ([], [])
     assert report.splits["train"]["records"] == 3
     assert report.splits["train"]["classes"] == {"dog": 3}
@@ -112,7 +117,7 @@ def test_the_number_of_workers_changes_nothing(tmp_path):
     folder = tmp_path / "pets"
     card, _ = write_set(folder, {"train": TRAIN, "test": TEST}, shards=3)
     flip(folder / records.shard_name("train", 1, 3), 100)
-    assert check.run(card, samples=4, workers=1) == check.run(card, samples=4, workers=3)
+    assert check_splits(card, samples=4, workers=1) == check_splits(card, samples=4, workers=3)
 
 
 # What is wrong -----------------------------------------------------------------------------------
@@ -147,16 +152,16 @@ def test_records_lost_together_are_all_counted(tmp_path):
     path = folder / records.shard_name("train", 0, 1)
     places, whole = starts(path), path.read_bytes()
     path.write_bytes(whole[: places[2] + 5] + whole[places[5] :])  # 2, 3 and 4 are gone
-    report = check.run(card, workers=1)
+    report = check_splits(card, workers=1)
     assert [report.splits["train"][key] for key in ("records", "usable", "bad")] == [7, 4, 3]
     (row,) = report.bad
     assert row[3:5] == [2, places[2]]
     assert row[5].endswith("; 3 records lost")
     path.write_bytes(whole[: places[4] - 1])  # the end is gone, from within 3
-    report = check.run(card, workers=1)
+    report = check_splits(card, workers=1)
     assert [report.splits["train"][key] for key in ("records", "usable", "bad")] == [7, 3, 4]
     path.write_bytes(whole + whole[: places[1]])  # one record twice
-    report = check.run(card, workers=1)
+    report = check_splits(card, workers=1)
     assert report.bad == []
     assert f"{path.name}: 1 record more than expected" in report.problems
     assert "split 'train': the card says 7 records, the shards hold 8" in report.problems
@@ -170,7 +175,7 @@ def test_payloads_that_cannot_be_used_are_listed_with_their_place(tmp_path):
         for number in range(7):
             writer.write(records.encode(clip(f"train{number}.mp4", **bad.get(number, {}))))
     os.rename(tmp_path / "good", folder)
-    report = check.run(check.find_card(str(folder)), workers=1)
+    report = check_splits(find_card(str(folder)), workers=1)
     places = starts(folder / records.shard_name("train", 0, 1))
     assert [row[3:] for row in report.bad] == [
         [2, places[2], "frame 0 is not a JPEG or PNG"],
@@ -181,7 +186,7 @@ def test_payloads_that_cannot_be_used_are_listed_with_their_place(tmp_path):
 def test_label_texts_must_be_those_of_the_card(tmp_path):
     wrong = [clip("a.mp4"), clip("b.mp4", labels=["cat"], label_indices=[1])]
     card, _ = write_set(tmp_path / "pets", {"train": wrong}, shards=1)
-    (problem,) = check.run(card, workers=1).problems
+    (problem,) = check_splits(card, workers=1).problems
     assert "names for their indices, in 1 of the records" in problem
     assert "record 1: ['cat'], card: ['dog']" in problem
 
@@ -190,14 +195,14 @@ def test_missing_shards_and_a_damaged_manifest(tmp_path):
     folder = tmp_path / "pets"
     card, _ = write_set(folder, {"train": TRAIN, "test": TEST})
     (folder / records.shard_name("train", 1, 2)).unlink()
-    report = check.run(card, workers=1)
+    report = check_splits(card, workers=1)
     assert "missing: train-00001-of-00002.tfrecord" in report.problems[0]
     assert "the card says 7 records, the shards hold 4" in report.problems[1]
     (folder / "manifest.json").write_text("{")
-    assert "manifest.json cannot be used" in check.run(card, workers=1).problems[0]
+    assert "manifest.json cannot be used" in check_splits(card, workers=1).problems[0]
     for path in folder.glob("train*"):
         path.unlink()
-    report = check.run(card, workers=1)
+    report = check_splits(card, workers=1)
     assert "matches" in report.problems[1]
     assert report.splits["test"]["usable"] == 3  # the rest is checked all the same
 
@@ -229,6 +234,8 @@ def test_the_same_source_in_two_splits(tmp_path, capsys):
         ("train_1", "test_1", True),
         ("train_1", "test_2", False),  # folds of cross-validation
         ("test_1", "test_2", False),
+        ("train1", "test2", False),
+        ("train1", "test1", True),
         ("train_1", "train_2", False),
         ("train", "test_3", True),
         ("valid", "test", True),
@@ -263,7 +270,7 @@ def test_the_sheet_shows_clips_of_all_splits(tmp_path):
     train = [clip(f"train{k}.mp4", frames=[red] * 4) for k in range(9)]
     test = [clip(f"test{k}.mp4", frames=[green] * 4, waveform=None) for k in range(3)]
     card, _ = write_set(folder, {"train": train, "test": test})
-    report = check.run(card, samples=4, workers=1)
+    report = check_splits(card, samples=4, workers=1)
     assert [sample.split for sample in report.samples] == ["train", "train", "test", "test"]
     sheet = np.asarray(contact_sheet.draw(report.samples, "pets")).astype(int)
     is_red = (sheet[..., 0] > 180) & (sheet[..., 1] < 60) & (sheet[..., 2] < 60)
@@ -298,9 +305,9 @@ def test_clips_that_lack_something_can_be_drawn():
 def test_a_bad_sample_is_replaced_by_the_next_record(tmp_path):
     card, _ = write_set(tmp_path / "pets", {"train": TRAIN}, shards=1)
     path = card.shards("train")[0]
-    assert check.run(card, samples=1, workers=1).samples[0].source == "train3.mp4"
+    assert check_splits(card, samples=1, workers=1).samples[0].source == "train3.mp4"
     flip(path, starts(path)[3] + 100)
-    assert check.run(card, samples=1, workers=1).samples[0].source == "train4.mp4"
+    assert check_splits(card, samples=1, workers=1).samples[0].source == "train4.mp4"
 
 
 def test_places_are_spread_evenly():
@@ -325,7 +332,7 @@ def test_the_outline_of_a_sound():
 
 
 def test_columns_are_those_of_the_ledger_of_a_run():
-    assert check.COLUMNS == bad_records.COLUMNS
+    assert COLUMNS == bad_records.COLUMNS
 
 
 def test_what_cannot_be_checked_is_said(tmp_path, capsys, monkeypatch):
@@ -337,13 +344,13 @@ def test_what_cannot_be_checked_is_said(tmp_path, capsys, monkeypatch):
     }
     monkeypatch.setenv("VATT_DATA_DIR", str(tmp_path))
     for name, message in cases.items():
-        assert check.main([name]) == 3
+        assert main([name]) == 3
         assert message in capsys.readouterr().err
-    assert check.main(["pets", "--workers=1"]) == 0  # found in VATT_DATA_DIR
-    assert check.main([str(tmp_path / "pets" / "card.yaml"), "--workers=1"]) == 0
+    assert main(["pets", "--workers=1"]) == 0  # found in VATT_DATA_DIR
+    assert main([str(tmp_path / "pets" / "card.yaml"), "--workers=1"]) == 0
     with pytest.raises(SystemExit) as stop:
-        check.main(["pets", "--samples=0"])
+        main(["pets", "--samples=0"])
     assert stop.value.code == 2
     (tmp_path / "pets" / "card.yaml").write_text("name: pets\n")
-    assert check.main(["pets"]) == 3
+    assert main(["pets"]) == 3
     assert "the card names no split" in capsys.readouterr().err

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from record_sets import LABELS, clip, jpeg, write_set
 
-from vatt.data import cards, dataset_page
-from vatt.data import ingest_summary as summary
+from vatt.data import cards
+from vatt.data.ingest import page as dataset_page
+from vatt.data.ingest import summary
 from vatt.errors import DataError
 
 CLIPS = {

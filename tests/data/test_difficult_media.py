@@ -26,7 +26,8 @@ from media_files import (
 )
 from PIL import Image
 
-from vatt.data import cards, ingest, records
+from vatt.data import cards, records
+from vatt.data.ingest import command as ingest
 
 FPS, RATE = 10, 48000
 PICTURES = numbered_frames(50)  # 2 s at 25 per second

@@ -15,7 +15,8 @@ import pytest
 from media_files import grey_frames, tone, write
 from PIL import Image
 
-from vatt.data import cards, ingest, records
+from vatt.data import cards, records
+from vatt.data.ingest import command as ingest
 from vatt.files import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -225,7 +226,7 @@ def test_ctrl_c_keeps_finished_shards_and_the_same_command_continues(media, tmp_
 
 def test_help_is_quick_and_light():
     code = (
-        "import sys, vatt.data.ingest as i\n"
+        "import sys, vatt.data.ingest.command as i\n"
         "try: i.main(['--help'])\n"
         "except SystemExit: pass\n"
         "print([m for m in ('tensorflow', 'av', 'numpy', 'pydantic') if m in sys.modules])"

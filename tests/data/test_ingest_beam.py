@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from media_files import grey_frames, tone, write
 
-from vatt.data import ingest
+from vatt.data.ingest import command as ingest
 
 OPTIONS = ["--min_side=16", "--sample_rate=8000", "--fps=5", "--num_shards=3"]
 HAS_BEAM = importlib.util.find_spec("apache_beam") is not None

@@ -16,7 +16,9 @@ import pytest
 from media_files import grey_frames, tone, write
 
 from vatt import configs
-from vatt.data import cards, ingest, ingest_log, pipeline, records, workers
+from vatt.data import cards, pipeline, records, workers
+from vatt.data.ingest import command as ingest
+from vatt.data.ingest import log as ingest_log
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ["--min_side=16", "--sample_rate=16000"]

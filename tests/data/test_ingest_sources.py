@@ -13,8 +13,10 @@ import pytest
 from media_files import grey_frames, tone, write
 from PIL import Image
 
-from vatt.data import cards, ingest, records, sources
-from vatt.data.sources import Wish, audioset, howto100m, tree
+from vatt.data import cards, records
+from vatt.data.ingest import command as ingest
+from vatt.data.ingest import sources
+from vatt.data.ingest.sources import Wish, audioset, howto100m, tree
 from vatt.errors import DataError, UserError
 
 OPTIONS = ["--min_side=16", "--sample_rate=8000", "--workers=1", "--fps=5"]

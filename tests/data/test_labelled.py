@@ -55,6 +55,7 @@ def test_video_with_smoothed_labels(data_dir):
     assert np.bincount(labels).tolist() == [8, 8, 8]  # two epochs of 12, every record once in each
 
 
+@pytest.mark.slow
 def test_any_start_step_gives_the_same_batches(data_dir):
     cfg = finetune(mixup=True)
     run = take(cfg, "video", data_dir, 6)
@@ -63,6 +64,7 @@ def test_any_start_step_gives_the_same_batches(data_dir):
             assert expected[key].tobytes() == found[key].tobytes()
 
 
+@pytest.mark.slow
 def test_mixup_mixes_clips_and_labels_alike(data_dir):
     plain = take(finetune(), "audio", data_dir, 2)
     mixed = take(finetune(mixup=True), "audio", data_dir, 2)
@@ -88,6 +90,7 @@ def test_audio_waveform_noise_and_spectrogram(data_dir):
     assert mel["audio"].min() == 0 and mel["audio"].max() == 1
 
 
+@pytest.mark.slow
 def test_space_to_depth(data_dir):
     cfg = finetune()
     (flat,) = take(cfg, "video", data_dir, 1)
@@ -302,6 +305,7 @@ def test_factory_errors(registered):
 # Several readers ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_workers_share_every_batch(data_dir):
     cfg = finetune(mixup=False)
     whole = take(cfg, "audio", data_dir, 4)

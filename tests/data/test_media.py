@@ -10,9 +10,8 @@ import pytest
 from media_files import amplitude, grey_frames, number_of, numbered_frames, tone, write
 from PIL import Image
 
-from vatt.data import media_pictures
-from vatt.data.media import MediaError, length, read_clip
-from vatt.data.media_sound import resample
+from vatt.data.media import MediaError, length, pictures, read_clip
+from vatt.data.media.sound import resample
 
 SOUND = {"sample_rate": 16000}
 WISH = {"fps": 10, "min_side": 32, **SOUND}
@@ -182,17 +181,15 @@ def test_pictures_that_are_left_out_change_nothing(tmp_path, monkeypatch, struct
     options = {"preset": "ultrafast", "x264-params": structure, "crf": "10"}
     path = write(tmp_path / f"a.{ending}", frames, video_options=options)
     decoded = []
-    add = media_pictures.Pictures.add
-    monkeypatch.setattr(
-        media_pictures.Pictures, "add", lambda *given: (decoded.append(0), add(*given))
-    )
+    add = pictures.Pictures.add
+    monkeypatch.setattr(pictures.Pictures, "add", lambda *given: (decoded.append(0), add(*given)))
     for start, end, fps in ((0.0, 2.9, 10), (0.3, 2.5, 3), (1.4, 2.2, 12.5), (0.0, 2.9, 25)):
         wish = {"fps": fps, "min_side": 64, "sample_rate": 16000}
         decoded.clear()
         some = read_clip(path, start, end, **wish)
         few = len(decoded)
         with monkeypatch.context() as patch:
-            patch.setattr(media_pictures.Pictures, "_may_be_taken", lambda *_: True)
+            patch.setattr(pictures.Pictures, "_may_be_taken", lambda *_: True)
             decoded.clear()
             everything = read_clip(path, start, end, **wish)
         assert some.frames == everything.frames

@@ -16,8 +16,8 @@ import pytest
 from media_files import grey_frames, tone, write
 from PIL import Image
 
-from vatt.data import media, media_pictures, media_sound
-from vatt.data.media import MediaError, read_clip
+from vatt.data.media import MediaError, pictures, read_clip, reading
+from vatt.data.media import sound as media_sound
 
 WISH = {"fps": 10, "min_side": 32, "sample_rate": 16000}
 
@@ -157,7 +157,7 @@ def test_huge_still_image(tmp_path, name):
 @pytest.mark.parametrize("sound", [False, True])
 def test_a_clip_that_does_not_fit_into_a_record(tmp_path, monkeypatch, sound):
     path = write(tmp_path / "a.mkv", grey_frames(np.full(50, 90)), tone(440, 2) if sound else None)
-    part = media_sound if sound else media_pictures
+    part = media_sound if sound else pictures
     monkeypatch.setattr(part, "MAX_BYTES", 4000)
     with pytest.raises(MediaError, match="too long for one record"):
         read_clip(path, 0.0, 1.9, **WISH)
@@ -189,11 +189,11 @@ def test_a_cover_picture_is_not_a_video(tmp_path):
 
 def test_too_long(tmp_path, monkeypatch):
     path = write(tmp_path / "a.mp4", grey_frames(np.full(50, 90)))
-    monkeypatch.setattr(media, "MAX_SECONDS", 1.0)
+    monkeypatch.setattr(reading, "MAX_SECONDS", 1.0)
     with pytest.raises(MediaError, match="2 s exceed the limit of 1 s"):
         read_clip(path, 0.0, 0.4, **WISH)
-    monkeypatch.setattr(media, "MAX_SECONDS", 9.0)
-    monkeypatch.setattr(media, "MAX_FRAMES", 10)
+    monkeypatch.setattr(reading, "MAX_SECONDS", 9.0)
+    monkeypatch.setattr(reading, "MAX_FRAMES", 10)
     with pytest.raises(MediaError, match="50 pictures exceed the limit of 10"):
         read_clip(path, 0.0, 0.4, **WISH)
 

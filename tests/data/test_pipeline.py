@@ -31,8 +31,7 @@ def data_dir(tmp_path_factory):
     corpus.write_set(folder, "spoken", spoken)
     heard = [corpus.example(100 + i, sound=i != 3) for i in range(7)]
     corpus.write_set(folder, "heard", heard, shards=2, text=False)
-    corpus.write_set(folder, "silent", spoken[:4], audio=False, shards=1)
-    corpus.write_set(folder, "fast", spoken[:4], fps=25.0, shards=1)
+    corpus.write_set(folder, "silent", spoken[:4], audio=False, fps=25.0, shards=1)
     corpus.write_set(folder, "clear", spoken[:4], sample_rate=16000, shards=1)
     return folder
 
@@ -188,8 +187,11 @@ def test_text_ids_are_those_of_the_captions(pretrain, data_dir):
             assert (batch["text"][:, 0, :3] == [4, 5, 6]).all()
 
 
-def test_set_without_audio(pretrain, data_dir):
+def test_set_without_audio_at_another_rate(pretrain, data_dir):
+    facts = pipeline.describe(pretrain("silent"), data_dir)
+    assert pipeline.rate_stride(pretrain("silent"), facts["cards"]["silent"]) == 2
     (batch,) = take(pretrain("silent"), data_dir, 1)
+    assert batch["video"].shape == (4, 4, 16, 16, 3)
     assert batch["audio"].shape == (4, 640, 1)
     assert not batch["audio"].any() and not batch["audio_mask"].any()
 
@@ -206,13 +208,9 @@ def test_spectrogram_and_space_to_depth(pretrain, data_dir):
     assert list(facts["cards"]) == ["clear"]
 
 
-def test_stride_follows_the_rate_of_the_card(pretrain, data_dir):
-    facts = pipeline.describe(pretrain("fast"), data_dir)
-    assert pipeline.rate_stride(pretrain("fast"), facts["cards"]["fast"]) == 2
-    assert take(pretrain("fast"), data_dir, 1)[0]["video"].shape == (4, 4, 16, 16, 3)
-
-
-@pytest.mark.parametrize("records", [1, 63, 64, 65, 1000])
+@pytest.mark.parametrize(
+    "records", [1, 65, *(pytest.param(n, marks=pytest.mark.slow) for n in (63, 64, 1000))]
+)
 def test_every_sample_is_evaluated_once(tmp_path, evaluation, records):
     examples = [corpus.example(i, frames=2, captions=CAPTIONS) for i in range(records)]
     corpus.write_set(tmp_path, "spoken", examples, split="test", shards=min(records, 3))
@@ -230,7 +228,7 @@ def test_every_sample_is_evaluated_once(tmp_path, evaluation, records):
     assert indices == list(range(records))
 
 
-@pytest.mark.parametrize("multi_crop", [False, True])
+@pytest.mark.parametrize("multi_crop", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_evaluation_batch(data_dir, evaluation, multi_crop):
     cfg = evaluation(multi_crop=multi_crop, num_windows_test=3)
     batch = next(iter(pipeline.evaluation_batches(cfg, "spoken", "train", data_dir=data_dir)))

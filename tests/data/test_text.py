@@ -166,8 +166,27 @@ def test_build_from_card_manifest_and_captions(tmp_path):
     assert ids == [[5, 4, 0]]
 
 
+def test_vocabulary_reads_the_manifests_of_ingest(tmp_path):
+    """Each sentence counts once, however many splits and clips it belongs to."""
+    told = '"captions": [[0, 1, "two two"]]'
+    (tmp_path / "talk.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.000\nthree three three\n")
+    (tmp_path / "clips.jsonl").write_text(
+        '{"path": "a.mp4", "caption": "one", "split": ["train_1", "test_2"]}\n'
+        f'{{"path": "b.mp4", "end": 1, {told}}}\n{{"path": "b.mp4", "start": 1, {told}}}\n'
+        '{"path": "c.mp4", "end": 1, "captions": "talk.vtt"}\n'
+        '{"path": "c.mp4", "start": 1, "captions": "talk.vtt"}\n'
+    )
+    (tmp_path / "clips.tsv").write_text("path\tcaption\nd.mp4\tfour, four\n")
+    tables = [str(tmp_path / name) for name in ("clips.jsonl", "clips.tsv")]
+    _, counts = vocabulary.build(manifests=tables)
+    assert counts == {"one": 1, "two": 2, "three": 3, "four": 2}
+    (tmp_path / "clips.tsv").write_text("path\tcaptions\nd.mp4\t../talk.vtt\n")
+    with pytest.raises(DataError, match=r"clips.tsv: captions '../talk.vtt': leads out of"):
+        vocabulary.build(manifests=tables)
+
+
 def test_vocabulary_limits_and_errors(tmp_path, capsys):
-    (tmp_path / "clips.csv").write_text("caption\nb b a a a c\n")
+    (tmp_path / "clips.csv").write_text("path,caption\na.mp4,b b a a a c\n")
     table = str(tmp_path / "clips.csv")
     words, _ = vocabulary.build(manifests=[table], min_count=2)
     assert words[4:] == ["a", "b"]
@@ -179,7 +198,7 @@ def test_vocabulary_limits_and_errors(tmp_path, capsys):
     bad = str(tmp_path / "bad.csv")
     code = vocabulary.main(["--manifest", bad, "--output", str(tmp_path / "words.txt")])
     assert code == DataError.exit_code
-    assert "no column 'caption'" in capsys.readouterr().err
+    assert "column 'text' is unknown" in capsys.readouterr().err
     assert not (tmp_path / "words.txt").exists()
     with pytest.raises(SystemExit):
         vocabulary.main(["--output", "words.txt"])

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vatt.data import toy, toy_captions, toy_sets
-from vatt.data.captions import read_captions
+from vatt.data.ingest.captions import read_captions
 from vatt.data.media import read_clip
-from vatt.data.toy_scene import COLOURS, FPS, MOTIONS, SHAPES, Scene, draw_scene, render
-from vatt.data.toy_sound import RHYTHMS, SAMPLE_RATE, TIMBRES, synthesise
+from vatt.data.toy import captions, sets
+from vatt.data.toy.command import main
+from vatt.data.toy.scene import COLOURS, FPS, MOTIONS, SHAPES, Scene, draw_scene, render
+from vatt.data.toy.sound import RHYTHMS, SAMPLE_RATE, TIMBRES, synthesise
 from vatt.files import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,7 @@ def files(folder: Path) -> dict[str, str]:
 def corpus(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("toy")
     arguments = [f"--output_dir={folder}", "--sets=all", "--scale=0.01", "--workers=1"]
-    assert toy.main(arguments) == 0
+    assert main(arguments) == 0
     return folder
 
 
@@ -43,7 +44,7 @@ def manifest(corpus: Path, name: str) -> list[dict[str, str]]:
 
 
 def test_files_are_what_they_should_be(corpus):
-    for name in toy_sets.SETS:
+    for name in sets.SETS:
         row = manifest(corpus, name)[0]
         with av.open(str(corpus / name / row["path"])) as container:
             video, audio = container.streams.video[0], container.streams.audio[0]
@@ -69,14 +70,14 @@ def test_same_bytes_for_any_number_of_workers_and_after_an_interruption(corpus, 
 
 def test_other_settings_are_not_mixed(corpus, capsys):
     arguments = [f"--output_dir={corpus}", "--sets=toy_sounds", "--scale=0.01"]
-    assert toy.main([*arguments, "--seed=1"]) == 2
+    assert main([*arguments, "--seed=1"]) == 2
     assert "seed 0 -> 1" in capsys.readouterr().err
-    assert toy.main([f"--output_dir={corpus}", "--sets=toy_sonds"]) == 2
+    assert main([f"--output_dir={corpus}", "--sets=toy_sonds"]) == 2
     assert "Did you mean 'toy_sounds'" in capsys.readouterr().err
 
 
 def test_retrieval_has_distinct_descriptions_and_faithful_captions():
-    plans = toy_sets.plan("toy_retrieval")
+    plans = sets.plan("toy_retrieval")
     test = [plan for plan in plans if plan.splits == ("test",)]
     assert len(test) >= 256
     assert len({plan.labels for plan in test}) == len(test)
@@ -85,13 +86,13 @@ def test_retrieval_has_distinct_descriptions_and_faithful_captions():
         scene, text = plan.scenes[0], plan.captions[0].text
         words = text.split()
         assert 5 <= len(words) <= 14
-        assert any(word in words for word in toy_captions.SHAPE_WORDS[scene.shape])
-        assert any(word in words for word in toy_captions.COLOUR_WORDS[scene.colour])
-        assert any(phrase in text for phrase in toy_captions.MOTION_WORDS[scene.motion])
+        assert any(word in words for word in captions.SHAPE_WORDS[scene.shape])
+        assert any(word in words for word in captions.COLOUR_WORDS[scene.colour])
+        assert any(phrase in text for phrase in captions.MOTION_WORDS[scene.motion])
 
 
 def test_synonyms_name_one_thing_only():
-    tables = (toy_captions.SHAPE_WORDS, toy_captions.COLOUR_WORDS, toy_captions.MOTION_WORDS)
+    tables = (captions.SHAPE_WORDS, captions.COLOUR_WORDS, captions.MOTION_WORDS)
     assert [set(t) for t in tables] == [set(SHAPES), set(COLOURS), set(MOTIONS)]
     words = [word for table in tables for choices in table.values() for word in choices]
     assert len(words) == len(set(words))
@@ -103,8 +104,8 @@ def test_synonyms_name_one_thing_only():
 
 def test_narration_is_mostly_right_and_partly_not():
     right = total = clips = 0
-    for plan in toy_sets.plan("toy_howto", scale=0.1):
-        assert len(plan.scenes) == toy_sets.SCENES_PER_VIDEO
+    for plan in sets.plan("toy_howto", scale=0.1):
+        assert len(plan.scenes) == sets.SCENES_PER_VIDEO
         begin = 0.0
         for scene in plan.scenes:
             end = begin + scene.duration
@@ -119,14 +120,14 @@ def test_narration_is_mostly_right_and_partly_not():
 def _tells(scene: Scene, text: str) -> bool:
     words = text.split()
     return (
-        any(word in words for word in toy_captions.SHAPE_WORDS[scene.shape])
-        and any(word in words for word in toy_captions.COLOUR_WORDS[scene.colour])
-        and any(phrase in text for phrase in toy_captions.MOTION_WORDS[scene.motion])
+        any(word in words for word in captions.SHAPE_WORDS[scene.shape])
+        and any(word in words for word in captions.COLOUR_WORDS[scene.colour])
+        and any(phrase in text for phrase in captions.MOTION_WORDS[scene.motion])
     )
 
 
 def test_vocabulary_is_complete_and_small(corpus):
-    known = set(toy_captions.vocabulary())
+    known = set(captions.vocabulary())
     assert len(known) < 500
     said = [row["caption"] for row in manifest(corpus, "toy_retrieval")]
     for path in (corpus / "toy_howto" / "captions").iterdir():
@@ -137,12 +138,12 @@ def test_vocabulary_is_complete_and_small(corpus):
 
 @pytest.mark.parametrize(("name", "folds"), [("toy_actions", 3), ("toy_sounds", 5)])
 def test_folds(name, folds):
-    plans = toy_sets.plan(name)
+    plans = sets.plan(name)
     classes = {plan.labels[0] for plan in plans}
     assert classes == set(MOTIONS if name == "toy_actions" else TIMBRES.values())
     for fold in range(1, folds + 1):
-        test = [plan for plan in plans if f"test{fold}" in plan.splits]
-        train = [plan for plan in plans if f"train{fold}" in plan.splits]
+        test = [plan for plan in plans if f"test_{fold}" in plan.splits]
+        train = [plan for plan in plans if f"train_{fold}" in plan.splits]
         assert len(test) + len(train) == len(plans)
         assert len(test) == pytest.approx(len(plans) / folds, abs=8)
         counts = np.unique([plan.labels[0] for plan in test], return_counts=True)[1]
@@ -151,7 +152,7 @@ def test_folds(name, folds):
 
 
 def test_audioset_labels_are_the_sounds():
-    for plan in toy_sets.plan("toy_audioset", scale=0.02):
+    for plan in sets.plan("toy_audioset", scale=0.02):
         scene = plan.scenes[0]
         assert plan.labels == (TIMBRES[scene.shape], RHYTHMS[scene.motion])
         assert plan.captions == ()
@@ -221,7 +222,7 @@ def _correlation(values: np.ndarray, classes: np.ndarray) -> float:
 
 
 def test_nothing_outside_the_content_tells_a_label():
-    plans = toy_sets.plan("toy_audioset", scale=0.5) + toy_sets.plan("toy_retrieval")
+    plans = sets.plan("toy_audioset", scale=0.5) + sets.plan("toy_retrieval")
     for kind in ("shape", "colour", "motion"):
         classes = np.array([getattr(plan.scenes[0], kind) for plan in plans])
         lengths = np.array([plan.scenes[0].num_frames for plan in plans], float)
@@ -233,7 +234,7 @@ def test_nothing_outside_the_content_tells_a_label():
 @pytest.mark.slow
 def test_neither_file_size_nor_a_single_pixel_tells_a_label(tmp_path):
     arguments = [f"--output_dir={tmp_path}", "--sets=toy_actions,toy_sounds", "--scale=0.5"]
-    assert toy.main(arguments) == 0
+    assert main(arguments) == 0
     for name, kind in (("toy_actions", "motion"), ("toy_sounds", "shape")):
         rows = manifest(tmp_path, name)
         sizes = [(tmp_path / name / row["path"]).stat().st_size for row in rows]

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from vatt.data import toy_captions, toy_sets, toy_video
-from vatt.data.toy_scene import COLOURS, FPS, MOTIONS, SHAPES, Scene, draw_scene, render
-from vatt.data.toy_sound import SAMPLE_RATE, rhythm, synthesise, timbre
+from vatt.data.toy import captions, sets, video
+from vatt.data.toy.scene import COLOURS, FPS, MOTIONS, SHAPES, Scene, draw_scene, render
+from vatt.data.toy.sound import SAMPLE_RATE, rhythm, synthesise, timbre
 
 KINDS = ("shape", "colour", "motion")
 
@@ -63,9 +63,9 @@ def test_no_pixel_tells_shape_or_motion(scenes, first_frames, kind):
     assert best < limit(classes) + 0.06  # the best of 90 places, chance is 0.125
 
 
-@pytest.mark.parametrize("name", toy_sets.PRETRAINING_SETS)
+@pytest.mark.parametrize("name", sets.PRETRAINING_SETS)
 def test_durations_tell_nothing(name):
-    plans = toy_sets.plan(name)
+    plans = sets.plan(name)
     every = [scene for plan in plans for scene in plan.scenes]
     for kind in KINDS:
         classes = np.array([getattr(scene, kind) for scene in every])
@@ -80,39 +80,39 @@ def test_caption_lengths_tell_nothing():
         scene = Scene(SHAPES[rng.integers(8)], tuple(COLOURS)[rng.integers(6)],
                       MOTIONS[rng.integers(8)], 2.4, 1.0, 0.0)  # fmt: skip
         scenes.append(scene)
-        words.append([len(toy_captions.describe(scene, rng).split())])
+        words.append([len(captions.describe(scene, rng).split())])
     for kind in KINDS:
         classes = np.array([getattr(scene, kind) for scene in scenes])
         assert nearest_mean_accuracy(np.array(words, float), classes) < limit(classes)
 
 
 def test_videos_and_descriptions_of_train_and_test_are_disjoint():
-    for name in toy_sets.PRETRAINING_SETS:
-        plans = toy_sets.plan(name)
+    for name in sets.PRETRAINING_SETS:
+        plans = sets.plan(name)
         assert len({plan.name for plan in plans}) == len(plans)
         assert len({plan.seed for plan in plans}) == len(plans)
         assert {plan.splits for plan in plans} == {("train",), ("test",)}
-    plans = toy_sets.plan("toy_retrieval")
+    plans = sets.plan("toy_retrieval")
     shown = {s: {p.labels for p in plans if p.splits == (s,)} for s in ("train", "test")}
     assert len(shown["test"]) >= 256
     assert not shown["train"] & shown["test"]
 
 
 def test_plans_depend_on_the_seed_alone():
-    first, second = toy_sets.plan("toy_howto", 3, 0.02), toy_sets.plan("toy_howto", 3, 0.02)
+    first, second = sets.plan("toy_howto", 3, 0.02), sets.plan("toy_howto", 3, 0.02)
     assert first == second
-    assert toy_sets.plan("toy_howto", 4, 0.02) != first
+    assert sets.plan("toy_howto", 4, 0.02) != first
 
 
 def test_files_are_smaller_than_what_they_are_padded_to(tmp_path):
     """Else their size would tell the motion: the busiest pictures need the most bytes."""
     for motion in ("jump", "shake", "blink", "slide"):
         rng = np.random.default_rng(0)
-        scene = draw_scene(rng, "star", "white", motion, toy_sets.DURATIONS[1])
-        toy_video.write_mp4(tmp_path / "a.mp4", render(scene, rng), synthesise(scene, rng))
-        assert (tmp_path / "a.mp4").stat().st_size < 0.97 * toy_video.PADDED_SIZE
-        toy_video.pad_mp4(tmp_path / "a.mp4", toy_video.PADDED_SIZE)
-        assert (tmp_path / "a.mp4").stat().st_size == toy_video.PADDED_SIZE
+        scene = draw_scene(rng, "star", "white", motion, sets.DURATIONS[1])
+        video.write_mp4(tmp_path / "a.mp4", render(scene, rng), synthesise(scene, rng))
+        assert (tmp_path / "a.mp4").stat().st_size < 0.97 * video.PADDED_SIZE
+        video.pad_mp4(tmp_path / "a.mp4", video.PADDED_SIZE)
+        assert (tmp_path / "a.mp4").stat().st_size == video.PADDED_SIZE
 
 
 def test_the_sound_in_the_file_is_that_of_another_colour():

@@ -152,6 +152,7 @@ def test_inception_differs_by_rounding(encoded, jitters):
         assert np.abs(difference).max() < (0.05 if jitters else 0.005)
 
 
+@pytest.mark.slow
 def test_two_runs_are_equal_bit_for_bit_on_any_number_of_threads(encoded):
     alone = prepare(encoded, colour=True)
 
@@ -185,9 +186,11 @@ def test_blending_equals_resize_and_crop():
             steps=(),
         )
         rows, columns = cut.axes(32)
-        blended = geometry.blend_rows(tf.transpose(frames, (1, 0, 2, 3)), *rows)
-        found = geometry.blend_columns(blended, *columns, 1.0, tf.constant(0.0), 0.0, tf.float32)
-        np.testing.assert_allclose(found, expected[:, :, ::-1], atol=2e-3)
+        for bottom_up in (False, True):  # how the region is stored makes no difference
+            stored, order = geometry.placed(rows, tf.constant(40), tf.constant(bottom_up))
+            pixels = geometry.packed(tf.transpose(frames, (1, 0, 2, 3)), order)
+            found = geometry.normalised(pixels, stored, columns, 1.0, tf.constant(0.0), 0.0)
+            np.testing.assert_allclose(found, expected[:, :, ::-1], atol=2e-3)
 
 
 def picture(kind):
@@ -279,16 +282,29 @@ def float64_colour(unit, brightness, saturation, contrast, hue):
     return np.clip(out, 0, 1)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("resampled", [False, True])
 @pytest.mark.parametrize("zero_centred", [False, True])
-def test_fused_colours(dtype, zero_centred):
+def test_fused_colours(resampled, zero_centred):
     rng = np.random.default_rng(5)
-    pixels = rng.integers(0, 256, (2, 6, 5, 3))
-    pixels[0, 0] = [[0, 0, 0], [255, 255, 255], [77, 77, 77], [255, 0, 0], [3, 0, 1]]
-    pixels[0, 1] = [[0, 9, 9], [200, 200, 7], [5, 180, 180], [90, 4, 90], [1, 1, 2]]
-    scale = colour.FINE if dtype == np.uint16 else 1
-    stored = pixels * scale + (rng.integers(0, scale, pixels.shape) * (pixels < 255))
-    unit = stored / (255 * scale)
+    stored = rng.integers(0, 256, (2, 6, 5, 3))
+    stored[0, 0] = [[0, 0, 0], [255, 255, 255], [77, 77, 77], [255, 0, 0], [3, 0, 1]]
+    stored[0, 1] = [[0, 9, 9], [200, 200, 7], [5, 180, 180], [90, 4, 90], [1, 1, 2]]
+    frames = tf.constant(stored, tf.uint8)
+    axes = [
+        geometry.Axis(tf.range(n), tf.minimum(tf.range(n) + 1, n - 1), tf.zeros(n)) for n in (6, 5)
+    ]
+    darker = 0.5
+    if resampled:  # between pixels, and less a little, as by truncation
+        axes = [
+            axis._replace(share=tf.constant(rng.uniform(size=axis.share.shape), tf.float32))
+            for axis in axes
+        ]
+        for way, (lower, upper, share) in enumerate(axes, start=1):
+            share = share.numpy().astype(np.float64).reshape((-1, 1, 1) if way == 1 else (-1, 1))
+            first, second = np.take(stored, lower, way), np.take(stored, upper, way)
+            stored = first + share * (second - first)
+        stored = np.maximum(stored - darker, 0)
+    unit = stored / 255
     for draws in (
         (-0.12, 1.4, 1.4, 0.2),
         (0.12, 0.6, 0.6, -0.2),
@@ -296,7 +312,13 @@ def test_fused_colours(dtype, zero_centred):
         (-0.06, 0.7, 1.4, 0.0),
     ):
         values = colour.Draws(tf.constant(True), *(tf.constant(v, tf.float32) for v in draws))
-        found = colour.change(tf.constant(stored.astype(dtype)), values, zero_centred).numpy()
+        if resampled:
+            pixels = geometry.packed(tf.transpose(frames, (1, 0, 2, 3)), tf.range(6))
+            found = colour.change_resampled(
+                pixels, *axes, tf.constant(darker), values, zero_centred
+            ).numpy()
+        else:
+            found = colour.change(frames, values, zero_centred).numpy()
         expected = float64_colour(unit, *draws)
         found = (found + 1) / 2 if zero_centred else found
         np.testing.assert_allclose(found, expected, atol=2e-5)

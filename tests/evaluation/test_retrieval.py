@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vatt.errors import DataError
-from vatt.evaluation import artefacts
+from vatt.evaluation import artefacts, metrics, retrieval
 from vatt.evaluation.retrieval import Retrieval, parse_attributes, spread
 
 COLOURS = ("red", "green", "blue")
@@ -82,6 +82,85 @@ def test_names_and_values():
     assert values["my_set_txt2vid_embd_R10"] > 0.9
     assert values["my_set_txt2vid_embd_MedianRank"] <= 2
     assert all(type(value) is float for value in values.values())
+
+
+def joint(count: int):
+    """Outputs of a head with one space for all three."""
+    batch, outputs = make(count)
+    return batch, outputs | {
+        "text_toaud": outputs["text_tovid"],
+        "audio_totxt": outputs["audio_tovid"],
+    }
+
+
+DIRECTIONS = {
+    "txt2vid": ("text", "text_tovid", "video_totxt"),
+    "vid2txt": ("video_text", "video_totxt", "text_tovid"),
+    "audio2vid": ("audio", "audio_tovid", "video_toaud"),
+    "vid2audio": ("video_audio", "video_toaud", "audio_tovid"),
+    "txt2audio": ("text_audio", "text_toaud", "audio_totxt"),
+    "audio2txt": ("audio_text", "audio_totxt", "text_toaud"),
+}
+
+
+def test_every_direction_has_its_metrics_and_examples():
+    batch, outputs = joint(30)
+    retrieval = Retrieval("set")
+    retrieval.add(batch, outputs)
+    result = retrieval.result()
+    ranks = {}
+    for direction, (kind, query, gallery) in DIRECTIONS.items():
+        for variant in ("embd", "cosine"):
+            scores = metrics.similarity(outputs[query], outputs[gallery], variant)
+            ranks[direction] = metrics.ranks(scores)
+            for name, value in metrics.rank_metrics(ranks[direction]).items():
+                assert result.metrics[f"set_{direction}_{variant}_{name}"] == value
+        scores = metrics.similarity(outputs[query], outputs[gallery], "embd")
+        right = [COLOURS[i % 3] == COLOURS[j % 3] for i, j in enumerate(scores.argmax(axis=1))]
+        assert result.metrics[f"set_{direction}_embd_top1_colour"] == np.mean(right)
+        assert f"set_{direction}_cosine_top1_colour" not in result.metrics
+        shown = result.artefact[f"{kind}/query"]
+        np.testing.assert_array_equal(result.artefact[f"{kind}/rank"], metrics.ranks(scores)[shown])
+        np.testing.assert_array_equal(
+            result.artefact[f"{kind}/top"], metrics.top_columns(scores, 5)[shown]
+        )
+    assert (ranks["txt2vid"] != ranks["vid2txt"]).any()  # directions are different questions
+    assert result.metrics["set_chance_MeanRank"] == 15.5
+    clips = result.artefact["clips/index"]
+    assert result.artefact["clips/envelope"].shape == (len(clips), 96, 2)
+    of_queries = result.artefact["clips/envelope"][
+        np.searchsorted(clips, result.artefact["audio/query"])
+    ]
+    np.testing.assert_array_equal(of_queries, result.artefact["audio/envelope"])
+
+
+def test_published_single_window_leaves_embd_as_it_is():
+    _, outputs = make(25, windows=1)
+    outputs = {name: value * np.linspace(1, 9, 25).reshape(-1, *[1] * (value.ndim - 1))
+               for name, value in outputs.items()}  # fmt: skip
+    values = {}
+    for published in (True, False):
+        retrieval = Retrieval("set", published_single_window=published)
+        retrieval.add({}, outputs)
+        values[published] = retrieval.result().metrics
+    scores = outputs["text_tovid"] @ outputs["video_totxt"][:, 0].T
+    mean = np.mean(metrics.ranks(scores))
+    assert values[True]["set_txt2vid_embd_MeanRank"] == pytest.approx(mean)
+    assert values[False]["set_txt2vid_embd_MeanRank"] < mean
+    assert values[True]["set_txt2vid_cosine_R1"] == values[False]["set_txt2vid_embd_R1"]
+
+
+def test_pictures_beyond_the_memory_for_them_go_to_a_file(monkeypatch):
+    batch, outputs = make(20)
+    expected = Retrieval("set")
+    expected.add(batch, outputs)
+    monkeypatch.setattr(retrieval, "PICTURES_IN_MEMORY", 2000)
+    spilled = Retrieval("set")
+    spilled.add(rows(batch, 0, 9), rows(outputs, 0, 9))
+    spilled.result()  # reading in between does not disturb what is added later
+    spilled.add(rows(batch, 9, 20), rows(outputs, 9, 20))
+    for name, array in expected.result().artefact.items():
+        np.testing.assert_array_equal(spilled.result().artefact[name], array, err_msg=name)
 
 
 def test_sets_with_one_kind_of_query():

@@ -134,6 +134,7 @@ def test_train_and_eval_leaves_checkpoints_metrics_and_report(data_dir, tmp_path
     assert "search" in (run / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_resumed_run_ends_with_the_same_weights(data_dir, tmp_path):
     pretrain.run(config(data_dir, tmp_path / "whole"))
     pretrain.run(config(data_dir, tmp_path / "parts"))
@@ -146,6 +147,7 @@ def test_resumed_run_ends_with_the_same_weights(data_dir, tmp_path):
         np.testing.assert_array_equal(value, parts[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_eval_mode_takes_every_checkpoint_once_in_order(data_dir, tmp_path):
     run = tmp_path / "run"
     pretrain.run(config(data_dir, run))
@@ -169,6 +171,7 @@ def test_eval_of_one_checkpoint_equals_the_one_made_while_training(data_dir, tmp
     assert json.loads((run / "metrics.json").read_text())["step"] == 6  # still the newest one's
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused_with_the_differing_keys(data_dir, tmp_path):
     run = tmp_path / "run"
     pretrain.run(config(data_dir, run, steps=3))
@@ -194,9 +197,8 @@ def test_missing_data_and_checkpoints_are_clear_errors(data_dir, tmp_path):
         pretrain.run(cfg)
 
 
-@pytest.mark.parametrize(
-    "loss", ["asymmetric_nce", pytest.param("symmetric_nce", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["asymmetric_nce", "symmetric_nce"])
 def test_two_replicas_give_the_losses_of_one(data_dir, tmp_path, two_replicas, loss):
     import tensorflow as tf
 

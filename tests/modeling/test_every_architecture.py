@@ -213,12 +213,13 @@ FAMILIES = ("wat_base", "t5_base", "bert_base", "linear", "ut_base", "resnet2d_5
 
 
 def varied():
-    """Every option with every family that has all its fields."""
+    """Every option with every family that has all its fields; a few of one family are fast."""
     pairs = [(name, option) for name in FAMILIES for option in OPTIONS]
     fields = {name: set(architectures.config(name).keys()) for name in FAMILIES}
     pairs = [(name, option) for name, option in pairs if set(OPTIONS[option]) <= fields[name]]
-    marks = {name: [pytest.mark.slow] for name in FAMILIES if name != "wat_base"}
-    return [pytest.param(*pair, marks=marks.get(pair[0], [])) for pair in pairs]
+    fast = [("wat_base", option) for option in ("all at once", "one token", "gaps", "post-norm")]
+    marks = {pair: [pytest.mark.slow] for pair in pairs if pair not in fast}
+    return [pytest.param(*pair, marks=marks.get(pair, [])) for pair in pairs]
 
 
 @pytest.mark.parametrize(("name", "option"), varied())
@@ -354,7 +355,7 @@ def resized(name, video, audio, text):
     return arrays if kind in ("unified", "model") else arrays[kind]
 
 
-@pytest.mark.parametrize("size", ["smaller", "larger"])
+@pytest.mark.parametrize("size", [pytest.param("smaller", marks=pytest.mark.slow), "larger"])
 @every_architecture
 def test_inputs_of_other_sizes(make, name, size):
     model = make(name)

@@ -46,6 +46,11 @@ TRANSFORMERS = {
 NORM = {"momentum": 0.9, "epsilon": 1e-5, "scale": True, "synchronized": False}
 
 
+def cases(names, fast):
+    """Parameters of a test, slow but for those in `fast`."""
+    return [pytest.param(n, marks=[] if n in fast else [pytest.mark.slow]) for n in names]
+
+
 def backbone(name, changes=None, dtype="float32"):
     config = configs.registry.backbone(name, **(changes or {}))
     modality = "text" if hasattr(config, "vocab_size") else factory.modality_of(config)
@@ -129,7 +134,7 @@ def check(layer, shape, training, dtype="float32", tolerance=None):
         assert cost.activation_bytes(dtype) == pytest.approx(measured, rel=tolerance)
 
 
-@pytest.mark.parametrize("case", TRANSFORMERS)
+@pytest.mark.parametrize("case", cases(TRANSFORMERS, ("vit", "vit, projections", "t5", "linear")))
 def test_training_of_transformers(case):
     """Also DropToken; relu keeps one more tensor than counted, the linear model a maximum."""
     name, changes, shape = TRANSFORMERS[case]
@@ -137,7 +142,10 @@ def test_training_of_transformers(case):
     check(backbone(name, changes), shape, training=True, tolerance=tolerance)
 
 
-@pytest.mark.parametrize("case", ["vit", "vit without dropout", "vit, geglu", "bert small"])
+@pytest.mark.parametrize(
+    "case",
+    cases(["vit", "vit without dropout", "vit, geglu", "bert small"], ("vit without dropout",)),
+)
 def test_training_in_half_precision(case):
     name, changes, shape = TRANSFORMERS[case]
     layer = backbone(name, changes, "mixed_bfloat16")
@@ -150,12 +158,19 @@ def test_inference_drops_no_tokens(case):
     check(backbone(name, changes), shape, training=False)
 
 
-@pytest.mark.parametrize("options", [{}, {"cifar_stem": True, "dtype": "mixed_bfloat16"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param({"cifar_stem": True, "dtype": "mixed_bfloat16"}, marks=pytest.mark.slow),
+    ],
+)
 def test_resnet(options):
     dtype = options.get("dtype", "float32")
     check(resnet(**options), MEL, training=True, dtype=dtype, tolerance=0.06)
 
 
+@pytest.mark.slow
 def test_i3d_operations():
     """A convolution does nothing once per batch: one graph is enough."""
     layer, shape = backbone("i3d"), (5, 40, 36, 3)
@@ -218,7 +233,7 @@ def model_config(unified: bool):
     return config
 
 
-@pytest.mark.parametrize("kind", ["separate", "joint head", "unified"])
+@pytest.mark.parametrize("kind", cases(["separate", "joint head", "unified"], ("separate",)))
 def test_whole_models(kind):
     """Towers and heads, with two candidates of text per clip."""
     config = model_config(kind == "unified")

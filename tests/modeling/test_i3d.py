@@ -88,6 +88,7 @@ def test_width_multiplier_is_ignored_as_published():
     assert not layer.losses
 
 
+@pytest.mark.slow
 def test_bfloat16_is_finite_and_close(backbone):
     half = make(dtype="mixed_bfloat16")
     for one, two in zip(half.variables, backbone.variables, strict=True):

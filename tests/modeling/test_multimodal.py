@@ -115,6 +115,7 @@ def test_mixed_precision_heads_stay_float32(model_config, inputs, shapes):
             assert np.isfinite(value).all()
 
 
+@pytest.mark.slow
 def test_compiled_towers_equal_eager_ones(model, inputs):
     def run(seed):
         features = model.towers(inputs, training=True, rng=Randomness(seed))

@@ -48,7 +48,14 @@ def test_variables_are_the_published_ones(shared_dir):
     assert layer.count_params() == 23_554_880
 
 
-@pytest.mark.parametrize(("width", "dim"), [(0.125, 256), (0.3, 614), (1, 2048), (2, 4096)])
+@pytest.mark.parametrize(
+    ("width", "dim"),
+    [
+        (0.125, 256),
+        (0.3, 614),
+        *(pytest.param(n, 2048 * n, marks=pytest.mark.slow) for n in (1, 2)),
+    ],
+)
 def test_width_multiplier_scales_all_channels(width, dim):
     layer = resnet2d(configs.registry.backbone("resnet2d_50", width_multiplier=width))
     layer.build((None, 64, 48, 1))
@@ -59,6 +66,7 @@ def test_width_multiplier_scales_all_channels(width, dim):
     assert shapes["group_3/block_2/conv_2/conv/kernel"] == (1, 1, int(512 * width), dim)
 
 
+@pytest.mark.slow
 def test_resnet101_has_23_blocks_in_its_third_group():
     layer = make("resnet2d_101")
     assert [len(group.blocks) for group in layer.groups] == [3, 4, 23, 3]
@@ -101,7 +109,7 @@ def test_norm_without_scale():
     assert np.isfinite(layer(SPECTROGRAM)["features_pooled"]).all()
 
 
-@pytest.mark.parametrize("point", [0, 2, 4])
+@pytest.mark.parametrize("point", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 4))])
 def test_stop_gradient_point_freezes_what_lies_before(point):
     layer = make(stop_gradient_point=point)
     before = {v.path: v.numpy() for v in layer.variables}
@@ -170,6 +178,7 @@ def test_bad_fields_are_refused(changes, message):
         resnet2d(config)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_finite_and_close():
     exact, half = make(), make(dtype="mixed_bfloat16")
     for one, two in zip(half.variables, exact.variables, strict=True):
@@ -185,6 +194,7 @@ def test_bfloat16_is_finite_and_close():
         assert gradient is None or np.isfinite(np.asarray(gradient)).all()
 
 
+@pytest.mark.slow
 def test_config_rebuilds_the_layer():
     layer = make(dropblock_keep_probs=[1.0, 1.0, 0.9, 0.8], dropblock_size=3, cifar_stem=True)
     twin = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))

@@ -87,7 +87,10 @@ def training(kind, values):
 # What is written ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", LAYOUTS)
+@pytest.mark.parametrize(
+    "kind",
+    ["pretrain", "video", *(pytest.param(k, marks=pytest.mark.slow) for k in ("unified", "audio"))],
+)
 def test_a_training_goes_on_from_the_converted_checkpoint(tmp_path, capsys, kind):
     tensors = published_files.values(LAYOUTS[kind]())
     source = write(tmp_path, kind, tensors=tensors)
@@ -385,7 +388,12 @@ def compared(outputs, arrays, prefix, tolerance):
 
 
 @pytest.mark.parametrize(
-    ("name", "counts"), [("tx_fac", (124, 235)), ("ut_fac", (84, 155)), ("ft_vit", (44, 45))]
+    ("name", "counts"),
+    [
+        ("tx_fac", (124, 235)),
+        ("ft_vit", (44, 45)),
+        pytest.param("ut_fac", (84, 155), marks=pytest.mark.slow),
+    ],
 )
 def test_golden_checkpoints(shared_dir, tmp_path, capsys, name, counts):
     folder, arrays = golden(shared_dir, name)

@@ -53,9 +53,13 @@ class Regression:
             )
             self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
         self.bad_steps, self.on_batch = bad_steps, on_batch
+        self.clip_norm = cfg.train.gradient_clip_norm
 
     def check_input(self):
         pass
+
+    def gradient_groups(self):
+        return [loop.Group("model", self.model.trainable_variables, self.clip_norm)]
 
     def batches(self, start_step, worker):
         assert worker == (0, 1)
@@ -126,6 +130,7 @@ def test_resume_is_bit_identical(tmp_path):
         np.testing.assert_array_equal(value, values(resumed)[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_rows_of_steps_that_were_not_saved_are_written_once(tmp_path):
     cfg = experiment(total_steps=20)
     train(tmp_path, cfg)
@@ -138,7 +143,8 @@ def test_rows_of_steps_that_were_not_saved_are_written_once(tmp_path):
     assert steps == sorted(set(steps))
 
 
-@pytest.mark.parametrize("bad_step", [0, 6, 7])  # 7: the last step before a row, 6 not
+# 7: the last step before a row, 6 not
+@pytest.mark.parametrize("bad_step", [0, 7, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_step_that_is_not_finite_changes_nothing_and_stops(tmp_path, bad_step):
     clean = Regression(experiment(), one_device())
     if bad_step:
@@ -165,7 +171,9 @@ def test_allowed_bad_steps_are_skipped_and_counted(tmp_path):
         train(tmp_path / "b", cfg, bad_steps=(3, 4, 5))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_asked_to_stop_saves_and_continues_exactly(tmp_path, number):
     def stop_once(step, fired=[]):  # noqa: B006
         if step == 9 and not fired:

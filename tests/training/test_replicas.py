@@ -58,7 +58,9 @@ def train(strategy, optimizer_config, steps=4):
     return losses, [v.numpy() for v in head.variables], [v.numpy() for v in optimizer.variables]
 
 
-@pytest.mark.parametrize("name", ["AdamWOptimizer", "MomentumWOptimizer"])
+@pytest.mark.parametrize(
+    "name", ["AdamWOptimizer", pytest.param("MomentumWOptimizer", marks=pytest.mark.slow)]
+)
 def test_two_replicas_equal_one_device(two_replicas, name):
     rate = configs.experiment.LearningRate(learning_rate_base=0.01)
     config = getattr(configs.experiment, name)(learning_rate=rate)

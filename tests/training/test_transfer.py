@@ -175,7 +175,9 @@ def prefixes(tmp_path):
 
 
 @pytest.mark.parametrize("author", ["published", "own"])
-@pytest.mark.parametrize("cut", [1, 8, 0.05, 0.5, 0.999])
+@pytest.mark.parametrize(
+    "cut", [1, 0.5, *(pytest.param(n, marks=pytest.mark.slow) for n in (8, 0.05, 0.999))]
+)
 def test_a_cut_off_data_file_is_found_before_anything_is_read(tmp_path, author, cut):
     """Also where the tensors that are asked for are all there: of slots, or the object graph."""
     prefix = prefixes(tmp_path)[author]
@@ -362,7 +364,9 @@ def spline(table, rows):
 
 
 @pytest.mark.parametrize("author", ["published", "own"])
-@pytest.mark.parametrize("rows", [3, 5, 20, 300])
+@pytest.mark.parametrize(
+    "rows", [3, 20, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 300))]
+)
 def test_positions_are_resampled(tmp_path, author, rows):
     prefix = prefixes(tmp_path)[author]
     source = published_files.model("pretrain")

@@ -49,8 +49,14 @@ EXTRA_FIELDS: dict[str, tuple[str, ...]] = {
     "dataset.Pretrain": ("mixing_weights", "caption_selection"),
     "loss.BaseLossConfig": ("mask_normalization",),
     "experiment.LearningRate": ("type",),
-    "experiment.TrainConfig": ("max_bad_steps", "log_every_steps", "watchdog_s"),
-    "experiment.EvalConfig": ("poll_interval_s", "timeout_s", "report"),
+    "experiment.TrainConfig": (
+        "max_bad_steps",
+        "log_every_steps",
+        "watchdog_s",
+        "layer_decay",
+        "ema_decay",
+    ),
+    "experiment.EvalConfig": ("poll_interval_s", "timeout_s", "report", "probes", "zero_shot"),
     "experiment.RuntimeConfig": ("num_devices",),
     "experiment.ExperimentConfig": (
         "model_arch",

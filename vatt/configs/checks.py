@@ -20,6 +20,7 @@ def problems(config: experiment.ExperimentConfig) -> list[Problem]:
         *_model(config),
         *_inputs(config),
         *_loop(config.train),
+        *_finetuning(config),
         *_optimizer(config.train.optimizer),
         *_devices(config),
     ]
@@ -105,21 +106,21 @@ def _audio_patches(path: str, data: dataset.Dataset, backbone: base.Config, owne
     if not data.raw_audio:
         yield Problem(f"{path}.raw_audio", False, f"expected true: {owner} reads waveforms")
         return
-    samples = data.num_audio_samples // data.audio_stride
+    samples = data.num_audio_samples
     if samples < patch or (samples - patch) % stride:
         yield Problem(
             f"{path}.num_frames",
             data.num_frames,
             f"a clip has {samples} audio samples (sample_rate {data.sample_rate} * num_frames"
-            f" / fps {data.fps:g} / audio_stride {data.audio_stride}), which patches of {patch}"
-            f" every {stride} of {owner} do not cover evenly",
+            f" / fps {data.fps:g}), which patches of {patch} every {stride} of {owner} do not cover"
+            " evenly",
             _suggest_frames(data, patch, stride),
         )
 
 
 def _suggest_frames(data: dataset.Dataset, patch: int, stride: int) -> str:
     def fits(frames: int) -> bool:
-        samples = int(data.sample_rate * frames / data.fps) // data.audio_stride
+        samples = int(data.sample_rate * frames / data.fps)
         return samples >= patch and (samples - patch) % stride == 0
 
     near = sorted(range(1, 4 * data.num_frames + 1), key=lambda n: abs(n - data.num_frames))
@@ -221,6 +222,24 @@ def _loop(train: experiment.TrainConfig) -> Problems:
     log = train.log_every_steps
     if log is not None and log % loop and loop % log:
         yield from _divides("train.log_every_steps", log, loop, "iterations_per_loop")
+
+
+def _finetuning(config: experiment.ExperimentConfig) -> Problems:
+    """What only fine-tuning has, or asks of the model."""
+    train, path = config.train, "train.layer_decay"
+    if not isinstance(config, experiment.Finetune):
+        if train.layer_decay != 1:
+            yield Problem(path, train.layer_decay, "expected 1: it belongs to the task finetune")
+        if train.gradient_clip_norm_cls:
+            accepted = "expected null or 0: only the task finetune has a classifier"
+            yield Problem("train.gradient_clip_norm_cls", train.gradient_clip_norm_cls, accepted)
+        return
+    if train.layer_decay != 1 and not hasattr(config.model, "num_layers"):
+        accepted = f"expected 1: {config.model.name} has no transformer layers"
+        yield Problem(path, train.layer_decay, accepted)
+    if train.layer_decay != 1 and config.model.freeze_backbone:
+        accepted = "expected 1: the layers are frozen (model_config.freeze_backbone)"
+        yield Problem(path, train.layer_decay, accepted)
 
 
 def _optimizer(optimizer: experiment.OptimizerConfig) -> Problems:

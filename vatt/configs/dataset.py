@@ -68,7 +68,7 @@ class Dataset(base.Config):
 
     @property
     def num_audio_samples(self) -> int:
-        """Samples of the waveform as long as `num_frames` at `fps`, before `audio_stride`."""
+        """Samples of a clip: as many as `num_frames` at `fps` have, `audio_stride` apart."""
         return int(self.sample_rate * self.num_frames / self.fps)
 
 

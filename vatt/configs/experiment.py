@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, SerializeAsAny
 
 from vatt.configs import audio, base, dataset, multimodal, unified, video
-from vatt.configs.base import Count, NonNegative, Positive, Rate, WholeNumber
+from vatt.configs.base import Count, NonNegative, Positive, Rate, Share, WholeNumber
 
 STRATEGIES = ("auto", "tpu", "mirrored", "multi_worker_mirrored", "one_device")
 MODES = ("train", "eval", "train_and_eval")
@@ -120,7 +120,12 @@ class TrainConfig(base.Config):
     `max_bad_steps`: consecutive steps with a loss or gradient that is not finite that are skipped
     before the run is stopped. `log_every_steps`: None logs once per `iterations_per_loop`.
     `watchdog_s`: seconds without progress after which the run is ended with all stacks printed; 0
-    never does. `gradient_clip_norm` 0 does not clip.
+    never does. `gradient_clip_norm` 0 does not clip; in fine-tuning it is that of the backbone, and
+    `gradient_clip_norm_cls` that of the classifier (None as 0).
+
+    `layer_decay`: the learning rate of each transformer layer as a share of that of the layer above
+    it; 1 gives all the same. `ema_decay`: of a moving average of the weights, which is then what is
+    evaluated and what checkpoints hold as the model; 0 keeps none.
     """
 
     input: SerializeAsAny[dataset.Dataset] | None = None
@@ -133,15 +138,23 @@ class TrainConfig(base.Config):
     max_bad_steps: WholeNumber = 0
     log_every_steps: Count | None = None
     watchdog_s: NonNegative = 1800.0
+    layer_decay: Share = 1.0
+    ema_decay: Rate = 0.0
 
 
 class EvalConfig(base.Config):
-    """Evaluation; looks every `poll_interval_s` for checkpoints, gives up after `timeout_s`."""
+    """Evaluation; looks every `poll_interval_s` for checkpoints, gives up after `timeout_s`.
+
+    `probes`: classifiers that are trained on the frozen features of a pretrained model, for every
+    labelled set of `input.name`. `zero_shot`: also classify those sets by the names of the classes.
+    """
 
     input: SerializeAsAny[dataset.Dataset] | None = None
     poll_interval_s: Positive = 180.0
     timeout_s: NonNegative = 7200.0
     report: bool = True
+    probes: base.sequence(base.choice("linear", "published_probe", "knn")) = ("linear", "knn")
+    zero_shot: bool = True
 
 
 class RuntimeConfig(base.Config):

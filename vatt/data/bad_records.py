@@ -84,7 +84,7 @@ class BadRecords:
         ]
 
     def check(self) -> None:
-        """Raises DataError when more records were bad than are allowed."""
+        """Raises DataError when more records were bad than are allowed, or a shard is gone."""
         if self._failure is not None:
             raise self._failure
 
@@ -97,7 +97,7 @@ class BadRecords:
         """Lists bad records that are not listed yet; those that are count as well.
 
         Raises:
-            DataError: there are too many of them now.
+            DataError: there are too many of them now, or a shard can no longer be read.
         """
         with self._lock:
             self.check()  # batches made at the same time add nothing to what has failed
@@ -109,7 +109,13 @@ class BadRecords:
         path = Path(part.shards[shard].path)
         row = self._known.get((card.name, split, path.name, record))
         if row is None:
-            offset, reason = _explain(part.shards[shard], record, card)
+            try:
+                offset, reason = _explain(part.shards[shard], record, card)
+            except OSError as error:
+                raise self._failed(
+                    f"data set '{card.name}', split '{split}': {path} can no longer be read "
+                    f"({error.strerror}). Bring it back and start the same command again"
+                ) from error
             row = [card.name, split, path.name, str(record), str(offset), reason]
             self._remember(row)
             self._append(row)
@@ -117,12 +123,16 @@ class BadRecords:
         bad, total = len(self.rows(card.name, split)), sum(s.records for s in part.shards)
         if bad > self._max_fraction * total:
             listed = f"they are listed in {self.path}" if self.path else f"the last: {row[-1]}"
-            self._failure = DataError(
+            raise self._failed(
                 f"data set '{card.name}', split '{split}': {bad} of {total} records cannot be "
                 f"used, more than max_bad_fraction={self._max_fraction:g} allows; {listed}. Make "
                 f"the set again with vatt.data.ingest, or raise max_bad_fraction"
             )
-            raise self._failure
+
+    def _failed(self, message: str) -> DataError:
+        """Keeps an error for `check`: what reaches the run is one of TensorFlow's, made of it."""
+        self._failure = DataError(message)
+        return self._failure
 
     def _remember(self, row: list[str]) -> None:
         self._known[(row[0], row[1], row[2], int(row[3]))] = row

@@ -1,16 +1,17 @@
 """Colour jitter of whole clips: brightness, saturation, contrast and hue, one draw for all frames.
 
-`colour_jitter` is the published operations one after another; `change` is their arithmetic in two
-compiled functions, from integer levels to floats at once.
+`colour_jitter` is the published operations one after another; `change` and `change_resampled` are
+their arithmetic in a few compiled functions.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from vatt.data import sampling
+from vatt.data import geometry, sampling
 from vatt.data.compiled import compiled
 
 PROBABILITY = 0.8
@@ -18,7 +19,7 @@ MAX_BRIGHTNESS = 32.0 / 255.0
 SATURATION_RANGE = (0.6, 1.4)
 CONTRAST_RANGE = (0.6, 1.4)
 MAX_HUE = 0.2
-FINE = 256  # steps per level of uint16 frames
+TINY = 1e-30
 
 
 class Draws(NamedTuple):
@@ -76,76 +77,133 @@ def change(levels: tf.Tensor, draws: Draws, zero_centred: bool) -> tf.Tensor:
     """What `colour_jitter` does to a clip that it changes.
 
     Args:
-      levels: [frames, height, width, 3], uint8 or, in steps of 1 / FINE of a level, uint16; the
-        shape should be static.
+      levels: uint8 [frames, height, width, 3]; the shape should be static.
       draws: brightness, saturation, contrast and hue.
       zero_centred: range of the result.
 
     Returns:
       Float32 [frames, height, width, 3] in [0, 1], or in [-1, 1] when `zero_centred`.
     """
-    unit = _saturated(levels, draws.brightness, draws.saturation)
-    return _contrast_and_hue(unit, draws.contrast, draws.hue, zero_centred)
+    return _rest(_saturated(levels, draws.brightness, draws.saturation), draws, zero_centred)
 
 
-# Two compiled functions, not one: XLA would compute the saturated pixels again for each of the
-# uses (mean, and each channel of the result). Channels are taken apart for the arithmetic, so that
-# neighbouring pixels, not channels, fill a vector.
+def change_resampled(
+    pixels: tf.Tensor,
+    rows: geometry.Axis,
+    columns: geometry.Axis,
+    darker: tf.Tensor,
+    draws: Draws,
+    zero_centred: bool,
+) -> tf.Tensor:
+    """`change` of what `geometry.blended` makes of its arguments, less `darker` levels.
+
+    Returns:
+      Float32 [frames, rows, columns, 3].
+    """
+    unit = _resampled_and_saturated(
+        pixels, rows, columns, darker, draws.brightness, draws.saturation
+    )
+    return _rest(unit, draws, zero_centred)
+
+
+def _rest(unit: tf.Tensor, draws: Draws, zero_centred: bool) -> tf.Tensor:
+    means = _means(unit)
+    return _contrast_and_hue(unit, means, draws.contrast, draws.hue, zero_centred)
+
+
+# Several compiled functions, not one: XLA would compute the saturated pixels again for each use.
+# In each, the three channels are three arrays [frames, height, width, 3] with equal values along
+# the last axis, and one of them is picked for each place of the result: XLA then computes a pixel
+# once, and neither takes channels apart in memory nor has to put them together again.
 
 
 @compiled
 def _saturated(levels: tf.Tensor, brightness: tf.Tensor, saturation: tf.Tensor) -> tf.Tensor:
-    """[frames, height, width, 3] -> [frames, 3, height, width], white is 1.
+    """Uint8 [frames, height, width, 3] -> float32 of that shape, white is 1."""
+    channels = _channels(tf.cast(levels, tf.float32) * (1.0 / 255.0) + brightness)
+    return _saturate(channels, saturation)
 
-    In the hexcone model, saturation scales the distances to the largest channel. It cannot exceed
-    1, at which the smallest channel is 0, and is 0 for colours without a positive channel.
+
+@compiled
+def _resampled_and_saturated(
+    pixels: tf.Tensor,
+    rows: geometry.Axis,
+    columns: geometry.Axis,
+    darker: tf.Tensor,
+    brightness: tf.Tensor,
+    saturation: tf.Tensor,
+) -> tf.Tensor:
+    """Int32 [frames, height, width] -> float32 [frames, rows, columns, 3], white is 1."""
+    channels = [
+        tf.maximum(levels - darker, 0.0) * (1.0 / 255.0) + brightness
+        for levels in geometry.blended(pixels, rows, columns)
+    ]
+    return _saturate(channels, saturation)
+
+
+def _saturate(channels: list[tf.Tensor], saturation: tf.Tensor) -> tf.Tensor:
+    """In the hexcone model, saturation scales the distances to the largest channel.
+
+    It cannot exceed 1, at which the smallest channel is 0, and is 0 for colours without a positive
+    channel.
     """
-    white = 255.0 * (FINE if levels.dtype == tf.uint16 else 1)
-    unit = tf.cast(levels, tf.float32) * (1.0 / white) + brightness
-    channels = tf.unstack(unit, axis=-1)
-    largest, spread = _largest_and_spread(channels)
-    new_spread = tf.maximum(tf.minimum(spread * saturation, largest), 0.0)
-    factor = tf.where(spread > 0.0, new_spread / spread, 0.0)
-    return tf.stack([largest - (largest - channel) * factor for channel in channels], axis=1)
+    largest, smallest = _ends(channels)
+    limit = largest / tf.maximum(largest - smallest, TINY)
+    factor = tf.maximum(tf.minimum(saturation, limit), 0.0)
+    return geometry.interleaved([largest - (largest - channel) * factor for channel in channels])
+
+
+@compiled
+def _means(unit: tf.Tensor) -> tf.Tensor:
+    """[frames, height, width, 3] -> [frames, 3].
+
+    XLA adds up numbers one by one; whole rows are added several numbers at a time.
+    """
+    frames, height, width, _ = unit.shape
+    block = math.gcd(height, 16)
+    rows = tf.unstack(tf.reshape(unit, (frames, height // block, block, width * 3)), axis=2)
+    sums = tf.reshape(tf.reduce_sum(tf.add_n(rows), axis=1), (frames, width, 3))
+    return tf.reduce_sum(sums, axis=1) * (1.0 / (height * width))
 
 
 @compiled
 def _contrast_and_hue(
-    unit: tf.Tensor, contrast: tf.Tensor, hue: tf.Tensor, zero_centred: bool
+    unit: tf.Tensor, means: tf.Tensor, contrast: tf.Tensor, hue: tf.Tensor, zero_centred: bool
 ) -> tf.Tensor:
-    """[frames, 3, height, width], white is 1 -> [frames, height, width, 3].
+    """[frames, height, width, 3], white is 1, and its means [frames, 3] -> the final clip.
 
-    Contrast scales around the mean of each channel of each frame. Hue is a position 0..6 on the
-    hexagon red, yellow, green, cyan, blue, magenta. Turning it leaves the largest and the smallest
-    channel's values; each channel is largest within 1 of its own corner, smallest beyond 2.
+    Contrast scales around the mean of each channel of each frame. Hue is a position on the hexagon
+    red, yellow, green, cyan, blue, magenta, of six sides as long as the spread of the channels. A
+    turn leaves the largest and the smallest channel's values; each channel is largest within one
+    side of its own corner, smallest beyond two.
     """
-    mean = tf.reduce_mean(unit, axis=(2, 3), keepdims=True)  # [frames, 3, 1, 1]
-    red, green, blue = channels = tf.unstack((unit - mean) * contrast + mean, axis=1)
-    largest, spread = _largest_and_spread(channels)
-    step = tf.where(spread > 0.0, 1.0 / spread, 0.0)
-    position = tf.where(
-        largest == red,
-        (green - blue) * step,
-        tf.where(largest == green, (blue - red) * step + 2.0, (red - green) * step + 4.0),
+    middle = (means * (1.0 - contrast))[:, tf.newaxis, tf.newaxis]
+    pairs = zip(_channels(unit), _channels(middle), strict=True)
+    channels = [channel * contrast + offset for channel, offset in pairs]
+    own, following, previous = (geometry.interleaved(channels, first) for first in range(3))
+    largest, smallest = _ends(channels)
+    spread = largest - smallest
+    position = tf.where(  # from the channel's own corner
+        (own >= following) & (own >= previous),
+        following - previous,
+        tf.where(
+            following >= previous, previous - own + 2.0 * spread, own - following + 4.0 * spread
+        ),
     )
-    position += 6.0 * hue
-    position -= 6.0 * tf.floor(position * (1.0 / 6.0))
-    excess = (
-        tf.abs(position - 3.0) - 1.0,
-        2.0 - tf.abs(position - 2.0),
-        2.0 - tf.abs(position - 4.0),
-    )
-    turned = []
-    for share in excess:
-        value = largest - spread + spread * tf.clip_by_value(share, 0.0, 1.0)
-        value = tf.clip_by_value(value, 0.0, 1.0)
-        turned.append(value * 2.0 - 1.0 if zero_centred else value)
-    # Channels become innermost last: stacking them there at once takes twice as long.
-    return tf.transpose(tf.stack(turned, axis=1), (0, 2, 3, 1))
+    position += 6.0 * hue * spread
+    distance = tf.abs(tf.abs(position) - 3.0 * spread)  # from the opposite corner
+    value = smallest + tf.clip_by_value(distance - spread, 0.0, spread)
+    value = tf.clip_by_value(value, 0.0, 1.0)
+    return value * 2.0 - 1.0 if zero_centred else value
 
 
-def _largest_and_spread(channels: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Per pixel: the largest of three channels, and its distance to the smallest."""
+def _channels(frames: tf.Tensor) -> list[tf.Tensor]:
+    """[..., 3] -> red, green and blue, each repeated along the last axis."""
+    return [tf.broadcast_to(frames[..., c : c + 1], frames.shape) for c in range(3)]
+
+
+def _ends(channels: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Per pixel: the largest and the smallest of three channels."""
     largest = tf.maximum(tf.maximum(channels[0], channels[1]), channels[2])
     smallest = tf.minimum(tf.minimum(channels[0], channels[1]), channels[2])
-    return largest, largest - smallest
+    return largest, smallest

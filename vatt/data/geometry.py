@@ -2,12 +2,13 @@
 one resampling of what is kept.
 
 A resize, a crop and a flip one after another are one map from pixels of the result to positions in
-the source. `Axis` holds that map for rows or columns; `blend_rows` and `blend_columns` apply it.
+the source. `Axis` holds that map for rows or columns; `blended` applies it.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -198,35 +199,85 @@ def round_up(length: tf.Tensor) -> tf.Tensor:
     return -(-length // REGION_STEP) * REGION_STEP
 
 
-# Two compiled functions, not one: XLA would blend the rows again for each use of their pixels.
+def placed(rows: Axis, height: tf.Tensor, mirror: tf.Tensor) -> tuple[Axis, tf.Tensor]:
+    """Rows in a region whose rows are stored in `order`: from the bottom up in mirrored clips.
+
+    Columns of mirrored clips are read from right to left. With the rows bottom-up as well, memory
+    is read backwards throughout, which caches foresee as well as forwards; but not a mixture.
+
+    Returns:
+      The axis in the stored region, and int32 [height] `order`.
+    """
+
+    def place(row: tf.Tensor) -> tf.Tensor:
+        return tf.where(mirror, height - 1 - row, row)
+
+    return Axis(place(rows.lower), place(rows.upper), rows.share), place(tf.range(height))
 
 
 @compiled
-def blend_rows(
-    region: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor, share: tf.Tensor
-) -> tf.Tensor:
-    """Uint8 [height, frames, width, 3] -> float32 [frames, size, width, 3], rows as in `Axis`."""
-    first = tf.cast(tf.gather(region, lower), tf.float32)
-    second = tf.cast(tf.gather(region, upper), tf.float32)
-    blended = first + (second - first) * share[:, tf.newaxis, tf.newaxis, tf.newaxis]
-    return tf.transpose(blended, (1, 0, 2, 3))
+def packed(region: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+    """Uint8 [height, frames, width, 3], its rows in `order` -> int32 [frames, height, width].
+
+    A pixel is one number, red + 256 green + 65536 blue, so that it is fetched at once.
+    """
+    red, green, blue = tf.unstack(tf.cast(tf.gather(region, order), tf.int32), axis=-1)
+    pixels = red + green * 256 + blue * 65536
+    return tf.transpose(pixels, (1, 0, 2))
+
+
+def blended(pixels: tf.Tensor, rows: Axis, columns: Axis) -> list[tf.Tensor]:
+    """Red, green and blue levels at each place of the result, for use in a compiled function.
+
+    Args:
+      pixels: int32 [frames, height, width], as from `packed`.
+      rows: within `pixels`.
+      columns: within `pixels`.
+
+    Returns:
+      Three float32 [frames, rows, columns, 3], each the same three times along the last axis: the
+      shape in which XLA computes them once for all three channels of a pixel (`interleaved`).
+    """
+    size = columns.share.shape[0]
+    lower, upper, share = (
+        tf.reshape(tf.broadcast_to(value[:, tf.newaxis], (size, 3)), [-1]) for value in columns
+    )
+    corners = [
+        tf.gather(tf.gather(pixels, row, axis=1), column, axis=2)
+        for row in (rows.lower, rows.upper)
+        for column in (lower, upper)
+    ]
+
+    def channel(number: int) -> tf.Tensor:
+        bits = [tf.bitwise.right_shift(corner, 8 * number) for corner in corners]
+        values = [tf.cast(tf.bitwise.bitwise_and(value, 255), tf.float32) for value in bits]
+        above = values[0] + (values[1] - values[0]) * share
+        below = values[2] + (values[3] - values[2]) * share
+        levels = above + (below - above) * rows.share[:, tf.newaxis]
+        return tf.reshape(levels, (*levels.shape[:2], size, 3))
+
+    return [channel(number) for number in range(3)]
+
+
+def interleaved(channels: Sequence[tf.Tensor], first: int = 0) -> tf.Tensor:
+    """[..., 3] whose channel c is channel c of `channels[(first + c) % 3]`."""
+    number = tf.range(3)
+    ordered = [channels[(first + c) % 3] for c in range(3)]
+    return tf.where(number == 0, ordered[0], tf.where(number == 1, ordered[1], ordered[2]))
 
 
 @compiled
-def blend_columns(
-    frames: tf.Tensor,
-    lower: tf.Tensor,
-    upper: tf.Tensor,
-    share: tf.Tensor,
+def normalised(
+    pixels: tf.Tensor,
+    rows: Axis,
+    columns: Axis,
     gain: float,
     bias: tf.Tensor,
     least: float,
-    dtype: tf.DType,
 ) -> tf.Tensor:
-    """Float32 [frames, height, width, 3] -> [frames, height, size, 3] of `dtype`, as in `Axis`.
+    """Int32 [frames, height, width] as from `packed` -> float32 [frames, rows, columns, 3].
 
-    Each value is max(gain * blended + bias, least).
+    Each value is max(gain * level + bias, least).
     """
-    first, second = tf.gather(frames, lower, axis=2), tf.gather(frames, upper, axis=2)
-    blended = first + (second - first) * share[:, tf.newaxis]
-    return tf.cast(tf.maximum(blended * gain + bias, least), dtype)
+    levels = interleaved(blended(pixels, rows, columns))
+    return tf.maximum(levels * gain + bias, least)

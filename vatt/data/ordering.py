@@ -34,7 +34,10 @@ def _read_shard(path: tf.Tensor, number: tf.Tensor, count: tf.Tensor) -> tf.data
     What cannot be read is an empty string. A healthy shard is read by TensorFlow alone; the place
     to go on after damage is looked for when there is some.
     """
-    intact = tf.data.TFRecordDataset(path, buffer_size=READ_BUFFER_BYTES).ignore_errors()
+    read = tf.data.TFRecordDataset(path, buffer_size=READ_BUFFER_BYTES)
+    # What cannot even be opened fails again and again: without numbers that end, for ever.
+    tries = tf.data.Dataset.range(count + 1)
+    intact = tf.data.Dataset.zip(tries, read).ignore_errors().map(lambda _, data: data)
     # Evaluated only when `intact` ends before `count` records, that is at the first damaged one.
     rest = tf.data.Dataset.from_tensors((path, count)).flat_map(_after_damage)
     lost = tf.data.Dataset.from_tensors("").repeat()  # should even that fail

@@ -201,22 +201,29 @@ def training_frames(
             frames = colour_jitter(frames, seeds[sampling.COLOUR], zero_centred)
         return tf.ensure_shape(frames, (count, size, size, 3))
     frame = frame_size(encoded[0])
-    if style == "Inception":
-        cut = geometry.inception_cut(frame, size, seeds, area, aspect)
-    else:
-        cut = geometry.vgg_cut(frame, size, seeds, min_resize, scale_jitter)
     draws = colours.draw(seeds[sampling.COLOUR]) if colour else None
+
+    def drawn() -> geometry.Cut:
+        if style == "Inception":
+            return geometry.inception_cut(frame, size, seeds, area, aspect)
+        return geometry.vgg_cut(frame, size, seeds, min_resize, scale_jitter)
+
     # Called, not inlined: each operation of a branch that is not taken takes time, too.
     resampled = tf.function(
-        lambda: _resampled(encoded, count, frame, size, cut, draws, zero_centred, scaled_decoding),
+        lambda: _resampled(
+            encoded, count, frame, size, drawn(), draws, zero_centred, scaled_decoding
+        ),
         autograph=False,
         experimental_attributes={"_noinline": True},
     )
-    frames = tf.cond(
-        cut.keeps_pixels(),
-        lambda: _cut_out(encoded, count, size, cut, draws, zero_centred),
-        resampled,
-    )
+    if style == "Inception":
+        frames = resampled()
+    else:
+        frames = tf.cond(
+            drawn().keeps_pixels() if scale_jitter else tf.reduce_min(frame) == min_resize,
+            lambda: _cut_out(encoded, count, size, seeds, draws, zero_centred),
+            resampled,
+        )
     return tf.ensure_shape(frames, (count, size, size, 3))
 
 
@@ -251,15 +258,13 @@ def _cut_out(
     encoded: tf.Tensor,
     count: int,
     size: int,
-    cut: geometry.Cut,
+    seeds: tf.Tensor,
     draws: colours.Draws | None,
     zero_centred: bool,
 ) -> tf.Tensor:
-    """A clip whose pixels stay where they are."""
-    top, left = tf.unstack(cut.begin + cut.offset)
-    frames = decode_jpegs(encoded, count)
-    frames = tf.slice(frames, [0, top, left, 0], [count, size, size, 3])
-    frames = tf.cond(cut.mirror, lambda: tf.reverse(frames, [2]), lambda: frames)
+    """A "VGG" clip that is not resized."""
+    frames = random_crop(decode_jpegs(encoded, count), size, seeds[sampling.CROP])
+    frames = random_flip(frames, seeds[sampling.FLIP])
     frames = tf.ensure_shape(frames, (count, size, size, 3))
     if draws is None:
         return normalise(frames, zero_centred)
@@ -286,18 +291,17 @@ def _resampled(
     def at(ratio: int) -> tf.Tensor:
         rows, columns = cut.axes(size, ratio)
         region, top, left = decode_region(encoded, count, frame, rows, columns, ratio)
-        blended = geometry.blend_rows(region, *rows.within(top))
-
-        def across(gain: float, bias: tf.Tensor, least: float, dtype: tf.DType) -> tf.Tensor:
-            return geometry.blend_columns(blended, *columns.within(left), gain, bias, least, dtype)
+        columns = columns.within(left)
+        rows, order = geometry.placed(rows.within(top), tf.shape(region)[0], cut.mirror)
+        pixels = geometry.packed(region, order)
 
         def normalised() -> tf.Tensor:
             gain, least = (2.0 / 255.0, -1.0) if zero_centred else (1.0 / 255.0, 0.0)
-            return across(gain, least - gain * darker, least, tf.float32)
+            bias = least - gain * darker
+            return geometry.normalised(pixels, rows, columns, gain, bias, least)
 
         def changed() -> tf.Tensor:
-            levels = across(colours.FINE, 0.5 - colours.FINE * darker, 0.0, tf.uint16)
-            return colours.change(levels, draws, zero_centred)
+            return colours.change_resampled(pixels, rows, columns, darker, draws, zero_centred)
 
         return normalised() if draws is None else tf.cond(draws.applied, changed, normalised)
 

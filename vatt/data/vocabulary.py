@@ -11,7 +11,6 @@ tokenizer's own operations.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +21,6 @@ from vatt.files import replace_text
 from vatt.quiet import import_tensorflow_quietly
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
-CAPTION_COLUMN = "caption"
 CHUNK = 4096  # captions tokenised at once
 
 
@@ -46,25 +44,27 @@ def captions_of_card(folder: str | Path) -> Iterator[bytes]:
 
 
 def captions_of_manifest(path: str | Path) -> Iterator[bytes]:
-    """The column `caption` of a manifest."""
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            if CAPTION_COLUMN not in (rows.fieldnames or ()):
-                raise DataError(
-                    f"{path} has no column '{CAPTION_COLUMN}'; its columns are: "
-                    f"{', '.join(rows.fieldnames or ()) or 'none'}."
-                )
-            for row in rows:
-                if row[CAPTION_COLUMN]:
-                    yield row[CAPTION_COLUMN].encode()
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"Cannot read {path}: {error}") from error
+    """The captions in a manifest as ingest reads it, and in the files it names, each file once."""
+    from vatt.data.ingest import manifest
+
+    rows = {row.line: row for row in manifest.read_manifest(path)}  # not once for each split
+    for row in rows.values():
+        if row.caption:
+            yield row.caption.encode()
+    for told in {(row.path, row.told): row.told for row in rows.values()}.values():
+        for _, _, sentence in told:
+            yield sentence.encode()
+    for name in dict.fromkeys(row.captions for row in rows.values() if row.captions):
+        try:
+            file = manifest.locate(Path(path).parent, name)
+        except ValueError as error:
+            raise DataError(f"{path}: captions '{name}': {error}") from None
+        yield from captions_of_file(file)
 
 
 def captions_of_file(path: str | Path) -> Iterator[bytes]:
-    """The sentences of a .vtt, .srt or .csv file of captions with times."""
-    from vatt.data import captions
+    """The sentences of a .vtt, .srt, .csv or .txt file of captions."""
+    from vatt.data.ingest import captions
 
     for _, _, sentence in captions.read_captions(path):
         yield sentence.encode()
@@ -147,10 +147,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--card", nargs="+", default=[], help="folders with card.yaml and shards")
     parser.add_argument(
-        "--manifest", nargs="+", default=[], help="CSV files with a column 'caption'"
+        "--manifest",
+        nargs="+",
+        default=[],
+        help="tables of clips (.csv, .tsv, .jsonl), as for ingest",
     )
     parser.add_argument(
-        "--captions", nargs="+", default=[], help=".vtt, .srt or .csv caption files"
+        "--captions", nargs="+", default=[], help=".vtt, .srt, .csv or .txt caption files"
     )
     parser.add_argument("--output", required=True, help="file to write")
     parser.add_argument("--min_count", type=int, default=1, help="leave out words seen less often")

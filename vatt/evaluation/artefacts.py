@@ -9,16 +9,23 @@ The arrays (Q queries of a kind, K results each, M clips that some query shows, 
     clips/index int64 [M]               clip numbers, ascending; the rows of everything in clips/
     clips/caption, clips/label_text, clips/source   unicode [M]
     clips/jpeg uint8 [bytes], clips/jpeg_offsets int64 [M + 1]   one JPEG strip of frames per clip
-    <kind>/query int64 [Q]              clip number of each query; <kind> is text or audio
+    clips/envelope float16 [M, bins, 2] lowest and highest sample of each stretch of the sound
+    <kind>/query int64 [Q]              clip number of each query; see below for <kind>
     <kind>/top int64 [Q, K]             clip numbers of the results, best first
     <kind>/score float32 [Q, K], <kind>/hit bool [Q, K], <kind>/rank float64 [Q] (NaN: no rank)
-    audio/envelope float16 [Q, bins, 2] lowest and highest sample of each stretch of the query
+    audio/envelope float16 [Q, bins, 2] rows of clips/envelope of the queries
+
+Kinds: text and audio (video is looked for with them), video_text and video_audio (the reverse: the
+queries are videos, the results captions or sounds), text_audio and audio_text. Query and result are
+clip numbers throughout, whichever part of the clip is meant. Pictures, outlines and kinds that an
+evaluation did not have are absent.
 """
 
 from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,6 +36,18 @@ from vatt.files import replacing
 
 ENVELOPE_BINS = 96
 STRIP_HEIGHT = 96  # pixels; larger frames are shrunk to it, smaller ones kept
+
+# What NumPy and zipfile raise for files that are cut short, overwritten or something else.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    AttributeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def save(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
@@ -49,8 +68,8 @@ def load(path: Path | str) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable retrieval artefact ({error})") from error
+    except _DAMAGE as error:
+        raise DataError(f"{path}: not a readable artefact ({error})") from error
 
 
 def strip_jpeg(frames: np.ndarray, quality: int = 82) -> bytes:

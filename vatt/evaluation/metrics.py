@@ -3,6 +3,11 @@
     scores = similarity(text, clips, "embd")            # [queries, clips]
     retrieval_metrics(scores)                           # {"R1": .4, "R5": .7, "R10": .8, ...}
     attribute_top1(scores, {"colour": ["red", ...]})    # {"colour": .9}
+
+    # The same for galleries whose scores do not fit into memory, and for both directions at once.
+    forth, back = search(window_mean(text, "embd"), window_mean(clips, "embd"))
+    rank_metrics(forth.ranks), attribute_agreement(forth.best, {"colour": ["red", ...]})
+
     top_k_accuracy(probabilities, labels, 5)            # one label per row
     multilabel_metrics(probabilities, many_hot)         # {"mAP": .3, "AUC": .9, "d-prime": 1.8}
 
@@ -17,6 +22,7 @@ metric computed from it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
@@ -25,6 +31,7 @@ from typing import Literal
 import numpy as np
 
 RECALL_CUTS = (1, 5, 10)
+SEARCH_BLOCK = 2048  # rows and columns of scores held at once, at most 65535
 Variant = Literal["embd", "cosine"]
 
 
@@ -33,6 +40,37 @@ def normalize(embeddings: np.ndarray) -> np.ndarray:
     embeddings = np.asarray(embeddings, np.float64)
     norms = np.linalg.norm(embeddings, axis=-1, keepdims=True)
     return embeddings / np.where(norms == 0.0, 1.0, norms)
+
+
+def window_mean(
+    embeddings: np.ndarray, variant: Variant = "embd", *, normalized: bool = True
+) -> np.ndarray:
+    """One vector per row, such that similarities averaged over windows are products of those.
+
+    The mean of all window-to-window products is the product of the window means, so that neither
+    variant needs anything of the size [queries, clips, windows].
+
+    Args:
+        embeddings: [rows, d] or [rows, windows, d].
+        variant: "embd" averages the windows and normalises the average; "cosine" normalises every
+            window and averages those (VATT evaluation, both reported).
+        normalized: False leaves out the normalisation in both variants.
+
+    Returns:
+        float32 [rows, d].
+
+    Raises:
+        ValueError: an unknown variant or another shape.
+    """
+    if variant not in ("embd", "cosine"):
+        raise ValueError(f"variant is {variant!r}; accepted: 'embd', 'cosine'")
+    embeddings = _windows_axis(embeddings, "embeddings")
+    if normalized and variant == "cosine":
+        embeddings = normalize(embeddings)
+    means = embeddings.mean(axis=1, dtype=np.float64)  # [rows, d]
+    if normalized and variant == "embd":
+        means = normalize(means)
+    return means.astype(np.float32)
 
 
 def similarity(
@@ -48,8 +86,7 @@ def similarity(
     Args:
         queries: [queries, d] or [queries, windows, d] (audio queries are windowed like clips).
         clips: [clips, d] or [clips, windows, d].
-        variant: "embd" averages the windows first and normalises the averages; "cosine" normalises
-            every window and averages the similarities (VATT evaluation, both reported).
+        variant: as of `window_mean`.
         normalized: False leaves the embeddings as they are in both variants.
         published_single_window: True repeats the published behaviour of leaving "embd" without
             normalisation when the clips have one window only (docs/differences.md).
@@ -60,24 +97,12 @@ def similarity(
     Raises:
         ValueError: an unknown variant, or embeddings whose shapes do not fit together.
     """
-    if variant not in ("embd", "cosine"):
-        raise ValueError(f"variant is {variant!r}; accepted: 'embd', 'cosine'")
     queries, clips = _windows_axis(queries, "queries"), _windows_axis(clips, "clips")
-    if queries.shape[-1] != clips.shape[-1]:
-        raise ValueError(
-            f"queries have {queries.shape[-1]} dimensions and clips {clips.shape[-1]}: "
-            "both must come from the same common space"
-        )
+    _check_one_space(queries, clips)
     if published_single_window and variant == "embd" and clips.shape[1] == 1:
         normalized = False
-    # The mean of all window-to-window products is the product of the window means, so one matrix
-    # product serves both variants and nothing of the size [queries, clips, windows] is made.
-    if normalized and variant == "cosine":
-        queries, clips = normalize(queries), normalize(clips)
-    queries, clips = queries.mean(axis=1, dtype=np.float64), clips.mean(axis=1, dtype=np.float64)
-    if normalized and variant == "embd":
-        queries, clips = normalize(queries), normalize(clips)
-    return queries.astype(np.float32) @ clips.astype(np.float32).T  # [queries, clips]
+    left, right = (window_mean(x, variant, normalized=normalized) for x in (queries, clips))
+    return left @ right.T  # [queries, clips]
 
 
 def ranks(scores: np.ndarray, targets: np.ndarray | None = None) -> np.ndarray:
@@ -105,6 +130,108 @@ def ranks(scores: np.ndarray, targets: np.ndarray | None = None) -> np.ndarray:
     return result
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a search in one direction found.
+
+    Attributes:
+        ranks: float64 [queries], 1-based rank of each query's own partner; NaN without a partner or
+            where a score is NaN.
+        best: int64 [queries], the partner with the highest score; -1 where a score is NaN.
+    """
+
+    ranks: np.ndarray
+    best: np.ndarray
+
+
+def search(
+    left: np.ndarray, right: np.ndarray, *, block: int = SEARCH_BLOCK
+) -> tuple[Found, Found]:
+    """Ranks of the partners when the rows of `left` are looked for in `right`, and the reverse.
+
+    Row i of the one side is the partner of row i of the other; rows beyond the shorter side have
+    none and only stand in the way. Scores are the products of `left` and `right`, of which one
+    block is held at a time: beside the arguments, memory is 5 bytes * block^2 and a few numbers per
+    row. Ties as in `ranks`.
+
+    Args:
+        left: [rows, d].
+        right: [columns, d].
+        block: rows and columns of scores held at once.
+
+    Returns:
+        What rows of `left` find in `right`, and what rows of `right` find in `left`.
+
+    Raises:
+        ValueError: sides of different widths.
+    """
+    left, right = np.asarray(left, np.float32), np.asarray(right, np.float32)
+    _check_one_space(left, right)
+    # Every product has the same shape, a multiple of 64, and is filled up with zeros: equal vectors
+    # then have equal scores wherever they stand, as the same sums are made in the same order.
+    side = min(block, max(len(left), len(right), 1))
+    side = -(-side // 64) * 64
+    tiles = np.zeros((2, side, left.shape[-1]), np.float32)
+    product = np.empty((side, side), np.float32)
+
+    def scores(row: int, column: int) -> np.ndarray:
+        counts = []
+        for tile, vectors, start in ((tiles[0], left, row), (tiles[1], right, column)):
+            part = vectors[start : start + side]
+            tile[: len(part)], tile[len(part) :] = part, 0.0
+            counts.append(len(part))
+        np.matmul(tiles[0], tiles[1].T, out=product)
+        return product[: counts[0], : counts[1]]
+
+    pairs = min(len(left), len(right))
+    truth = np.zeros(pairs, np.float32)
+    for start in range(0, pairs, side):
+        diagonal = scores(start, start).diagonal()
+        truth[start : start + len(diagonal)] = diagonal
+    forth, back = _Search(len(left), truth), _Search(len(right), truth)
+    for row in range(0, len(left), side):
+        for column in range(0, len(right), side):
+            block_scores = scores(row, column)
+            forth.add(block_scores, row, column, axis=1)
+            back.add(block_scores, column, row, axis=0)
+    return forth.found(), back.found()
+
+
+class _Search:
+    """Counts, block by block, what stands ahead of the partner of each query."""
+
+    def __init__(self, queries: int, truth: np.ndarray):
+        self._truth = np.full(queries, np.nan, np.float32)  # compares as false without a partner
+        self._truth[: len(truth)] = truth
+        self._pairs = len(truth)
+        self._ahead = np.zeros(queries, np.int64)
+        self._top = np.full(queries, -np.inf, np.float32)
+        self._best = np.zeros(queries, np.int64)
+        self._broken = np.zeros(queries, bool)
+
+    def add(self, scores: np.ndarray, start: int, other: int, axis: int) -> None:
+        """Adds candidates from number `other` on along `axis`, for queries from `start` on."""
+        queries = slice(start, start + scores.shape[1 - axis])
+        own = np.expand_dims(self._truth[queries], axis)
+        ahead = scores >= own if other < start else scores > own
+        if other == start:
+            lower = np.tri(*scores.shape, -1, dtype=bool)
+            earlier = lower if axis == 1 else np.tri(*scores.shape[::-1], -1, dtype=bool).T
+            ahead |= (scores == own) & earlier
+        self._ahead[queries] += ahead.view(np.uint8).sum(axis=axis, dtype=np.uint16)
+        value = scores.max(axis=axis)
+        self._broken[queries] |= np.isnan(value)
+        better = np.flatnonzero(value > self._top[queries])
+        self._top[queries][better] = value[better]
+        self._best[queries][better] = other + scores.take(better, 1 - axis).argmax(axis)
+
+    def found(self) -> Found:
+        ranks_ = 1.0 + self._ahead
+        ranks_[self._pairs :] = np.nan
+        ranks_[self._broken] = np.nan
+        return Found(ranks_, np.where(self._broken, -1, self._best))
+
+
 def recall_at_k(ranks_: np.ndarray, k: int) -> float:
     """Share of 1-based ranks that are at most k; NaN if there is no rank or one is NaN."""
     ranks_ = np.asarray(ranks_, np.float64)
@@ -119,19 +246,29 @@ def median_rank(ranks_: np.ndarray) -> float:
     return float(np.median(ranks_)) if ranks_.size else float("nan")
 
 
+def mean_rank(ranks_: np.ndarray) -> float:
+    """Mean of 1-based ranks (1 is perfect); NaN if there is no rank or one is NaN."""
+    ranks_ = np.asarray(ranks_, np.float64)
+    return float(np.mean(ranks_)) if ranks_.size else float("nan")
+
+
+def rank_metrics(ranks_: np.ndarray) -> dict[str, float]:
+    """R1, R5, R10 (shares, 0 to 1), MedianRank and MeanRank (1-based) of ranks [queries]."""
+    recalls = {f"R{k}": recall_at_k(ranks_, k) for k in RECALL_CUTS}
+    return recalls | {"MedianRank": median_rank(ranks_), "MeanRank": mean_rank(ranks_)}
+
+
 def retrieval_metrics(scores: np.ndarray) -> dict[str, float]:
-    """R1, R5, R10 (shares, 0 to 1) and MedianRank (1-based) of a [queries, clips] similarity."""
-    found = ranks(scores)
-    metrics = {f"R{k}": recall_at_k(found, k) for k in RECALL_CUTS}
-    return metrics | {"MedianRank": median_rank(found)}
+    """`rank_metrics` of a [queries, clips] similarity."""
+    return rank_metrics(ranks(scores))
 
 
 def chance_metrics(num_clips: int) -> dict[str, float]:
-    """What `retrieval_metrics` expects of a uniformly random order of `num_clips` clips."""
+    """What `rank_metrics` expects of a uniformly random order of `num_clips` clips."""
     if num_clips < 1:
         return {}
-    metrics = {f"R{k}": min(1.0, k / num_clips) for k in RECALL_CUTS}
-    return metrics | {"MedianRank": (num_clips + 1) / 2}
+    recalls = {f"R{k}": min(1.0, k / num_clips) for k in RECALL_CUTS}
+    return recalls | {"MedianRank": (num_clips + 1) / 2, "MeanRank": (num_clips + 1) / 2}
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -225,12 +362,21 @@ def attribute_top1(
         Attribute name -> share; NaN where no query has the attribute or a score is NaN.
     """
     scores = np.asarray(scores)
-    broken = bool(np.isnan(scores).any())
     best = scores.argmax(axis=1) if scores.size else np.zeros(0, np.int64)
-    shares = {}
+    best = np.where(np.isnan(scores).any(axis=1), -1, best)
     for name, values in attributes.items():
         if len(values) != scores.shape[1]:
             raise ValueError(f"{name}: {len(values)} values for {scores.shape[1]} clips")
+    return attribute_agreement(best, attributes)
+
+
+def attribute_agreement(
+    best: np.ndarray, attributes: Mapping[str, Sequence[str | None]]
+) -> dict[str, float]:
+    """`attribute_top1` of best matches int [queries], of which -1 says that there is none."""
+    broken = bool((np.asarray(best) < 0).any())
+    shares = {}
+    for name, values in attributes.items():
         right = [values[best[i]] == values[i] for i in range(len(best)) if values[i] is not None]
         shares[name] = float(np.mean(right)) if right and not broken else float("nan")
     return shares
@@ -270,3 +416,11 @@ def _windows_axis(embeddings: np.ndarray, what: str) -> np.ndarray:
             f"{what} have shape {embeddings.shape}; accepted: [rows, d] or [rows, windows, d]"
         )
     return embeddings
+
+
+def _check_one_space(queries: np.ndarray, clips: np.ndarray) -> None:
+    if queries.shape[-1] != clips.shape[-1]:
+        raise ValueError(
+            f"queries have {queries.shape[-1]} dimensions and clips {clips.shape[-1]}: "
+            "both must come from the same common space"
+        )

@@ -7,42 +7,78 @@
     result.metrics["toy_retrieval_txt2vid_embd_R10"]
     result.save(model_dir, step=2000)           # model_dir/eval/toy_retrieval-2000.npz
 
-Metric names are the published ones (`<set>_txt2vid_embd_R1`, `<set>_audio2vid_cosine_MedianRank`,
-...). Ours beside them: `<set>_num_clips`, `<set>_chance_R1|R5|R10|MedianRank`,
-`<set>_txt2vid_embd_top1_<attribute>`, `<set>_audio2vid_embd_top1_<attribute>` and
-`<set>_chance_top1_<attribute>`. Every sample with valid = 1 counts once, whatever the batch size.
+Directions: `txt2vid`, `vid2txt`, `audio2vid`, `vid2audio` and, where the head has a space for text
+and audio, `txt2audio` and `audio2txt`. Metric names are the published ones
+(`<set>_txt2vid_embd_R1`, `<set>_audio2vid_cosine_MedianRank`, ...) for every direction. Ours beside
+them: `<set>_<direction>_<variant>_MeanRank`, `<set>_num_clips`,
+`<set>_chance_R1|R5|R10|MedianRank|MeanRank`, `<set>_<direction>_embd_top1_<attribute>` and
+`<set>_chance_top1_<attribute>`, and `<set>_geometry_<modalities>_<figure>` of
+`vatt.evaluation.geometry`. Every sample with valid = 1 counts once, whatever the batch size.
+
+Memory: of each embedding that is given, one vector per clip and variant (windows are averaged as
+they come); all scores are never held at once, and pictures beyond 256 MB go to a temporary file.
+One million clips with text and video embeddings of 512 numbers take 6 GB while they are added and
+10 GB while they are ranked.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from vatt.evaluation import artefacts, metrics
+from vatt.evaluation import artefacts, geometry, metrics
 
 TOP_RESULTS = 5
 TEXT_EXAMPLES = 8
-AUDIO_EXAMPLES = 6
+OTHER_EXAMPLES = 6
+PICTURES_IN_MEMORY = 2**28  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class Direction:
-    """One way to search for clips: which query embeddings against which clip embeddings."""
+    """One way to search: what is given and what is looked for."""
 
     name: str  # in metric names
     kind: str  # in artefacts
-    query: str  # key of the query embeddings in `outputs`
-    clip: str  # key of the clip embeddings in `outputs`
-    examples: int  # number of illustrated queries
+    examples: int = OTHER_EXAMPLES  # number of illustrated queries
 
 
-DIRECTIONS = (
-    Direction("txt2vid", "text", "text_tovid", "video_totxt", TEXT_EXAMPLES),
-    Direction("audio2vid", "audio", "audio_tovid", "video_toaud", AUDIO_EXAMPLES),
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two embeddings in one space, keys of `outputs`; each is looked for with the other."""
+
+    left: str
+    right: str
+    forth: Direction  # left is given
+    back: Direction  # right is given
+
+
+PAIRS = (
+    Pair(
+        "text_tovid",
+        "video_totxt",
+        Direction("txt2vid", "text", TEXT_EXAMPLES),
+        Direction("vid2txt", "video_text"),
+    ),
+    Pair(
+        "audio_tovid",
+        "video_toaud",
+        Direction("audio2vid", "audio"),
+        Direction("vid2audio", "video_audio"),
+    ),
+    Pair(
+        "text_toaud",
+        "audio_totxt",
+        Direction("txt2audio", "text_audio"),
+        Direction("audio2txt", "audio_text"),
+    ),
 )
+VARIANTS: tuple[metrics.Variant, ...] = ("cosine", "embd")
+ILLUSTRATED = "embd"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +101,12 @@ class Retrieval:
     def __init__(self, dataset_name: str, *, published_single_window: bool = False):
         self.dataset = dataset_name
         self._published_single_window = published_single_window
-        self._embeddings: dict[str, list[np.ndarray]] = {}
+        self._vectors: dict[tuple[str, str], list[np.ndarray]] = {}  # by key and variant
         self._strings: dict[str, list[str]] = {"caption": [], "label_text": [], "source": []}
-        self._jpegs: list[bytes] = []
+        self._pictures = tempfile.SpooledTemporaryFile(PICTURES_IN_MEMORY)  # noqa: SIM115
+        self._picture_ends = [0]
         self._envelopes: list[np.ndarray] = []
-        self._directions: tuple[Direction, ...] = ()
+        self._pairs: tuple[Pair, ...] = ()
 
     def __len__(self) -> int:
         return len(self._strings["caption"])
@@ -84,29 +121,34 @@ class Retrieval:
                 uint8 [B, frames, h, w, 3], `audio` [B, windows, samples, 1] or
                 [B, windows, time, mel, 1] (only for pictures).
             outputs: `video_totxt` [B, windows, d] with `text_tovid` [B, d], and / or `video_toaud`
-                [B, windows, d] with `audio_tovid` [B, windows, d]; None counts as absent.
+                [B, windows, d] with `audio_tovid` [B, windows, d], and / or `audio_totxt`
+                [B, windows, d] with `text_toaud` [B, d]; None counts as absent.
 
         Raises:
             ValueError: no complete pair of embeddings, or another set of pairs than before.
         """
         outputs = {name: np.asarray(value) for name, value in outputs.items() if value is not None}
-        found = tuple(d for d in DIRECTIONS if d.query in outputs and d.clip in outputs)
+        found = tuple(pair for pair in PAIRS if pair.left in outputs and pair.right in outputs)
         if not found:
-            wanted = " or ".join(f"{d.clip} with {d.query}" for d in DIRECTIONS)
+            wanted = " or ".join(f"{pair.right} with {pair.left}" for pair in PAIRS)
             raise ValueError(f"{self.dataset}: outputs hold {sorted(outputs)}; needed: {wanted}")
-        if self._directions not in ((), found):
+        if self._pairs not in ((), found):
             raise ValueError(f"{self.dataset}: batches with different modalities in one evaluation")
-        self._directions = found
-        rows = len(outputs[found[0].query])
+        self._pairs = found
+        rows = len(outputs[found[0].left])
         keep = np.flatnonzero(np.asarray(batch.get("valid", np.ones(rows))) > 0.5)
-        for name in {name for d in found for name in (d.query, d.clip)}:
-            self._embeddings.setdefault(name, []).append(outputs[name][keep].astype(np.float32))
+        for pair in found:
+            self._add_vectors(pair, {key: outputs[key][keep] for key in (pair.left, pair.right)})
         for name, collected in self._strings.items():
             values = batch.get(name)
             collected.extend("" if values is None else _text(values[row]) for row in keep)
         if batch.get("thumbnail") is not None:
-            self._jpegs.extend(artefacts.strip_jpeg(batch["thumbnail"][row]) for row in keep)
-        if batch.get("audio") is not None and any(d.kind == "audio" for d in found):
+            for row in keep:
+                jpeg = artefacts.strip_jpeg(batch["thumbnail"][row])
+                self._pictures.write(jpeg)
+                self._picture_ends.append(self._picture_ends[-1] + len(jpeg))
+        heard = any(key.startswith("audio") for pair in found for key in (pair.left, pair.right))
+        if batch.get("audio") is not None and heard:
             middle = np.shape(batch["audio"])[1] // 2  # the window the thumbnail shows
             audio = np.asarray(batch["audio"])[:, middle]
             self._envelopes.extend(artefacts.envelope(audio[row]) for row in keep)
@@ -126,31 +168,71 @@ class Retrieval:
         for name, value in metrics.attribute_chance(attributes).items():
             values[f"{self.dataset}_chance_top1_{name}"] = value
         examples: dict[str, np.ndarray] = {}
-        for direction in self._directions:
-            queries = np.concatenate(self._embeddings[direction.query])
-            clips = np.concatenate(self._embeddings[direction.clip])
-            for variant in ("cosine", "embd"):
-                scores = metrics.similarity(
-                    queries, clips, variant, published_single_window=self._published_single_window
-                )
-                prefix = f"{self.dataset}_{direction.name}_{variant}"
-                for name, value in metrics.retrieval_metrics(scores).items():
-                    values[f"{prefix}_{name}"] = value
-            # `scores` and `prefix` are now those of "embd", the variant that is illustrated.
-            for name, value in metrics.attribute_top1(scores, attributes).items():
-                values[f"{prefix}_top1_{name}"] = value
-            examples |= self._examples(direction, scores)
+        for pair in self._pairs:
+            values |= self._geometry(pair)
+            for variant in VARIANTS:
+                found, shown = self._search(pair, variant, attributes)
+                values |= found
+                examples |= shown
         return RetrievalResult(self.dataset, values, self._artefact(examples))
 
-    def _examples(self, direction: Direction, scores: np.ndarray) -> dict[str, np.ndarray]:
-        query = spread(len(scores), direction.examples)
-        top = metrics.top_columns(scores[query], TOP_RESULTS)
+    def _search(
+        self, pair: Pair, variant: metrics.Variant, attributes: Mapping[str, list[str | None]]
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Metrics of both directions and, for the illustrated variant, attributes and examples."""
+        left, right = (np.concatenate(self._vectors[x, variant]) for x in (pair.left, pair.right))
+        values: dict[str, float] = {}
+        examples: dict[str, np.ndarray] = {}
+        forth, back = metrics.search(left, right)
+        for direction, found, queries, gallery in (
+            (pair.forth, forth, left, right),
+            (pair.back, back, right, left),
+        ):
+            prefix = f"{self.dataset}_{direction.name}_{variant}"
+            for name, value in metrics.rank_metrics(found.ranks).items():
+                values[f"{prefix}_{name}"] = value
+            if variant == ILLUSTRATED:
+                for name, value in metrics.attribute_agreement(found.best, attributes).items():
+                    values[f"{prefix}_top1_{name}"] = value
+                examples |= self._examples(direction, queries, gallery)
+        return values, examples
+
+    def _geometry(self, pair: Pair) -> dict[str, float]:
+        """How both modalities of a pair lie in their space (`vatt.evaluation.geometry`)."""
+        sides = [(key, key.partition("_")[0]) for key in (pair.right, pair.left)]
+        right, left = (np.concatenate(self._vectors[key, ILLUSTRATED]) for key, _ in sides)
+        found = geometry.pair_geometry(right, left)
+        for side, (_, modality) in zip(("left", "right"), sides, strict=True):
+            found[f"uniformity_{modality}"] = found.pop(f"uniformity_{side}")
+        prefix = f"{self.dataset}_geometry_{'_'.join(modality for _, modality in sides)}"
+        return {f"{prefix}_{name}": value for name, value in found.items()}
+
+    def _add_vectors(self, pair: Pair, outputs: Mapping[str, np.ndarray]) -> None:
+        """Averages windows now, so that memory does not grow with their number."""
+        one_window = {key: value.ndim == 2 or value.shape[1] == 1 for key, value in outputs.items()}
+        as_is = self._published_single_window and one_window[pair.right]
+        for key, value in outputs.items():
+            value = value.astype(np.float32)
+            cosine = metrics.window_mean(value, "cosine")
+            if one_window[key] and not as_is:
+                embd = cosine  # the same numbers: kept once
+            else:
+                embd = metrics.window_mean(value, "embd", normalized=not as_is)
+            self._vectors.setdefault((key, "cosine"), []).append(cosine)
+            self._vectors.setdefault((key, "embd"), []).append(embd)
+
+    def _examples(
+        self, direction: Direction, queries: np.ndarray, gallery: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        query = spread(len(queries), direction.examples)
+        scores = queries[query] @ gallery.T
+        top = metrics.top_columns(scores, TOP_RESULTS)
         arrays = {
             "query": query,
             "top": top,
-            "score": np.take_along_axis(scores[query], top, axis=1),
+            "score": np.take_along_axis(scores, top, axis=1),
             "hit": top == query[:, None],
-            "rank": metrics.ranks(scores[query], query),
+            "rank": metrics.ranks(scores, query),
         }
         if direction.kind == "audio" and len(self._envelopes) == len(self):
             arrays["envelope"] = np.stack([self._envelopes[clip] for clip in query])
@@ -168,11 +250,20 @@ class Retrieval:
         }
         for name, collected in self._strings.items():
             arrays[f"clips/{name}"] = np.array([collected[clip] for clip in clips], dtype=np.str_)
-        if len(self._jpegs) == len(self):
-            jpegs = [self._jpegs[clip] for clip in clips]
+        if len(self._picture_ends) == len(self) + 1:
+            jpegs = [self._jpeg(clip) for clip in clips]
             arrays["clips/jpeg"] = np.frombuffer(b"".join(jpegs), np.uint8)
             arrays["clips/jpeg_offsets"] = np.cumsum([0, *map(len, jpegs)]).astype(np.int64)
+        if len(self._envelopes) == len(self):
+            arrays["clips/envelope"] = np.stack([self._envelopes[clip] for clip in clips])
         return arrays | examples
+
+    def _jpeg(self, clip: int) -> bytes:
+        start, end = self._picture_ends[clip : clip + 2]
+        self._pictures.seek(start)
+        data = self._pictures.read(end - start)
+        self._pictures.seek(0, 2)  # where the next one is added
+        return data
 
 
 def spread(total: int, count: int) -> np.ndarray:

@@ -1,8 +1,4 @@
-"""Pretraining: the train, eval and train-and-eval executors.
-
-run(cfg) -> strategy -> model and optimizer in its scope -> restore -> steps -> checkpoints
--> zero-shot retrieval of every checkpoint -> metrics.json, report.html
-"""
+"""Contrastive pretraining: batches, model, losses (`executor.py` runs them)."""
 
 from __future__ import annotations
 
@@ -16,14 +12,12 @@ from absl import logging
 from vatt import configs
 from vatt.data import embeddings, pipeline, text
 from vatt.data.bad_records import BadRecords
+from vatt.experiments import executor
 from vatt.experiments.pretrain_eval import Evaluator
 from vatt.modeling import factory, flops
 from vatt.modeling.random import Randomness
 from vatt.objectives import contrastive
 from vatt.training import loop, optimizers, transfer
-from vatt.training import strategy as strategies
-from vatt.training.checkpoints import CheckpointStore
-from vatt.training.rundir import RunDir
 
 
 class PretrainRecipe:
@@ -42,6 +36,7 @@ class PretrainRecipe:
         self.model = build_model(cfg, self._shapes, strategy)
         with strategy.scope():
             self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
+        self.files: dict[str, str] = {}
         self._objective = contrastive.build(cfg.model.loss_config)
         self.loss_names = self._objective.names
         self.flops_per_step = flops.pretraining_step(
@@ -51,8 +46,18 @@ class PretrainRecipe:
             tf.function(self._run_towers, jit_compile=True) if cfg.jit_compile else self._run_towers
         )
 
-    def start_word_embeddings(self) -> None:
-        """Gives the word embedding its pretrained values; checkpoints hold them from then on."""
+    def gradient_groups(self) -> list[loop.Group]:
+        """All variables together."""
+        variables = self.model.trainable_variables
+        return [loop.Group("model", variables, self._cfg.train.gradient_clip_norm)]
+
+    def initialise(self, checkpoint: str | None) -> None:
+        """Takes all weights from a checkpoint, or the word embeddings from their table."""
+        if checkpoint:
+            report = transfer.load(checkpoint, self.model)
+            logging.info("initialised from %s, training from step 0", report.table())
+            return
+        logging.info("initialised at random, seed %d", self._cfg.seed)
         table = self.model.text.embedding.embeddings
         name = self._cfg.model.backbone_config.word_embeddings
         if name:
@@ -131,53 +136,18 @@ def build_model(
     return model
 
 
-def _check_checkpoint(cfg: configs.ExperimentConfig, fresh_start: bool) -> None:
-    """Refuses a checkpoint that is not there before data and model cost time.
+class Pretrain:
+    """The task of contrastive pretraining."""
 
-    A run that goes on from its own checkpoints no longer needs the one it started from.
-    """
-    if cfg.checkpoint_path and not _goes_on(cfg, fresh_start):
-        transfer.open_source(cfg.checkpoint_path)
+    recipe = PretrainRecipe
+    evaluator = Evaluator
+
+    @staticmethod
+    def model(cfg: configs.ExperimentConfig, strategy: tf.distribute.Strategy) -> keras.Model:
+        """Builds the model for the clips that evaluation reads."""
+        return build_model(cfg, pipeline.describe(cfg.eval.input, cfg.data_dir), strategy)
 
 
-def _goes_on(cfg: configs.ExperimentConfig, fresh_start: bool) -> bool:
-    return cfg.mode != "eval" and not fresh_start and bool(CheckpointStore(cfg.model_dir).steps())
-
-
-def run(
-    cfg: configs.ExperimentConfig,
-    command: Sequence[str] = (),
-    *,
-    allow_config_change: bool = False,
-    fresh_start: bool = False,
-) -> int:
-    """Runs `cfg.mode` and returns the exit code.
-
-    Raises:
-      UserError: what the user gave cannot work; every kind carries its exit code.
-    """
-    strategy = strategies.build(cfg.strategy_config)
-    configs.check_batch(cfg, strategy.num_replicas_in_sync)
-    _check_checkpoint(cfg, fresh_start)
-    rundir = RunDir(cfg.model_dir)
-    if cfg.mode == "eval":
-        rundir.path.mkdir(parents=True, exist_ok=True)
-        shapes = pipeline.describe(cfg.eval.input, cfg.data_dir)
-        model = build_model(cfg, shapes, strategy)
-        return Evaluator(cfg, model, strategy, rundir).run()
-    if fresh_start and (aside := rundir.move_aside()):
-        logging.warning("--fresh_start: the files of the earlier run are now in %s", aside)
-    recipe = PretrainRecipe(cfg, strategy)
-    if not cfg.checkpoint_path and not _goes_on(cfg, fresh_start):
-        recipe.start_word_embeddings()
-    rundir.claim(cfg, allow_change=allow_config_change)
-    rundir.record_launch(cfg, command)
-    if cfg.mode == "train":
-        code = loop.train(recipe, cfg, strategy, rundir)
-    else:
-        evaluator = Evaluator(cfg, recipe.model, strategy, rundir)
-        code = loop.train(recipe, cfg, strategy, rundir, on_checkpoint=evaluator.evaluate)
-        if code == 0:
-            evaluator.catch_up()
-    recipe.ledger.summary()
-    return code
+def run(cfg: configs.ExperimentConfig, command: Sequence[str] = (), **kwargs: bool) -> int:
+    """Runs `cfg.mode` and returns the exit code; see `executor.run`."""
+    return executor.run(cfg, Pretrain(), command, **kwargs)

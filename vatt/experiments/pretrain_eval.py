@@ -1,9 +1,17 @@
-"""Evaluation of pretraining checkpoints: zero-shot retrieval on every set asked for."""
+"""Evaluation of pretraining checkpoints on every set asked for, by what its card offers.
+
+Sets with the task `retrieval` are searched by text, by sound and back. Sets with the task
+`video_classification` or `audio_classification` train probes on frozen features of every fold, and
+are classified without training by the names of their classes.
+
+Names of metrics are those of `evaluation/retrieval.py`, `probe.py` and `zero_shot.py`. Where both
+modalities of a set are probed, the set is called `<set>@audio` in the metrics of its sound.
+"""
 
 from __future__ import annotations
 
-import json
-import time
+import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,19 +20,23 @@ from absl import logging
 
 from vatt import configs
 from vatt.data import pipeline
-from vatt.data.bad_records import BadRecords
-from vatt.errors import DataError, UserError
-from vatt.evaluation import retrieval
-from vatt.files import replace_text
-from vatt.reporting import report
-from vatt.training import transfer
-from vatt.training.checkpoints import CheckpointStore, restore
-from vatt.training.loop import variable_map
+from vatt.data.cards import Card
+from vatt.errors import DataError
+from vatt.evaluation import artefacts, attention, geometry, probe, retrieval, zero_shot
+from vatt.experiments import evaluator, features
+from vatt.training.checkpoints import fingerprint
 from vatt.training.rundir import RunDir
 
+_TASKS = {"video": "video_classification", "audio": "audio_classification"}
+_HEADLINE = re.compile(
+    r".+_(txt2vid|audio2vid)_embd_(R10|MedianRank)"
+    r"|(?!.*_(chance|zero_shot|train|test|knn|published_probe)_).+_(top_1_accuracy|mAP)"
+)
+PROJECTED_CLIPS = 1000
 
-class Evaluator:
-    """Evaluates one model's checkpoints, each once, in order."""
+
+class Evaluator(evaluator.Evaluator):
+    """Evaluates a pretrained model without training it."""
 
     def __init__(
         self,
@@ -34,126 +46,52 @@ class Evaluator:
         rundir: RunDir,
     ) -> None:
         """Checks that every data set can be evaluated; reads no media yet."""
-        self._cfg, self._input = cfg, cfg.eval.input
-        self._model, self._strategy, self._rundir = model, strategy, rundir
-        self._store = CheckpointStore(rundir.path)
-        names = self._input.name
-        self._names = [names] if isinstance(names, str) else list(names)
-        for name in self._names:
-            card = pipeline.load_card(name, cfg.data_dir)
-            if "retrieval" not in card.tasks:
+        super().__init__(cfg, model, strategy, rundir)
+        self._cards = [pipeline.load_card(name, cfg.data_dir) for name in self._input.name]
+        for card in self._cards:
+            if "retrieval" in card.tasks:
+                pipeline.check_split(card, self._input.split)
+            elif not _probed(card):
                 raise DataError(
-                    f"eval.input.name: '{name}' serves {card.tasks}; pretraining is evaluated by "
-                    "zero-shot retrieval, on sets whose card lists the task 'retrieval'"
+                    f"eval.input.name: '{card.name}' serves {card.tasks}; pretraining is evaluated "
+                    "by zero-shot retrieval and by probes, on sets whose card lists one of the "
+                    f"tasks retrieval, {', '.join(_TASKS.values())}"
                 )
-            pipeline.check_split(card, self._input.split)
+            for split in (split for pair in _folds(card) for split in pair):
+                pipeline.check_split(card, split)
 
-    # -- which checkpoints -----------------------------------------------------------------
-
-    def run(self) -> int:
-        """`--mode=eval`: the checkpoint asked for once, else every one until the final step."""
-        if self._cfg.checkpoint_path:
-            report = transfer.load(self._cfg.checkpoint_path, self._model)
-            self.evaluate(report.source.step)
-            return 0
-        final = self._cfg.train.optimizer.learning_rate.total_steps
-        last_new = time.monotonic()
-        while True:
-            if self.catch_up():
-                last_new = time.monotonic()
-            if final in self._evaluated():
-                return 0
-            if time.monotonic() - last_new > self._cfg.eval.timeout_s:
-                logging.warning(
-                    "no new checkpoint in %s for %.0f s, leaving (eval.timeout_s)",
-                    self._rundir.path,
-                    self._cfg.eval.timeout_s,
-                )
-                return 0
-            time.sleep(self._cfg.eval.poll_interval_s)
-
-    def catch_up(self) -> int:
-        """Evaluates every committed checkpoint that has not been; returns how many."""
-        count = 0
-        for step in self._store.steps():
-            if step in self._evaluated():
-                continue
-            damage = self._store.verify(step)
-            if damage is not None:
-                logging.warning("ckpt-%d is not evaluated: %s", step, damage)
-                continue
-            restore(self._store.path(step), variable_map(self._model))
-            self.evaluate(step)
-            count += 1
-        return count
-
-    def _evaluated(self) -> list[int]:
-        try:
-            return json.loads((self._rundir.path / "evaluated.json").read_text())
-        except FileNotFoundError:
-            return []
-
-    # -- one checkpoint --------------------------------------------------------------------
-
-    def evaluate(self, step: int) -> dict[str, float]:
-        """Evaluates the model as it is, as checkpoint `step`; writes metrics and the report."""
+    def measure(self, step: int, prefix: Path) -> tuple[dict[str, float], str]:
+        """Evaluates on every set; keeps what the report shows."""
         metrics: dict[str, float] = {}
-        for name in self._names:
-            result = self._retrieval(name)
-            metrics |= result.metrics
-            result.save(self._rundir.path, step)
-        self._rundir.write_metrics("eval", step, metrics)
-        done = sorted({*self._evaluated(), step})
-        if step == done[-1]:  # an earlier checkpoint evaluated once more is not the final figure
-            self._rundir.write_final(metrics | {"step": step})
-        replace_text(self._rundir.path / "evaluated.json", json.dumps(done))
-        main = {n: v for n, v in metrics.items() if n.endswith(("embd_R10", "embd_MedianRank"))}
-        logging.info("step %d: %s", step, "  ".join(f"{n} {v:.4g}" for n, v in main.items()))
-        if self._cfg.eval.report:
-            report.write(self._rundir.path)
-        return metrics
+        for card in self._cards:
+            if "retrieval" in card.tasks:
+                result = self._retrieval(card, step)
+                metrics |= result.metrics
+                result.save(self._rundir.path, step)
+            for modality in _probed(card):
+                metrics |= self._labelled(card, modality, step, fingerprint(prefix))
+        main = {name: value for name, value in metrics.items() if _HEADLINE.fullmatch(name)}
+        return metrics, "  ".join(f"{name} {value:.4g}" for name, value in main.items())
 
-    def _retrieval(self, name: str) -> retrieval.RetrievalResult:
-        scores = retrieval.Retrieval(name)
-        card = pipeline.load_card(name, self._cfg.data_dir)
-        lacking = {query for query in ("text", "audio") if getattr(card, query) is None}
-        replicas = self._strategy.num_replicas_in_sync
-        size = self._input.batch_size
-        if size % replicas:
-            raise UserError(
-                f"eval.input.batch_size: {size} is not divisible by {replicas} replicas"
-            )
-        ledger = BadRecords(self._rundir.path / "bad_records.csv", self._input.max_bad_fraction)
+    # -- retrieval -------------------------------------------------------------------------
+
+    def _retrieval(self, card: Card, step: int) -> retrieval.RetrievalResult:
+        scores = retrieval.Retrieval(card.name)
+        lacking = tuple(query for query in ("text", "audio") if getattr(card, query) is None)
+        ledger, name = self.ledger(), card.name
         batches = pipeline.evaluation_batches(
             self._input, name, self._input.split, data_dir=self._cfg.data_dir, ledger=ledger
         )
-        try:
-            for batch in batches.as_numpy_iterator():
-                inputs = {key: batch[key] for key in ("video", "audio", "text") if key in batch}
-                outputs = self._embed_batch(inputs)
-                for query in lacking:
-                    outputs[f"{query}_tovid"] = None
-                scores.add(batch, outputs)
-        except tf.errors.OpError:
-            ledger.check()
-            raise
+        shown = attention.Examples(name)
+        for batch in self.rows(batches, ledger):
+            inputs = {key: batch[key] for key in ("video", "audio", "text") if key in batch}
+            outputs = self.on_replicas(self._embed, inputs)
+            scores.add(batch, {k: v for k, v in outputs.items() if not k.startswith(lacking)})
+            if self._cfg.eval.report and not self._input.space_to_depth:
+                there = {key: value for key, value in batch.items() if key not in lacking}
+                shown.add(there, self._attention, zero_centred=self._input.zero_centering_image)
+        shown.save(self._rundir.path, step)
         return scores.result()
-
-    def _embed_batch(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        replicas = self._strategy.num_replicas_in_sync
-
-        def rows(context: tf.distribute.ValueContext) -> dict[str, tf.Tensor]:
-            part, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
-            return {key: tf.constant(np.split(value, count)[part]) for key, value in inputs.items()}
-
-        values = self._strategy.experimental_distribute_values_from_function(rows)
-        outputs = self._embed(values)
-        local = self._strategy.experimental_local_results
-        assert replicas >= 1
-        return {
-            key: np.concatenate([part.numpy() for part in local(value)])
-            for key, value in outputs.items()
-        }
 
     @tf.function
     def _embed(self, inputs):
@@ -164,13 +102,201 @@ class Evaluator:
         rows, windows = inputs["video"].shape[:2]
         flat = {key: tf.reshape(value, [-1, *value.shape[2:]]) for key, value in inputs.items()}
         head = self._model(flat, training=False)["head"]
+        beside_text = self._model.head.beside_text(head)
         per_window = {
             "video_totxt": head["video"]["totxt"],
             "video_toaud": head["video"]["toaud"],
             "audio_tovid": head["audio"]["tovid"],
         }
-        outputs = {
+        outputs = {"text_tovid": tf.cast(head["text"]["tovid"], tf.float32)}
+        if "audio" in beside_text:
+            per_window["audio_totxt"] = beside_text["audio"]
+            outputs["text_toaud"] = tf.cast(beside_text["text"], tf.float32)
+        return outputs | {
             key: tf.reshape(tf.cast(value, tf.float32), [rows, windows, -1])
             for key, value in per_window.items()
         }
-        return outputs | {"text_tovid": tf.cast(head["text"]["tovid"], tf.float32)}
+
+    def _attention(self, modality: str, clips: np.ndarray) -> np.ndarray | None:
+        """Attention of the aggregation token of the last layer, None for convolutions.
+
+        Args:
+          modality: "video" or "audio".
+          clips: [rows, ...].
+
+        Returns:
+          float32 [rows, *grid], summing to 1.
+        """
+        tower = getattr(self._model, modality)
+        if not hasattr(tower, "patches"):
+            return None
+        outputs = tower(tf.constant(clips), training=False, intermediates=True)
+        return attention.of_aggregation_token(
+            outputs["attention_weights"][-1].numpy(), tower.patches.grid(clips.shape)
+        )
+
+    # -- classification --------------------------------------------------------------------
+
+    def _labelled(self, card: Card, modality: str, step: int, checkpoint: str) -> dict[str, float]:
+        """Probes on every fold, averaged too, and zero-shot classification of the first one."""
+        name = card.name if modality == _probed(card)[0] else f"{card.name}@{modality}"
+        metrics: dict[str, float] = {}
+        results: dict[str, list[probe.ProbeResult]] = {kind: [] for kind in self._cfg.eval.probes}
+        for fold, (train, test) in enumerate(_folds(card)):
+            number = re.sub(r"\D", "", test) or "0"
+            train, test = (
+                self._features(card, split, modality, part, checkpoint)
+                for split, part in ((train, "train"), (test, "test"))
+            )
+            data = probe.probe_set(
+                f"{card.name}, fold {number}",
+                train.pooled,
+                train.labels,
+                test.pooled,
+                test.labels,
+                multi_label=card.multi_label,
+                groups=train.index,
+            )
+            for kind in results:
+                if kind == "published_probe" and card.multi_label:
+                    logging.info("%s: the published probe is for one label per clip", card.name)
+                    continue
+                result = probe.PROBES[kind](data)
+                results[kind].append(result)
+                metrics |= probe.metric_names(name, number, result)
+            if fold == 0:
+                chance = probe.chance(data.test_labels, data.classes, card.multi_label)
+                metrics |= {f"{name}_chance_{measure}": value for measure, value in chance.items()}
+                metrics |= self._zero_shot(card, modality, name, test)
+                if self._cfg.eval.report:
+                    self._project(card, modality, test, step)
+        for found in results.values():
+            metrics |= probe.average_over_splits(name, found)
+        return metrics
+
+    def _features(
+        self, card: Card, split: str, modality: str, part: str, checkpoint: str
+    ) -> features.Features:
+        """Features of a split; `part` "train" gives one window per clip and augmentation."""
+        wanted = features.recipe(self._cfg, card, split, modality, part, checkpoint)
+        path = self._rundir.path / "features" / f"{card.name}-{split}-{modality}-{part}.npz"
+        ledger, cfg, folder = self.ledger(), self._input, self._cfg.data_dir
+        common = {"data_dir": folder, "ledger": ledger}
+
+        def make() -> features.Features:
+            if part == "train":
+                batches = pipeline.probe_batches(
+                    cfg, card.name, split, modality, seed=self._cfg.seed, **common
+                )
+            else:
+                batches = pipeline.evaluation_batches(
+                    cfg, card.name, split, modalities=(modality,), **common
+                )
+            made = features.collect(
+                self.rows(batches, ledger),
+                lambda clips: self.on_replicas(self._encode, {modality: clips}),
+                modality,
+            )
+            if part == "train":  # records come round once for each augmentation
+                made.index[:] %= card.records(split)
+            return made
+
+        return features.kept(path, wanted, make)
+
+    @tf.function
+    def _encode(self, inputs):
+        return self._strategy.run(self._encode_replica, args=(inputs,))
+
+    def _encode_replica(self, inputs):
+        """Features of clips `[rows, windows, ...]` of one modality: `[rows, windows, d]`."""
+        ((modality, clips),) = inputs.items()
+        rows, windows = clips.shape[:2]
+        flat = {modality: tf.reshape(clips, [-1, *clips.shape[2:]])}
+        towers = self._model.towers(flat, training=False)
+        beside_text = self._model.head.beside_text(self._model.head(towers, training=False))
+        pooled = towers[modality][features.LAYER]
+        embedded = beside_text.get(modality, tf.zeros([rows * windows, 0]))
+        return {
+            name: tf.reshape(tf.cast(value, tf.float32), [rows, windows, value.shape[-1]])
+            for name, value in (("pooled", pooled), ("beside_text", embedded))
+        }
+
+    def _zero_shot(
+        self, card: Card, modality: str, name: str, test: features.Features
+    ) -> dict[str, float]:
+        if not (self._cfg.eval.zero_shot and test.beside_text.shape[-1]):
+            return {}
+        if not card.labels:
+            logging.info("%s: no names of classes, no zero-shot classification", card.name)
+            return {}
+        sentences = zero_shot.prompts(card.labels, zero_shot.TEMPLATES[modality])
+        tokenize = pipeline.make_tokenizer(self._input)
+        flat = tf.reshape(tf.constant(sentences), [-1])
+        words = tokenize(flat, self._input.max_num_words)
+        by_class = words.numpy().reshape(len(sentences), -1)
+        alike = len(by_class) - len(np.unique(by_class, axis=0))
+        if alike:
+            logging.warning(
+                "%s: %d of %d class names are for the vocabulary the same as another one (unknown "
+                "words): zero-shot figures say little",
+                card.name,
+                alike,
+                len(by_class),
+            )
+        vectors = self._embed_text(words.numpy()).reshape(len(sentences), len(sentences[0]), -1)
+        found = zero_shot.zero_shot(
+            name, test.beside_text, vectors, test.labels, multi_label=card.multi_label
+        )
+        return found.metrics
+
+    def _embed_text(self, words: np.ndarray) -> np.ndarray:
+        """Embeddings [rows, d] of sentences int32 [rows, words], a batch at a time."""
+        size, parts = self._input.batch_size, []
+        for start in range(0, len(words), size):
+            rows = words[start : start + size]
+            filled = np.zeros((size, words.shape[1]), words.dtype)
+            filled[: len(rows)] = rows
+            found = self.on_replicas(self._encode_text, {"text": filled})["text"]
+            parts.append(found[: len(rows)])
+        return np.concatenate(parts)
+
+    @tf.function
+    def _encode_text(self, inputs):
+        def replica(inputs):
+            head = self._model.head(self._model.towers(inputs, training=False), training=False)
+            return {"text": tf.cast(self._model.head.beside_text(head)["text"], tf.float32)}
+
+        return self._strategy.run(replica, args=(inputs,))
+
+    def _project(self, card: Card, modality: str, test: features.Features, step: int) -> None:
+        """Keeps the features of test clips in the plane, for the report."""
+        try:
+            pca = geometry.project(test.pooled, "pca", most=PROJECTED_CLIPS)
+            tsne = geometry.project(test.pooled, "tsne", most=PROJECTED_CLIPS)
+        except ValueError as error:
+            logging.info("%s is not projected: %s", card.name, error)
+            return
+        labels = test.labels[pca.rows]
+        arrays = {
+            "dataset": np.array(card.name),
+            "modality": np.array(modality),
+            "step": np.int64(step),
+            "rows": pca.rows,
+            "label": np.where(labels.any(axis=1), labels.argmax(axis=1), -1),
+            "classes": np.array(card.labels or [str(c) for c in range(card.classes)], np.str_),
+            "pca": pca.points,
+            "pca_explained": np.array(pca.explained, np.float32),
+            "tsne": tsne.points,
+        }
+        folder = self._rundir.path / "eval" / "projections"
+        artefacts.save(folder / f"{card.name}-{modality}-{step}.npz", arrays)
+
+
+def _probed(card: Card) -> list[str]:
+    """Modalities in which a set is classified, the first one that its card lists first."""
+    found = [m for task in card.tasks for m, name in _TASKS.items() if name == task]
+    return [m for m in found if getattr(card, m) is not None and card.classes and _folds(card)]
+
+
+def _folds(card: Card) -> list[tuple[str, str]]:
+    return card.folds() if set(card.tasks) & set(_TASKS.values()) else []

@@ -34,6 +34,7 @@ from vatt.modeling.backbones.i3d import I3D, POOLS, Mixed
 from vatt.modeling.backbones.patch_transformer import PatchTransformer
 from vatt.modeling.backbones.resnet2d import Bottleneck, ResNet2D
 from vatt.modeling.backbones.unified import WordTransformer
+from vatt.modeling.classifier import ClassificationModel
 from vatt.modeling.heads import FACHead, HeadStack, JointHead
 from vatt.modeling.layers import activations
 from vatt.modeling.layers.conv import ConvNorm
@@ -120,6 +121,18 @@ def pretraining_step(backbones: Any, shapes: Mapping[str, Any], batch_size: int)
             rows, shape = shape[0], shape[1:]
         total += rows * count(layer, shape, training=True).cost.step
     return batch_size * total
+
+
+def classification_step(model: ClassificationModel, shape: Shape) -> float:
+    """Returns the operations that one clip of `shape` costs in a step of fine-tuning.
+
+    A frozen backbone only runs forward, on all tokens.
+    """
+    trained = bool(model.backbone.trainable_variables)
+    cost = count(model.backbone, shape, training=trained).cost
+    return (cost.step if trained else cost.forward) + classifier(
+        model.backbone.features_dim, model.num_classes
+    ).step
 
 
 @functools.singledispatch

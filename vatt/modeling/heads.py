@@ -94,6 +94,21 @@ class FACHead(ConfiguredLayer):
             outputs["text"] = {"tovid": self.txt_to_vat(pooled["text"])}
         return outputs
 
+    def beside_text(self, embeddings: Embeddings) -> dict[str, Any]:
+        """Returns what of `call`'s embeddings is compared with text, by modality.
+
+        Sounds are mapped on from the space of video and audio as videos are; nothing was trained
+        for that pair. Without effect on batch normalisation.
+        """
+        found = {}
+        if "video" in embeddings:
+            found["video"] = embeddings["video"]["totxt"]
+        if "audio" in embeddings and embeddings["audio"]["tovid"].shape[-1] == self.d_video:
+            found["audio"] = self.va_to_vat(embeddings["audio"]["tovid"], training=False)
+        if "text" in embeddings:
+            found["text"] = embeddings["text"]["tovid"]
+        return found
+
 
 @keras.saving.register_keras_serializable("vatt")
 class JointHead(ConfiguredLayer):
@@ -126,6 +141,10 @@ class JointHead(ConfiguredLayer):
                 outputs[modality] = dict.fromkeys(targets, embedding)
         return outputs
 
+    def beside_text(self, embeddings: Embeddings) -> dict[str, Any]:
+        """Returns what of `call`'s embeddings is compared with text, by modality: all of it."""
+        return {modality: next(iter(found.values())) for modality, found in embeddings.items()}
+
     def _layers_by_modality(self) -> tuple[tuple[str, ReluDenseNorm], ...]:
         return (("video", self.vid_to_vat), ("audio", self.aud_to_vat), ("text", self.txt_to_vat))
 
@@ -154,6 +173,14 @@ class HeadStack(ConfiguredLayer):
             for modality, embeddings in bridge(pooled, training=training).items():
                 outputs.setdefault(modality, {}).update(embeddings)
         return outputs
+
+    def beside_text(self, embeddings: Embeddings) -> dict[str, Any]:
+        """Returns embeddings in the space that holds text, `[rows, d]` by modality.
+
+        Args:
+            embeddings: what `call` returned, of any modalities.
+        """
+        return self.bridges[-1].beside_text(embeddings)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal layer."""

@@ -1,96 +1,103 @@
-"""Report section of retrieval examples: each query with its five best clips as strips of frames."""
+"""Report section of retrieval examples: each query with its five best results.
+
+Videos are strips of frames, sounds waveforms, captions text, whether asked for or found.
+"""
 
 from __future__ import annotations
 
-import base64
 import math
-from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from vatt.errors import DataError
 from vatt.evaluation import artefacts
+from vatt.reporting.pieces import Arrays, image, of_artefact
 from vatt.reporting.plots import waveform
 
-TITLES = {"text": "Text → video", "audio": "Audio → video"}
-
-
-def latest_artefacts(folder: Path) -> dict[str, Path]:
-    """Data set -> its newest `<data set>-<step>.npz` in `folder`."""
-    newest: dict[str, tuple[int, Path]] = {}
-    for path in sorted(folder.glob("*.npz")):
-        name, _, step = path.stem.rpartition("-")
-        if name and step.isdecimal() and int(step) >= newest.get(name, (-1, path))[0]:
-            newest[name] = int(step), path
-    return {name: path for name, (_, path) in newest.items()}
+# Kind of example, as in artefacts -> what is given, what is looked for.
+KINDS = {
+    "text": ("text", "video"),
+    "video_text": ("video", "text"),
+    "audio": ("audio", "video"),
+    "video_audio": ("video", "audio"),
+    "text_audio": ("text", "audio"),
+    "audio_text": ("audio", "text"),
+}
+SHOWN = 4  # queries of a kind that are not folded away
+TRUE = {"video": "clip", "audio": "sound", "text": "caption"}
 
 
 def section(path: Path) -> str:
     """Retrieval grids of one artefact file; a sentence if it cannot be read."""
-    try:
-        arrays = artefacts.load(path)
-        kinds = [kind for kind in TITLES if f"{kind}/query" in arrays]
-        parts = [_kind(arrays, kind) for kind in kinds]
-        step, clips = int(arrays["step"]), int(arrays["num_clips"])
-        name = str(arrays["dataset"])
-    except (DataError, KeyError, IndexError, ValueError) as error:
-        reason = escape(f"No retrieval examples from {path.name}: {error}")
-        return f'<p class="missing">{reason}</p>'
+    return of_artefact(path, "retrieval examples", _section)
+
+
+def _section(arrays: Arrays) -> str:
+    parts = [_kind(arrays, kind) for kind in KINDS if f"{kind}/query" in arrays]
+    step, clips, name = int(arrays["step"]), int(arrays["num_clips"]), str(arrays["dataset"])
     return (
         f'<h3>{escape(name)}<span class="note">step {step:,}, queries spread evenly over '
         f"{clips:,} clips, not picked by hand</span></h3>{''.join(parts)}"
     )
 
 
-def _kind(arrays: Mapping[str, np.ndarray], kind: str) -> str:
+def _kind(arrays: Arrays, kind: str) -> str:
+    given, wanted = KINDS[kind]
     queries = [_query(arrays, kind, row) for row in range(len(arrays[f"{kind}/query"]))]
     found = int(arrays[f"{kind}/hit"].any(axis=1).sum())
     return (
-        f'<h4>{TITLES[kind]}<span class="note">{found} of these {len(queries)} true clips are '
-        f"among the best {arrays[f'{kind}/top'].shape[1]}</span></h4>{''.join(queries)}"
+        f'<h4>{given.capitalize()} → {wanted}<span class="note">{found} of these {len(queries)} '
+        f"true {TRUE[wanted]}s are among the best {arrays[f'{kind}/top'].shape[1]}</span></h4>"
+        f"{''.join(queries[:SHOWN])}{_folded(queries[SHOWN:])}"
     )
 
 
-def _query(arrays: Mapping[str, np.ndarray], kind: str, row: int) -> str:
+def _folded(queries: list[str]) -> str:
+    if not queries:
+        return ""
+    more = f"{len(queries)} more quer{'y' if len(queries) == 1 else 'ies'}"
+    return f"<details><summary>{more}</summary>{''.join(queries)}</details>"
+
+
+def _query(arrays: Arrays, kind: str, row: int) -> str:
+    given, wanted = KINDS[kind]
     clip = int(arrays[f"{kind}/query"][row])
     rank = float(arrays[f"{kind}/rank"][row])
     hits = arrays[f"{kind}/hit"][row]
-    place = "no rank (not finite)" if math.isnan(rank) else f"true clip at rank {rank:,.0f}"
+    true = f"true {TRUE[wanted]}"
+    place = "no rank (not finite)" if math.isnan(rank) else f"{true} at rank {rank:,.0f}"
     state = "hit" if hits.any() else "miss"
-    caption = _field(arrays, "caption", clip)
-    if kind == "audio":
-        outline = arrays.get("audio/envelope")
-        asked = waveform(outline[row]) if outline is not None else f"sound of clip {clip}"
-        asked += f'<span class="note">{escape(caption)}</span>' if caption else ""
-    else:
-        asked = f"<q>{escape(caption)}</q>" if caption else f"caption of clip {clip} is empty"
     results = [
-        _result(arrays, int(result), f"{place_ + 1}", "hit" if hit else "")
+        _result(arrays, wanted, int(result), f"{place_ + 1}", "hit" if hit else "")
         for place_, (result, hit) in enumerate(zip(arrays[f"{kind}/top"][row], hits, strict=True))
     ]
     if not hits.any():
-        label = "true clip" if math.isnan(rank) else f"true clip, rank {rank:,.0f}"
-        results.append(_result(arrays, clip, label, "truth"))
+        label = true if math.isnan(rank) else f"{true}, rank {rank:,.0f}"
+        results.append(_result(arrays, wanted, clip, label, "truth"))
     return (
-        f'<div class="query"><div class="asked">{asked}<span class="tag {state}">{place}</span>'
-        f'</div><div class="results">{"".join(results)}</div></div>'
+        f'<div class="query"><div class="asked">{_asked(arrays, given, clip)}'
+        f'<span class="tag {state}">{place}</span></div>'
+        f'<div class="results">{"".join(results)}</div></div>'
     )
 
 
-def _result(arrays: Mapping[str, np.ndarray], clip: int, label: str, state: str) -> str:
-    row = int(np.searchsorted(arrays["clips/index"], clip))
-    jpeg = artefacts.clip_jpeg(arrays, row)
-    caption = _field(arrays, "caption", clip) or _field(arrays, "label_text", clip).replace(
-        "|", ", "
-    )
-    if jpeg:
-        data = base64.b64encode(jpeg).decode("ascii")
-        alt = escape(caption or f"clip {clip}")
-        picture = f'<img src="data:image/jpeg;base64,{data}" alt="{alt}">'
+def _asked(arrays: Arrays, modality: str, clip: int) -> str:
+    caption = escape(_field(arrays, "caption", clip))
+    if modality == "text":
+        return f"<q>{caption}</q>" if caption else f"caption of clip {clip} is empty"
+    shown = _picture(arrays, modality, clip, caption) or f"{TRUE[modality]} {clip}"
+    return shown + (f'<span class="note">{caption}</span>' if caption else "")
+
+
+def _result(arrays: Arrays, modality: str, clip: int, label: str, state: str) -> str:
+    caption = _field(arrays, "caption", clip)
+    if modality != "text":
+        caption = caption or _field(arrays, "label_text", clip).replace("|", ", ")
+        picture = _picture(arrays, modality, clip, escape(caption or f"clip {clip}"))
+        picture = picture or f'<span class="blank">clip {clip}</span>'
     else:
-        picture = f'<span class="blank">clip {clip}</span>'
+        caption, picture = caption or f"caption of clip {clip} is empty", ""
     mark = " ✓" if state == "hit" else ""
     source = _field(arrays, "source", clip)
     return (
@@ -99,5 +106,15 @@ def _result(arrays: Mapping[str, np.ndarray], clip: int, label: str, state: str)
     )
 
 
-def _field(arrays: Mapping[str, np.ndarray], name: str, clip: int) -> str:
+def _picture(arrays: Arrays, modality: str, clip: int, alt: str) -> str:
+    """Frames or waveform of a clip; empty if the evaluation kept none. `alt` is HTML."""
+    row = int(np.searchsorted(arrays["clips/index"], clip))
+    if modality == "audio":
+        outlines = arrays.get("clips/envelope")
+        return "" if outlines is None else waveform(outlines[row])
+    jpeg = artefacts.clip_jpeg(arrays, row)
+    return image("jpeg", jpeg, alt) if jpeg else ""
+
+
+def _field(arrays: Arrays, name: str, clip: int) -> str:
     return str(arrays[f"clips/{name}"][int(np.searchsorted(arrays["clips/index"], clip))])

@@ -52,6 +52,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %" if math.isfinite(value) else "not finite"
 
 
+def short_percent(value: float) -> str:
+    """As `percent`, without a figure behind the point that says nothing: for axes."""
+    return f"{100 * value:.3g} %" if math.isfinite(value) else "not finite"
+
+
 def line_chart(
     series: Sequence[Series],
     title: str,

@@ -5,7 +5,10 @@
 Reads what a run leaves behind and makes do with what is there, saying what is missing:
 
     metrics.jsonl   required; training and evaluation metrics, one JSON object per line
-    eval/*.npz      retrieval examples (`vatt.evaluation.retrieval`)
+    eval/*.npz      retrieval examples (`vatt.evaluation.retrieval`), or classes, confusions and
+                    mistakes of a classifier (`vatt.evaluation.classification`)
+    eval/projections/*.npz, eval/attention/*.npz
+                    features in the plane, attention maps (`vatt.evaluation.attention`)
     config.yaml     the resolved configuration
     run.json        provenance: {"launches": [{...}, ...]}, one entry per start of the run; the
                     header shows the `started` (ISO 8601) and `machine` of a launch
@@ -28,7 +31,17 @@ from typing import Any
 
 from vatt.errors import UserError
 from vatt.files import replace_text
-from vatt.reporting import grids, scores, training
+from vatt.reporting import (
+    attention,
+    classification,
+    geometry,
+    grids,
+    pieces,
+    probes,
+    projections,
+    scores,
+    training,
+)
 from vatt.reporting.history import History, read
 from vatt.reporting.style import CSS
 
@@ -73,7 +86,7 @@ def _page(model_dir: Path, history: History) -> str:
     body = [
         _header(title, config, launches, history),
         _warnings(history),
-        _evaluation(model_dir, history),
+        _evaluation(model_dir, history, config),
         _training(history),
         _provenance(launches, run_problem, config_text, config_problem),
     ]
@@ -98,6 +111,7 @@ def _header(title: str, config: dict, launches: list[dict], history: History) ->
     facts = {
         "Architecture": _architecture(run, config),
         "Training data": _names(_dig(config, "train", "input", "name")),
+        "Initialised from": _source(config),
         "Evaluated on": _names(_dig(config, "eval", "input", "name")),
         "Steps": done,
         "Batch": _dig(config, "train", "input", "batch_size"),
@@ -111,9 +125,10 @@ def _header(title: str, config: dict, launches: list[dict], history: History) ->
         for name, value in facts.items()
         if value not in (None, "")
     )
-    lead = _find(config, "task") or "Training"
+    task = _find(config, "task")
+    lead = {"Pretrain": "pretraining", "Finetune": "fine-tuning"}.get(str(task), task or "training")
     return (
-        f'<header><h1>{escape(title)}</h1><p class="lead">VATT, {escape(str(lead).lower())} run</p>'
+        f'<header><h1>{escape(title)}</h1><p class="lead">VATT, {escape(str(lead))} run</p>'
         f'<dl class="facts">{items}</dl></header>'
     )
 
@@ -129,7 +144,60 @@ def _warnings(history: History) -> str:
     )
 
 
-def _evaluation(model_dir: Path, history: History) -> str:
+def _evaluation(model_dir: Path, history: History, config: dict) -> str:
+    finetuning = classification.found(history) or _find(config, "task") == "Finetune"
+    classified, retrieved = {}, {}
+    for name, path in pieces.newest(model_dir / "eval").items():
+        ours = classification.holds(path)
+        (classified if ours or (ours is None and finetuning) else retrieved)[name] = path
+    known = classification.KNOWN | probes.names(history) | geometry.names(history)
+    other = scores.other_metrics(history, known)
+    body = []
+    if finetuning or classified:
+        body.append(_classification(history, config, classified))
+    frozen = [probes.probes(history), probes.zero_shot(history), geometry.section(history)]
+    shown = _pictures(model_dir)
+    if scores.retrieval_sets(history) or retrieved or not any([*body, *frozen, shown]):
+        body.append(_retrieval(history))
+    return "".join([*body, *frozen, other, _examples(history, retrieved), shown])
+
+
+def _pictures(model_dir: Path) -> str:
+    body = []
+    for title, folder, section in (
+        ("Features in the plane", "projections", projections.section),
+        ("Attention", "attention", attention.section),
+    ):
+        shown = [section(path) for path in pieces.newest(model_dir / "eval" / folder).values()]
+        body += [f"<h2>{title}</h2>", *shown] if shown else []
+    return "".join(body)
+
+
+def _classification(history: History, config: dict, pictures: dict[str, Path]) -> str:
+    parts = ["<h2>Classification</h2>"]
+    if classification.found(history):
+        name = _names(_dig(config, "eval", "input", "name")) or ", ".join(pictures) or "Evaluation"
+        parts += [classification.headline(history, name), classification.curves(history)]
+        parts += ["<h2>All evaluations</h2>", classification.evaluations(history)]
+    else:
+        parts.append(
+            '<p class="missing">No evaluation has been logged yet: <code>--mode=eval</code> '
+            "evaluates the checkpoints of this run.</p>"
+        )
+    if pictures:
+        parts.append("<h2>Classes</h2>")
+        parts += [classification.classes(path) for path in pictures.values()]
+        parts.append("<h2>Mistakes</h2>")
+        parts += [classification.mistakes(path) for path in pictures.values()]
+    elif classification.found(history):
+        parts.append(
+            '<p class="missing">There are no classes and mistakes to show: nothing was saved in '
+            "<code>eval/</code>.</p>"
+        )
+    return "".join(parts)
+
+
+def _retrieval(history: History) -> str:
     sets = scores.retrieval_sets(history)
     parts = ["<h2>Zero-shot retrieval</h2>"]
     if not sets:
@@ -140,17 +208,21 @@ def _evaluation(model_dir: Path, history: History) -> str:
     parts += [scores.headline(history, name) + scores.curves(history, name) for name in sets]
     if sets:
         parts.append("<h2>All evaluations</h2>")
-        parts += [scores.table(history, name) for name in sets]
-    parts.append(scores.other_metrics(history))
-    pictures = grids.latest_artefacts(model_dir / "eval")
-    if sets or pictures:
-        parts.append("<h2>Retrieval examples</h2>")
-        parts += [grids.section(path) for path in pictures.values()]
-        for name in [name for name in sets if name not in pictures]:
-            parts.append(
-                f'<p class="missing">{escape(name)}: no examples were saved in '
-                f"<code>eval/{escape(name)}-*.npz</code>.</p>"
-            )
+        parts += [scores.evaluations(history, name) for name in sets]
+    return "".join(parts)
+
+
+def _examples(history: History, pictures: dict[str, Path]) -> str:
+    sets = scores.retrieval_sets(history)
+    if not (sets or pictures):
+        return ""
+    parts = ["<h2>Retrieval examples</h2>"]
+    parts += [grids.section(path) for path in pictures.values()]
+    for name in [name for name in sets if name not in pictures]:
+        parts.append(
+            f'<p class="missing">{escape(name)}: no examples were saved in '
+            f"<code>eval/{escape(name)}-*.npz</code>.</p>"
+        )
     return "".join(parts)
 
 
@@ -235,6 +307,13 @@ def _title(config: dict, run: dict, model_dir: Path) -> str:
 
 def _architecture(run: dict, config: dict) -> str | None:
     return _find(run, "model_arch") or _find(config, "model_arch") or _find(config, "model_name")
+
+
+def _source(config: dict) -> str | None:
+    """The checkpoint that a fine-tuning run began with."""
+    if config.get("task") != "Finetune" or config.get("mode") == "eval":
+        return None
+    return _names(config.get("checkpoint_path")) or "scratch"
 
 
 def _dig(tree: Any, *keys: str) -> Any:

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from html import escape
 
 from vatt.reporting.history import History
-from vatt.reporting.plots import Series, bar_rows, line_chart, number, percent
+from vatt.reporting.pieces import NONE, table
+from vatt.reporting.plots import Series, bar_rows, line_chart, number, percent, short_percent
 
-DIRECTIONS = {"txt2vid": "Text → video", "audio2vid": "Audio → video"}
-MEASURES = {"R1": "R@1", "R5": "R@5", "R10": "R@10", "MedianRank": "Median rank"}
+DIRECTIONS = {
+    "txt2vid": "Text → video",
+    "vid2txt": "Video → text",
+    "audio2vid": "Audio → video",
+    "vid2audio": "Video → audio",
+    "txt2audio": "Text → audio",
+    "audio2txt": "Audio → text",
+}
+FORTH = {name: DIRECTIONS[name] for name in ("txt2vid", "audio2vid", "txt2audio")}
+MEASURES = {
+    "R1": "R@1",
+    "R5": "R@5",
+    "R10": "R@10",
+    "MedianRank": "Median rank",
+    "MeanRank": "Mean rank",
+}
+RANKS = ("MedianRank", "MeanRank")
 VARIANTS = {"embd": "windows averaged, then compared", "cosine": "window similarities averaged"}
 _NAME = re.compile(
-    r"(?P<set>.+)_(?P<direction>txt2vid|audio2vid)_(?P<variant>embd|cosine)_"
-    r"(?P<measure>R1|R5|R10|MedianRank|top1_.+)"
+    rf"(?P<set>.+)_(?P<direction>{'|'.join(DIRECTIONS)})_(?P<variant>embd|cosine)_"
+    rf"(?P<measure>{'|'.join(MEASURES)}|top1_.+)"
 )
-_FACT = re.compile(r"(?P<set>.+)_(num_clips|chance_(R1|R5|R10|MedianRank|top1_.+))")
+_FACT = re.compile(rf"(?P<set>.+)_(num_clips|chance_({'|'.join(MEASURES)}|top1_.+))")
 
 
 def retrieval_sets(history: History) -> list[str]:
@@ -40,13 +57,14 @@ def headline(history: History, name: str) -> str:
     step = scored_steps(history, name)[-1]
     clips = history.value("eval", f"{name}_num_clips", step)
     facts = [f"step {step:,}"] + ([f"{clips:,.0f} clips"] if clips else [])
+    measures = _measures(history, name, step)
     rows, bars = [], []
     for direction, title in DIRECTIONS.items():
-        cells = _headline_cells(history, name, direction, step)
+        cells = _headline_cells(history, name, direction, measures, step)
         if cells:
             rows.append(f'<tr><th scope="row">{title}</th>{cells}</tr>')
-            bars.append(_attribute_bars(history, name, direction, step))
-    head = "".join(f'<th scope="col">{title}</th>' for title in MEASURES.values())
+            bars += [_attribute_bars(history, name, direction, step)] if direction in FORTH else []
+    head = "".join(f'<th scope="col">{MEASURES[measure]}</th>' for measure in measures)
     grid = f'<div class="grid">{"".join(bars)}</div>' if any(bars) else ""
     return (
         f'<section class="card"><h3>{escape(name)}<span class="note">{", ".join(facts)}</span></h3>'
@@ -56,9 +74,14 @@ def headline(history: History, name: str) -> str:
 
 
 def curves(history: History, name: str) -> str:
-    """Charts of recall and of attributes over training steps, one pair per direction."""
+    """Charts of recall and of attributes over training steps, one pair per direction of FORTH.
+
+    Empty with one evaluation only.
+    """
+    if len(scored_steps(history, name)) < 2:
+        return ""
     charts = []
-    for direction, title in DIRECTIONS.items():
+    for direction, title in FORTH.items():
         prefix = f"{name}_{direction}_embd_"
         recalls = _series(history, prefix, {k: MEASURES[k] for k in ("R10", "R5", "R1")})
         if not recalls:
@@ -70,9 +93,7 @@ def curves(history: History, name: str) -> str:
             )
         note = "share of queries"
         charts.append(
-            line_chart(
-                recalls, f"{title}: recall", lower=0, upper=1, form=_short_percent, note=note
-            )
+            line_chart(recalls, f"{title}: recall", lower=0, upper=1, form=short_percent, note=note)
         )
         labels = {f"top1_{a}": a for a in _attributes(history, name, direction)}
         known = _series(history, prefix, labels)
@@ -83,34 +104,33 @@ def curves(history: History, name: str) -> str:
                     f"{title}: attributes of the best match",
                     lower=0,
                     upper=1,
-                    form=_short_percent,
+                    form=short_percent,
                     note="share right",
                 )
             )
     return f'<div class="grid">{"".join(charts)}</div>'
 
 
-def table(history: History, name: str) -> str:
+def evaluations(history: History, name: str) -> str:
     """All evaluations of a retrieval set: one row per step, the best of each column in bold."""
     steps = scored_steps(history, name)
     columns = [
         (direction, measure)
-        for direction in DIRECTIONS
+        for direction in FORTH
         for measure in MEASURES
         if f"{name}_{direction}_embd_{measure}" in history.names("eval")
     ]
-    groups = {d: sum(direction == d for direction, _ in columns) for d in DIRECTIONS}
+    groups = {d: sum(direction == d for direction, _ in columns) for d in FORTH}
     top = "".join(
         f'<th colspan="{count}" scope="colgroup">{DIRECTIONS[d]}</th>'
         for d, count in groups.items()
         if count
     )
-    head = "".join(f'<th scope="col">{MEASURES[measure]}</th>' for _, measure in columns)
     best = {}
     for direction, measure in columns:
         values = history.series("eval", f"{name}_{direction}_embd_{measure}")[1]
         values = [value for value in values if math.isfinite(value)]
-        pick = min if measure == "MedianRank" else max
+        pick = min if measure in RANKS else max
         best[direction, measure] = pick(values) if values else None
     rows = []
     for step in reversed(steps):
@@ -121,19 +141,21 @@ def table(history: History, name: str) -> str:
             text = _cell(measure, value)
             cells.append(f"<td>{f'<b>{text}</b>' if bold else text}</td>")
         rows.append(f'<tr><th scope="row">{step:,}</th>{"".join(cells)}</tr>')
+    head = ["step", *(MEASURES[measure] for _, measure in columns)]
+    above = f"<tr><td></td>{top}</tr>"
     return (
-        f'<h3>{escape(name)}</h3><div class="scroll tall"><table class="data"><thead>'
-        f'<tr><td></td>{top}</tr><tr><th scope="col">step</th>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{_both_variants(history, name, steps[-1])}"
+        f"<h3>{escape(name)}</h3>{table(head, rows, 'data', above=above, tall=True)}"
+        f"{_both_variants(history, name, steps[-1])}"
     )
 
 
-def other_metrics(history: History) -> str:
-    """Evaluation metrics that are not retrieval, latest value each; empty if there are none."""
+def other_metrics(history: History, known: Collection[str] = ()) -> str:
+    """Latest value of evaluation metrics that are neither retrieval nor `known`, or nothing."""
     rows = []
     for metric in history.names("eval"):
         latest = history.latest("eval", metric)
-        if latest is None or _NAME.fullmatch(metric) or _FACT.fullmatch(metric):
+        shown = metric in known or _NAME.fullmatch(metric) or _FACT.fullmatch(metric)
+        if latest is None or shown:
             continue
         rows.append(
             f'<tr><th scope="row">{escape(metric)}</th><td>{latest[0]:,}</td>'
@@ -141,11 +163,7 @@ def other_metrics(history: History) -> str:
         )
     if not rows:
         return ""
-    head = '<tr><th scope="col">metric</th><th scope="col">step</th><th scope="col">value</th></tr>'
-    return (
-        '<h3>Other metrics</h3><div class="scroll"><table class="data left"><thead>'
-        f"{head}</thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    return f"<h2>Other metrics</h2>{table(['metric', 'step', 'value'], rows, 'data left')}"
 
 
 def _both_variants(history: History, name: str, step: int) -> str:
@@ -161,21 +179,34 @@ def _both_variants(history: History, name: str, step: int) -> str:
                     f"<td>{_cell(m, v)}</td>" for m, v in zip(MEASURES, values, strict=True)
                 )
                 rows.append(f'<tr><th scope="row">{title}, {meaning}</th>{cells}</tr>')
-    head = "".join(f'<th scope="col">{title}</th>' for title in MEASURES.values())
     return (
-        f"<details><summary>Both ways of averaging windows, step {step:,}</summary>"
-        f'<div class="scroll"><table class="data left"><thead><tr><td></td>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div></details>"
+        f"<details><summary>All directions, both ways of averaging windows, step {step:,}</summary>"
+        f"{table(['', *MEASURES.values()], rows, 'data left')}</details>"
     )
 
 
-def _headline_cells(history: History, name: str, direction: str, step: int) -> str:
+def _measures(history: History, name: str, step: int) -> list[str]:
+    """The measures that were logged, in any direction."""
+    return [
+        measure
+        for measure in MEASURES
+        if any(
+            history.value("eval", f"{name}_{direction}_embd_{measure}", step) is not None
+            for direction in DIRECTIONS
+        )
+    ]
+
+
+def _headline_cells(
+    history: History, name: str, direction: str, measures: list[str], step: int
+) -> str:
     cells, found = [], False
-    for measure in MEASURES:
+    for measure in measures:
         value = history.value("eval", f"{name}_{direction}_embd_{measure}", step)
         found |= value is not None
         chance = _chance(history, name, measure, step)
-        below = f'<span class="note">chance {_cell(measure, chance)}</span>' if chance else ""
+        told = f"chance {_cell(measure, chance)}".replace(" %", "&nbsp;%")
+        below = f'<span class="note">{told}</span>' if chance else ""
         cells.append(f"<td><b>{_cell(measure, value)}</b>{below}</td>")
     return "".join(cells) if found else ""
 
@@ -205,7 +236,7 @@ def _chance(history: History, name: str, measure: str, step: int) -> float | Non
     value = history.value("eval", f"{name}_chance_{measure}", step)
     clips = history.value("eval", f"{name}_num_clips", step)
     if value is None and clips and measure in MEASURES:
-        value = (clips + 1) / 2 if measure == "MedianRank" else min(1.0, int(measure[1:]) / clips)
+        value = (clips + 1) / 2 if measure in RANKS else min(1.0, int(measure[1:]) / clips)
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -218,13 +249,9 @@ def _series(history: History, prefix: str, labels: dict[str, str]) -> list[Serie
     return found
 
 
-def _short_percent(value: float) -> str:
-    return f"{100 * value:.3g} %" if math.isfinite(value) else "not finite"
-
-
 def _cell(measure: str, value: float | None) -> str:
     if value is None:
-        return "–"  # noqa: RUF001
+        return NONE
     if not math.isfinite(value):
         return "not finite"
-    return f"{value:,.4g}" if measure == "MedianRank" else percent(value)
+    return f"{value:,.4g}" if measure in RANKS else percent(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -17,9 +18,59 @@ PAIRS = {
 }
 
 
+LOSSES = {
+    "total_loss": "total",
+    "model_loss": "model",
+    "regularization_loss": "regularization",
+}
+TRAINING_SHARES = {
+    "top_1_accuracy": "top-1",
+    "top_5_accuracy": "top-5",
+    "mAP": "mAP",
+    "AUC": "AUC",
+}
+ENTROPIES = ("categorical_cross_entropy", "binary_cross_entropy")
+GRADIENT_NORM = "gradient_norm"
+
+
 def loss_charts(history: History) -> list[str]:
-    """Total loss, and the loss of each pair of modalities that takes part."""
-    total = _one(history, "total_loss", "total")
+    """Losses; accuracies of a classifier; of pretraining the loss of each pair of modalities."""
+    names = history.names("train")
+    paired = any(name.startswith("bridge_losses/") for name in names)
+    classifying = {"model_loss", *TRAINING_SHARES, *ENTROPIES} & set(names)
+    if classifying and not paired:
+        return _classifier_charts(history)
+    return [
+        line_chart(_one(history, "total_loss", "total"), "Total loss", note="nats"),
+        _pairs_chart(history),
+    ]
+
+
+def _classifier_charts(history: History) -> list[str]:
+    losses = _several(history, LOSSES)
+    total, note = history.series("train", "total_loss")[1], "nats"
+    if len(total) and not np.any(history.series("train", "regularization_loss")[1]):
+        losses, note = losses[:1], "nats; no regularization"
+    charts = [line_chart(losses, "Loss", note=note)]
+    shares = _several(history, TRAINING_SHARES)
+    if shares:
+        charts.append(
+            line_chart(
+                shares,
+                "Accuracy in training" if "AUC" not in history.names("train") else "mAP and AUC",
+                lower=0.0,
+                upper=1.0,
+                form=lambda value: percent(value).replace(".0 ", " "),
+                note="augmented clips, with dropout",
+            )
+        )
+    for metric in ENTROPIES:
+        if series := _one(history, metric, "cross-entropy"):
+            charts.append(line_chart(series, "Cross-entropy in training", note="nats"))
+    return charts
+
+
+def _pairs_chart(history: History) -> str:
     pairs, silent = [], []
     stacks = {name.split("/")[1] for name in history.names("train") if name.count("/") == 2}
     for metric in history.names("train"):
@@ -35,10 +86,7 @@ def loss_charts(history: History) -> list[str]:
         else:
             pairs.append(Series(label, steps, values, color))
     note = f"weight 0, not drawn: {', '.join(silent)}" if silent else ""
-    return [
-        line_chart(total, "Total loss", note="nats"),
-        line_chart(pairs, "Loss of each pair of modalities", note=note),
-    ]
+    return line_chart(pairs, "Loss of each pair of modalities", note=note)
 
 
 def optimization_charts(history: History) -> list[str]:
@@ -46,12 +94,18 @@ def optimization_charts(history: History) -> list[str]:
     charts = [
         line_chart(_one(history, "learning_rate", "learning rate"), "Learning rate", lower=0.0)
     ]
-    for metric, title in (
-        ("gradient_norm", "Gradient norm"),
-        ("parameter_norm", "Parameter norm"),
-        ("update_norm", "Update norm"),
+    groups = {
+        name: name.removeprefix(f"{GRADIENT_NORM}/")
+        for name in history.names("train")
+        if name.startswith(f"{GRADIENT_NORM}/")
+    }
+    gradients = {GRADIENT_NORM: "all"} | (groups if len(groups) > 1 else {})
+    for labels, title in (
+        (gradients, "Gradient norm"),
+        ({"parameter_norm": "parameter norm"}, "Parameter norm"),
+        ({"update_norm": "update norm"}, "Update norm"),
     ):
-        series = _one(history, metric, title.lower())
+        series = _several(history, labels)
         log = any(_spread(s.values) > 20 for s in series)
         note = "logarithmic" if log else ""
         charts.append(line_chart(series, title, log=log, note=note))
@@ -110,8 +164,13 @@ def _flops_unit(value: float) -> tuple[float, str]:
 
 
 def _one(history: History, metric: str, label: str) -> list[Series]:
-    steps, values = history.series("train", metric)
-    return [Series(label, steps, values, 0)] if len(steps) else []
+    return _several(history, {metric: label})
+
+
+def _several(history: History, labels: Mapping[str, str]) -> list[Series]:
+    logged = [(label, *history.series("train", metric)) for metric, label in labels.items()]
+    logged = [(label, steps, values) for label, steps, values in logged if len(steps)]
+    return [Series(label, steps, values, i) for i, (label, steps, values) in enumerate(logged)]
 
 
 def _peak(series: list[Series]) -> float:

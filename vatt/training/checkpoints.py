@@ -241,6 +241,17 @@ def newest_in(folder: str | os.PathLike) -> Path:
     return store.path(max(steps))
 
 
+def fingerprint(prefix: str | os.PathLike) -> str:
+    """Returns what tells a checkpoint from others: SHA-256 of its index, which has checksums of
+    all tensors.
+
+    Raises:
+      CheckpointError: no such checkpoint.
+    """
+    open_checkpoint(prefix)
+    return sha256(Path(f"{prefix}.index"))
+
+
 def open_checkpoint(prefix: str | os.PathLike) -> tf.train.CheckpointReader:
     """Opens a checkpoint prefix for reading.
 

@@ -2,8 +2,8 @@
 
 One host iteration is one call of a `tf.function` that runs `iterations_per_loop` steps:
 
-    batch -> losses and gradients per replica -> sum over replicas -> clip by global norm
-          -> finite everywhere? -> apply
+    batch -> losses and gradients per replica -> sum over replicas -> clip each group by its norm
+          -> finite everywhere? -> apply -> moving average of the weights, if asked for
 
 The two halves of a step are two `strategy.run` calls with the decision between them in
 cross-replica context: a step whose loss or gradient is not finite changes no variable. Between host
@@ -19,7 +19,7 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,12 +30,21 @@ from absl import logging
 
 from vatt import configs
 from vatt.errors import EXIT_PREEMPTED, DivergedError
-from vatt.training import transfer
+from vatt.training.averaging import AveragedWeights
 from vatt.training.checkpoints import CheckpointStore
 from vatt.training.rundir import RunDir
 from vatt.training.throughput import Progress
 
 Losses = Mapping[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Variables whose gradients are clipped together, by their common norm; 0 does not clip."""
+
+    name: str
+    variables: Sequence[keras.Variable]
+    clip_norm: float
 
 
 class Recipe(Protocol):
@@ -52,6 +61,9 @@ class Recipe(Protocol):
     def check_input(self) -> None:
         """Raises a UserError when it was the data that made the input fail."""
 
+    def gradient_groups(self) -> Sequence[Group]:
+        """The trainable variables, in groups that are clipped apart."""
+
     def losses(self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor) -> Losses:
         """Losses of one replica's rows, `total_loss` among them; the mean over replicas counts."""
 
@@ -61,7 +73,7 @@ class StepResult:
     """Outcome of one call of the inner loop (host values)."""
 
     losses: np.ndarray  # [steps run, names]
-    gradient_norm: float
+    gradient_norms: np.ndarray  # [1 + groups]: of all, then of each group
     data_wait_s: float
     bad_steps: int
     stopped: bool
@@ -82,15 +94,29 @@ class Trainer:
         self._seed = tf.constant([seed, 0x7A77], tf.int32)
         self._trainable = recipe.model.trainable_variables
         self._statistics = _batch_statistics(recipe.model)
+        self._groups = recipe.gradient_groups()
+        self._check_groups()
         with strategy.scope():
             recipe.optimizer.build(self._trainable)
+            self.average = (
+                AveragedWeights(self._trainable, cfg.ema_decay) if cfg.ema_decay else None
+            )
         self._iterator: Iterator | None = None
         self.step = 0
         self._bad_in_a_row = 0
 
+    def _check_groups(self) -> None:
+        grouped = sorted(v.path for group in self._groups for v in group.variables)
+        assert grouped == sorted(v.path for v in self._trainable), "groups are not a partition"
+
     def variables(self) -> dict[str, keras.Variable]:
-        """Everything a checkpoint must hold, by stable name."""
-        return variable_map(self._recipe.model, self._recipe.optimizer)
+        """Everything a checkpoint must hold, by stable name.
+
+        With averaged weights these are the model of the checkpoint, and those being trained stand
+        beside them: whoever reads a checkpoint gets the weights that are meant to be used.
+        """
+        named = variable_map(self._recipe.model, self._recipe.optimizer)
+        return self.average.in_front(named) if self.average else named
 
     def start(self, step: int) -> None:
         """Opens the input at `step`."""
@@ -114,7 +140,7 @@ class Trainer:
           DivergedError: never; the caller writes its metrics first and then raises it.
         """
         try:
-            done, rows, norm, wait, bad, in_a_row = self._steps(
+            done, rows, norms, wait, bad, in_a_row = self._steps(
                 self._iterator,
                 tf.constant(self.step, tf.int64),
                 tf.constant(steps, tf.int64),
@@ -127,7 +153,7 @@ class Trainer:
         self.step += int(done)
         return StepResult(
             rows.numpy()[: int(done)],
-            float(norm),
+            norms.numpy(),
             float(wait),
             int(bad),
             stopped=self._bad_in_a_row > self._cfg.max_bad_steps,
@@ -135,24 +161,25 @@ class Trainer:
 
     @tf.function
     def _steps(self, iterator, first, count, bad_in_a_row):
-        """The inner loop: steps done, losses [count, names], last norm, wait, bad, bad in a row."""
+        """Returns steps done, losses [count, names], last norms, wait, bad, bad in a row."""
         done = tf.constant(0, tf.int64)
         names = self._recipe.loss_names
         rows = tf.TensorArray(tf.float32, size=tf.cast(count, tf.int32), element_shape=[len(names)])
-        norm, wait, bad = tf.constant(0.0), tf.constant(0.0, tf.float64), tf.constant(0)
+        norms, wait = tf.zeros([1 + len(self._groups)]), tf.constant(0.0, tf.float64)
+        bad = tf.constant(0)
         while done < count and bad_in_a_row <= self._cfg.max_bad_steps:
-            with tf.control_dependencies([norm]):
+            with tf.control_dependencies([norms]):
                 asked = tf.timestamp()
             with tf.control_dependencies([asked]):
                 batch = next(iterator)
             with tf.control_dependencies(self._local(batch)):
                 wait += tf.timestamp() - asked
-            values, norm, finite = self._step(batch, first + done)
+            values, norms, finite = self._step(batch, first + done)
             rows = rows.write(tf.cast(done, tf.int32), values)
             done += 1
             bad += tf.cast(not finite, tf.int32)
             bad_in_a_row = tf.where(finite, 0, bad_in_a_row + 1)
-        return done, rows.stack(), norm, wait, bad, bad_in_a_row
+        return done, rows.stack(), norms, wait, bad, bad_in_a_row
 
     def _local(self, batch) -> list[tf.Tensor]:
         parts = [self._strategy.experimental_local_results(x) for x in tf.nest.flatten(batch)]
@@ -161,14 +188,14 @@ class Trainer:
     def _step(self, batch, step):
         seed = tf.random.experimental.stateless_fold_in(self._seed, step)
         statistics = self._strategy.run(self._read_statistics)
-        values, norm, finite, gradients = self._strategy.run(self._gradients, args=(batch, seed))
+        values, norms, finite, gradients = self._strategy.run(self._gradients, args=(batch, seed))
         values = self._strategy.reduce("MEAN", values, axis=None)
-        norm, finite = self._first(norm), self._first(finite)
+        norms, finite = self._first(norms), self._first(finite)
         if finite:
-            self._strategy.run(self._apply, args=(gradients,))
+            self._strategy.run(self._apply, args=(gradients, step))
         else:
             self._strategy.run(self._write_statistics, args=(statistics,))
-        return values, norm, finite
+        return values, norms, finite
 
     def _first(self, value):
         return self._strategy.experimental_local_results(value)[0]
@@ -189,20 +216,35 @@ class Trainer:
         gradients = [tf.convert_to_tensor(g) for g in gradients]
         if replicas > 1:
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        norm = tf.linalg.global_norm(gradients)
+        gradients, norms = self._clip(gradients)
         total = losses["total_loss"]
         if replicas > 1:
             total = context.all_reduce(tf.distribute.ReduceOp.SUM, total)
-        finite = tf.math.is_finite(norm) & tf.math.is_finite(total)
-        if self._cfg.gradient_clip_norm > 0:
-            gradients, _ = tf.clip_by_global_norm(gradients, self._cfg.gradient_clip_norm, norm)
+        finite = tf.math.is_finite(norms[0]) & tf.math.is_finite(total)
         values = tf.stack([tf.cast(losses[name], tf.float32) for name in self._recipe.loss_names])
-        return values, norm, finite, gradients
+        return values, norms, finite, gradients
 
-    def _apply(self, gradients):
+    def _clip(self, gradients):
+        """Clips every group by its own norm; returns norms before that: of all, then of groups."""
+        place = {v.path: i for i, v in enumerate(self._trainable)}
+        clipped, squares = list(gradients), []
+        for group in self._groups:
+            members = [place[v.path] for v in group.variables]
+            own = [gradients[i] for i in members]
+            norm = tf.linalg.global_norm(own)
+            squares.append(norm**2)
+            if group.clip_norm > 0:
+                own, _ = tf.clip_by_global_norm(own, group.clip_norm, norm)
+            for i, gradient in zip(members, own, strict=True):
+                clipped[i] = gradient
+        return clipped, tf.sqrt(tf.stack([tf.add_n(squares), *squares]))
+
+    def _apply(self, gradients, step):
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         # the optimizer sums over replicas once more; every replica holds the same sum already
         self._recipe.optimizer.apply([g / replicas for g in gradients], self._trainable)
+        if self.average:
+            self.average.update(step)
 
     def _read_statistics(self):
         return [tf.identity(v.value) for v in self._statistics]
@@ -210,6 +252,16 @@ class Trainer:
     def _write_statistics(self, values):
         for variable, value in zip(self._statistics, values, strict=True):
             variable.assign(value)
+
+    def gradient_norms(self, result: StepResult) -> dict[str, float]:
+        """Norms of the last step's gradients before clipping: of all, and of several groups."""
+        names = ["gradient_norm", *(f"gradient_norm/{group.name}" for group in self._groups)]
+        pairs = zip(names, map(float, result.gradient_norms), strict=True)
+        return dict(pairs if len(self._groups) > 1 else [next(pairs)])
+
+    def weights_to_evaluate(self) -> contextlib.AbstractContextManager:
+        """While it is open, the model holds the weights that a checkpoint calls the model's."""
+        return self.average.in_use() if self.average else contextlib.nullcontext()
 
     def norms(self, before: list[np.ndarray]) -> dict[str, float]:
         """Norm of the parameters, and of their change since the snapshot `before`."""
@@ -256,8 +308,8 @@ def train(
 ) -> int:
     """Trains up to `total_steps`; returns the exit code (0, or 42 when asked to stop).
 
-    Restores the newest valid checkpoint of the run's folder; in an empty folder
-    `cfg.checkpoint_path` (weights only), if given. `on_checkpoint` runs after every save.
+    Goes on from the newest valid checkpoint of the run's folder, where there is one, else trains
+    the model as the recipe has it. `on_checkpoint` runs after every save.
 
     Raises:
       DivergedError: a loss or gradient was not finite; nothing of that step was applied.
@@ -266,7 +318,7 @@ def train(
     trainer = Trainer(recipe, cfg.train, strategy, cfg.seed)
     store = CheckpointStore(rundir.path, keep=cfg.train.max_checkpoints)
     total = cfg.train.optimizer.learning_rate.total_steps
-    start = _restore(trainer, store, recipe, cfg)
+    start = _restore(trainer, store)
     if start >= total:
         logging.info("already at step %d of %d, nothing to train", start, total)
         return 0
@@ -298,7 +350,8 @@ def train(
                 alive()
                 if not asked_to_stop():
                     progress.done()  # the line stays, so that others may follow it
-                    on_checkpoint(saved)
+                    with trainer.weights_to_evaluate():
+                        on_checkpoint(saved)
                     progress.resume()
                     alive()
             if asked_to_stop() and trainer.step < total:
@@ -325,7 +378,7 @@ def _run_until(trainer, goal, per_call, asked_to_stop, alive):
     mean = finite.mean(axis=0) if len(finite) and not parts[-1].stopped else losses[-1]
     metrics = dict(zip(trainer._recipe.loss_names, map(float, mean), strict=True))
     metrics["learning_rate"] = trainer.learning_rate(trainer.step - 1)
-    metrics["gradient_norm"] = parts[-1].gradient_norm
+    metrics |= trainer.gradient_norms(parts[-1])
     if before is not None:
         metrics |= trainer.norms(before)
     metrics["bad_steps"] = sum(part.bad_steps for part in parts)
@@ -334,21 +387,20 @@ def _run_until(trainer, goal, per_call, asked_to_stop, alive):
     return metrics, last
 
 
-def _restore(trainer: Trainer, store: CheckpointStore, recipe: Recipe, cfg) -> int:
+def _restore(trainer: Trainer, store: CheckpointStore) -> int:
     step = store.restore_newest(trainer.variables())
-    if step is not None:
-        logging.info("restored %s", store.path(step))
-        return step
-    if cfg.checkpoint_path:
-        report = transfer.load(cfg.checkpoint_path, recipe.model)
-        logging.info("weights from %s, training from step 0", report.table())
-    return 0
+    if step is None:
+        if trainer.average:
+            trainer.average.start()
+        return 0
+    logging.info("initialised from %s, the newest checkpoint of this run", store.path(step))
+    return step
 
 
 def _diverged(trainer, recipe, result, cfg, rundir) -> DivergedError:
     bad = dict(zip(recipe.loss_names, result.losses[-1], strict=True))
     named = ", ".join(f"{name} {value:g}" for name, value in bad.items() if not np.isfinite(value))
-    what = named or f"gradient_norm {result.gradient_norm:g}"
+    what = named or f"gradient_norm {result.gradient_norms[0]:g}"
     return DivergedError(
         f"step {trainer.step}: not finite: {what}. The weights are those before this step; "
         f"metrics are in {rundir.path / 'metrics.jsonl'}. Lower the learning rate, set "

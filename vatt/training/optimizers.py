@@ -9,6 +9,7 @@ Gradients must be dense: sum repeated embedding rows first (`tf.convert_to_tenso
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import keras
@@ -16,6 +17,9 @@ import tensorflow as tf
 
 from vatt.errors import UserError, nearest
 from vatt.training import schedules
+
+_LAYER = re.compile(r"encoder/layer_(\d+)/")
+_AFTER_LAYERS = ("encoder/final_norm/", "post_projection/")
 
 
 def _raw(variable: Any) -> tf.Variable:
@@ -30,12 +34,14 @@ class _FusedOptimizer(keras.optimizers.Optimizer):
     def __init__(self, learning_rate: Any, *, decay: float = 0.0, name: str):
         super().__init__(learning_rate=learning_rate, name=name)
         self.decay = decay  # not Keras' `weight_decay`, which multiplies by the learning rate
+        self.rate_scales: dict[str, float] = {}  # variable path -> factor; set before `build`
 
     def build(self, variables: list[Any]) -> None:
         """Creates the slots of every variable."""
         if self.built:
             return
         super().build(variables)
+        self._scales = [self.rate_scales.get(v.path, 1.0) for v in variables]
         self._slots = {slot: self.add_optimizer_variables(variables, slot) for slot in self.slots}
 
     def slot_variables(self) -> dict[str, list[Any]]:
@@ -47,9 +53,11 @@ class _FusedOptimizer(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Applies one dense gradient to one variable."""
+        scale = self._scales[self._get_variable_index(variable)]
         variable = _raw(variable)
         gradient = tf.convert_to_tensor(gradient)
         rate = tf.cast(learning_rate, variable.dtype)
+        rate = rate if scale == 1.0 else rate * scale
         if self.decay:
             variable.assign_sub(variable * tf.cast(self.decay, variable.dtype))
         self._update(gradient, variable, rate)
@@ -164,6 +172,30 @@ OPTIMIZERS = {
     "MomentumW": lambda config, rate, name: _momentum(config, rate, name, config.weight_decay),
     "SGD": lambda config, rate, name: SGD(rate, name=name),
 }
+
+
+def layer_scales(backbone: Any, decay: float) -> dict[str, float]:
+    """Returns {variable path: factor of the learning rate} of a transformer, for layer-wise decay.
+
+    Seen from a classifier with factor 1, every layer below has `decay` times the factor of the one
+    above it: the last of L layers and what follows it `decay`, the first `decay ** L`, and what
+    stands before (patches, positions, aggregation token) `decay ** (L + 1)`.
+
+    Args:
+        backbone: built, with a stack `encoder` of layers called `layer_<n>`.
+        decay: share in (0, 1].
+    """
+    local = {v.path: v.path.removeprefix(f"{backbone.path}/") for v in backbone.variables}
+    layers = {path: _LAYER.match(name) for path, name in local.items()}
+    depth = 1 + max(int(layer[1]) for layer in layers.values() if layer)
+    scales = {}
+    for path, name in local.items():
+        if layer := layers[path]:
+            below = depth - int(layer[1])
+        else:
+            below = 1 if name.startswith(_AFTER_LAYERS) else depth + 1
+        scales[path] = decay**below
+    return scales
 
 
 def build(config: Any, name: str = "optimizer") -> keras.optimizers.Optimizer:

@@ -50,12 +50,31 @@ class RunDir:
 
     # -- configuration and provenance ------------------------------------------------------
 
-    def claim(self, cfg: configs.ExperimentConfig, *, allow_change: bool = False) -> None:
+    def claim(
+        self,
+        cfg: configs.ExperimentConfig,
+        files: Mapping[str, str] | None = None,
+        *,
+        allow_change: bool = False,
+    ) -> None:
         """Writes `config.yaml`, or checks that the one there belongs to the same run.
 
+        Args:
+          cfg: the resolved configuration.
+          files: name -> text of other files that stay the same as long as the run does.
+          allow_change: only warn where the configuration is another one.
+
         Raises:
-          UserError: the folder holds a run with another configuration.
+          UserError: the folder holds a run with another configuration, or one of `files` differs.
         """
+        for name, text in (files or {}).items():
+            there = self.path / name
+            if there.exists() and there.read_text(encoding="utf-8") != text:
+                raise UserError(
+                    f"{there}: differs from what this run would write there, so that its "
+                    "checkpoints do not belong to the same data. Give another --model_dir, or "
+                    "--fresh_start to begin again"
+                )
         self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / "config.yaml"
         if file.exists():
@@ -75,6 +94,8 @@ class RunDir:
             if differing:
                 logging.warning("configuration changed on resume: %s", "; ".join(differing))
         replace_text(file, configs.to_yaml(cfg))
+        for name, text in (files or {}).items():
+            replace_text(self.path / name, text)
 
     def record_launch(self, cfg: configs.ExperimentConfig, command: Sequence[str]) -> None:
         """Appends command, versions, commit and devices of this launch to `run.json`."""

@@ -42,13 +42,15 @@ class Progress:
         done = self._step - self._first
         left = (self._total - self._step) * self._training_s / max(done, 1)
         pairs = [
-            f"{name.rsplit('/', 1)[1].removesuffix('_loss')} {value:.3f}"
+            f"{name.rsplit('/', 1)[-1].removesuffix('_loss').replace('_', ' ')} {value:.3f}"
             for name, value in metrics.items()
-            if "/" in name and name.endswith("_loss") and not name.endswith("total_loss")
+            if ("/" in name and name.endswith("_loss") and not name.endswith("total_loss"))
+            or name == "top_1_accuracy"
         ]
+        shown = f" ({', '.join(pairs)})" if pairs else ""
         line = (
             f"step {self._step}/{self._total}  loss {metrics['total_loss']:.3f}"
-            f" ({', '.join(pairs)})  lr {metrics['learning_rate']:.2e}"
+            f"{shown}  lr {metrics['learning_rate']:.2e}"
             f"  {metrics['clips_per_second']:.0f} clips/s"
             f"  {metrics['model_flops_per_second'] / 1e9:.0f} GFLOP/s"
             f"  data wait {metrics['data_wait_share']:.0%}  ETA {duration(left)}"

@@ -1,0 +1,155 @@
+"""Evaluation of pretraining checkpoints: probes, zero-shot classes, cached features, attention."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from vatt.data import pipeline
+from vatt.errors import DataError
+from vatt.evaluation import artefacts
+from vatt.experiments import features, pretrain
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+import corpus
+import test_pretrain
+
+COUNT = 12  # clips of each training split
+
+
+def write_labelled(folder, name, folds, tasks, multi_label=False):
+    splits = {}
+    for fold in range(folds):
+        parts = {"train": range(COUNT), "test": range(40 + 7 * fold, 47 + 7 * fold)}
+        for part, numbers in parts.items():
+            split = f"{part}_{fold + 1}" if folds > 1 else part
+            records = [corpus.example(i) for i in numbers]
+            corpus.write_set(folder, name, records, split=split, shards=2, text=False)
+            card = yaml.safe_load((folder / name / "card.yaml").read_text())
+            splits |= card["splits"]
+    card |= {"splits": splits, "tasks": tasks, "multi_label": multi_label}
+    card["labels"] = ["red", "circle", "left"]
+    (folder / name / "card.yaml").write_text(yaml.safe_dump(card))
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records")
+    narrated = [corpus.example(i, captions=test_pretrain.CAPTIONS) for i in range(12)]
+    corpus.write_set(folder, "talk", narrated)
+    corpus.write_set(folder, "sounds", [corpus.example(i) for i in range(20, 29)], text=False)
+    found = [corpus.example(i, captions=["a red circle"]) for i in range(5)]
+    corpus.write_set(folder, "search", found, split="test")
+    card = folder / "search" / "card.yaml"
+    card.write_text(card.read_text().replace("- pretrain", "- retrieval"))
+    corpus.write_vocabulary(folder)
+    write_labelled(folder, "acts", 2, ["video_classification", "audio_classification"])
+    write_labelled(folder, "events", 1, ["audio_classification"], multi_label=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data_dir, tmp_path_factory):
+    """A run of two checkpoints, without evaluation."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    pretrain.run(test_pretrain.config(data_dir, folder))
+    return folder
+
+
+def config(data_dir, folder, run, names, **changes):
+    cfg = test_pretrain.config(data_dir, folder, mode="eval", **changes)
+    cfg.eval.input.name = tuple(names)
+    cfg.checkpoint_path = str(run)
+    return cfg
+
+
+def evaluate(cfg):
+    assert pretrain.run(cfg) == 0
+    return json.loads((Path(cfg.model_dir) / "metrics.json").read_text())
+
+
+def test_every_kind_of_set_is_evaluated(data_dir, run, tmp_path):
+    cfg = config(data_dir, tmp_path / "out", run, ["search", "acts", "events"])
+    metrics = evaluate(cfg)
+    for name in ("acts", "acts@audio"):
+        folds = [metrics[f"{name}_{fold}_test_top_1_accuracy"] for fold in (1, 2)]
+        assert metrics[f"{name}_top_1_accuracy"] == pytest.approx(np.mean(folds))
+        assert f"{name}_knn_top_1_accuracy" in metrics
+        assert metrics[f"{name}_chance_top_1_accuracy"] == pytest.approx(1 / 3)
+        assert 0 <= metrics[f"{name}_zero_shot_embd_top_1_accuracy"] <= 1
+    assert {"events_0_test_mAP", "events_mAP", "events_knn_mAP"} <= metrics.keys()
+    for direction in ("txt2vid", "vid2txt", "audio2vid", "vid2audio"):
+        assert metrics[f"search_{direction}_embd_MeanRank"] >= 1
+    assert np.isfinite(metrics["search_geometry_video_text_modality_gap"])
+    folder = tmp_path / "out" / "eval"
+    shown = artefacts.load(folder / "attention" / "search-6.npz")
+    assert shown["video/attention"].shape == (5, 2, 2, 2)
+    sums = shown["audio/attention"].astype(np.float64).reshape(5, -1).sum(axis=1)
+    np.testing.assert_allclose(sums, 1, atol=1e-2)
+    for name in ("acts-video", "acts-audio", "events-audio"):
+        points = artefacts.load(folder / "projections" / f"{name}-6.npz")
+        assert points["pca"].shape == (7, 2) and len(points["label"]) == 7
+    assert "acts" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_features_are_those_of_the_model_and_made_once(data_dir, run, tmp_path, monkeypatch):
+    cfg = config(data_dir, tmp_path / "out", run, ["acts"], eval={"probes": ["knn"]})
+    first = evaluate(cfg)
+    kept = artefacts.load(tmp_path / "out" / "features" / "acts-test_2-video-test.npz")
+    assert kept["pooled"].shape[:2] == (7, 2) and kept["index"].tolist() == list(range(7))
+
+    strategy = pretrain.executor.strategies.build(cfg.strategy_config)
+    model = pretrain.Pretrain.model(cfg, strategy)
+    pretrain.transfer.load(run / "ckpt-6", model)
+    batches = pipeline.evaluation_batches(cfg.eval.input, "acts", "test_2", data_dir=data_dir)
+    batch = next(iter(batches.as_numpy_iterator()))
+    windows = batch["video"].reshape(-1, *batch["video"].shape[2:])
+    expected = model.video(windows, training=False)["features_pooled"].numpy()
+    np.testing.assert_allclose(
+        kept["pooled"][: len(batch["video"])].reshape(expected.shape), expected, atol=1e-5
+    )
+
+    def fail(*args, **kwargs):
+        raise AssertionError("features were made again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "collect", fail)
+        assert evaluate(cfg) == first
+    other = config(
+        data_dir, tmp_path / "out", run, ["acts"], eval={"input": {"num_windows_test": 3}}
+    )
+    evaluate(other)
+    made = artefacts.load(tmp_path / "out" / "features" / "acts-test_2-video-test.npz")
+    assert made["pooled"].shape[1] == 3
+
+
+def test_augmentations_of_a_clip_are_one_group(data_dir, run, tmp_path):
+    options = {"probes": ["linear"], "input": {"num_augmentation": 3}}
+    evaluate(config(data_dir, tmp_path / "out", run, ["acts"], eval=options))
+    kept = artefacts.load(tmp_path / "out" / "features" / "acts-train_1-video-train.npz")
+    assert len(kept["index"]) == 3 * COUNT
+    assert np.bincount(kept["index"]).tolist() == [3] * COUNT
+    labels = kept["labels"].argmax(axis=1)
+    for clip in range(COUNT):
+        assert len(set(labels[kept["index"] == clip])) == 1
+
+
+@pytest.mark.slow
+def test_batch_size_and_published_probe(data_dir, run, tmp_path):
+    results = []
+    for size in (4, 3):
+        options = {"probes": ["published_probe", "knn"], "input": {"batch_size": size}}
+        cfg = config(data_dir, tmp_path / str(size), run, ["acts", "events"], eval=options)
+        results.append(evaluate(cfg))
+    assert results[0] == pytest.approx(results[1], rel=1e-5)
+    assert "acts_1_test_published_probe_top_1_accuracy" in results[0]
+    assert not any("events" in name and "published" in name for name in results[0])
+
+
+def test_a_set_that_offers_nothing_is_refused(data_dir, run, tmp_path):
+    with pytest.raises(DataError, match=r"'talk' serves.*retrieval, video_classification"):
+        evaluate(config(data_dir, tmp_path / "out", run, ["talk"]))

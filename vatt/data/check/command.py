@@ -1,0 +1,80 @@
+"""The command line of check."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vatt.data.check.report import describe, write
+from vatt.data.check.splits import check_splits
+from vatt.errors import EXIT_DATA, DataError, UserError
+
+if TYPE_CHECKING:
+    from vatt.data.cards import Card
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Returns the checked command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vatt.data.check",
+        description="Read a data set end to end and say what is wrong with it.",
+    )
+    add = parser.add_argument
+    add("card", help="folder of the data set, its card.yaml, or a name in $VATT_DATA_DIR")
+    add("--splits", nargs="+", metavar="SPLIT", help="only these (default: all)")
+    add("--contact_sheet", type=Path, metavar="PNG", help="picture of clips to be written")
+    add("--samples", type=int, default=12, help="clips on the contact sheet (12)")
+    add("--workers", type=int, help="processes (default: one per core)")
+    arguments = parser.parse_args(argv)
+    for name, value in (("samples", arguments.samples), ("workers", arguments.workers)):
+        if value is not None and value < 1:
+            parser.error(f"--{name}: {value} is not a number from 1 on")
+    return arguments
+
+
+def find_card(name: str) -> Card:
+    """Returns the card in a folder or file, or that of a data set in $VATT_DATA_DIR.
+
+    Raises:
+        DataError: there is none, or it is not valid.
+    """
+    from vatt.data import cards
+
+    path = Path(name)
+    if path.is_dir() and not (path / cards.CARD_FILE).is_file():
+        inside = ", ".join(sorted(p.parent.name for p in path.glob(f"*/{cards.CARD_FILE}")))
+        hint = f"; data sets in it: {inside}" if inside else ""
+        raise DataError(f"{path}: there is no {cards.CARD_FILE} in this folder{hint}")
+    if path.is_dir():
+        return cards.read(path / cards.CARD_FILE)
+    if path.exists() or path.suffix or len(path.parts) != 1:
+        return cards.read(path)
+    return cards.load(name)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    arguments = parse_arguments(argv)
+    shown = arguments.samples if arguments.contact_sheet else 0
+    try:
+        card = find_card(arguments.card)
+        report = check_splits(card, arguments.splits, samples=shown, workers=arguments.workers)
+        print(describe(report))
+        write(report)
+        if arguments.contact_sheet:
+            from vatt.data.check import contact_sheet
+
+            contact_sheet.write(arguments.contact_sheet, report.samples, card.name)
+            print(f"contact sheet: {arguments.contact_sheet}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:  # disk full, no permission
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_DATA
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was written.", file=sys.stderr)
+        return 130
+    return 0 if report.fine else EXIT_DATA

@@ -1,0 +1,124 @@
+"""Reads one shard of a data set and says what is in it and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vatt.data.ingest import summary
+from vatt.files import sha256
+
+if TYPE_CHECKING:
+    from vatt.data.cards import Card
+    from vatt.data.ingest.samples import Sample
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard to be read."""
+
+    path: Path
+    split: str
+    expected: int | None  # records, where known
+    sha256: str  # "" where unknown
+    show: tuple[int, ...]  # records wanted as samples; a bad one is replaced by the next good one
+
+
+def check_shard(job: Job, card: Card) -> dict[str, Any]:
+    """Reads one shard; returns the facts of `summary.Tally` and what is wrong."""
+    from vatt.data import records, workers
+
+    reading = _Reading(job, card)
+    try:
+        for record in records.walk(job.path):
+            reading.add(record)
+            workers.tick()
+        lost = records.losses(job.path, reading.damaged, reading.found, job.expected)
+        changed = job.sha256 and sha256(job.path) != job.sha256
+    except OSError as error:
+        return reading.facts([], f"{job.path.name} cannot be read: {error.strerror}")
+    return reading.facts(
+        lost, f"{job.path.name}: its SHA-256 is not that of manifest.json" * bool(changed)
+    )
+
+
+class _Reading:
+    """What is known of a shard while it is read."""
+
+    def __init__(self, job: Job, card: Card) -> None:
+        self.job, self.card = job, card
+        self.tally = summary.Tally(job.split)
+        self.damaged: list = []
+        self.found = 0
+        self.unusable: list[tuple[int, int, str]] = []  # index, offset, reason
+        self.clips: list[tuple[str, float, float]] = []
+        self.shown: list[Sample] = []
+        self.misnamed = 0
+        self.example = ""
+
+    def add(self, record: Any) -> None:
+        """Takes in one record of the walk."""
+        from vatt.data import records
+        from vatt.data.ingest import samples
+
+        self.found += 1
+        if record.problem:
+            self.damaged.append(record)
+            return
+        clip, fault = records.examine(record.data, self.card)
+        if fault:
+            self.unusable.append((record.index, record.offset, fault))
+            return
+        names = [self.card.labels[k] for k in clip.label_indices] if self.card.labels else []
+        if names and clip.labels and names != clip.labels:
+            self.misnamed += 1
+            self.example = self.example or f"record {record.index}: {clip.labels}, card: {names}"
+        clip.labels = clip.labels or names or [str(index) for index in clip.label_indices]
+        self.tally.add(clip)
+        self.clips.append((clip.source or _content(clip), clip.start, clip.end))
+        if len(self.shown) < len(self.job.show) and record.index >= self.job.show[len(self.shown)]:
+            self.shown.append(samples.make(clip, self.job.split, frames=8, width=200))
+
+    def facts(self, lost: Sequence[Any], problem: str) -> dict[str, Any]:
+        """Everything found, when the shard has been read."""
+        from vatt.data import records
+
+        job, shard = self.job, self.job.path.name
+        rows = [
+            (records.true_index(index, offset, lost), offset, reason)
+            for index, offset, reason in self.unusable
+        ]
+        problems = [problem] if problem else []
+        for damage in lost:
+            several = f"; {damage.records} records lost" if damage.records > 1 else ""
+            if damage.records < 0:
+                problems.append(f"{shard}: {damage.reason}")
+            else:
+                rows.append((damage.index, damage.offset, damage.reason + several))
+        if self.misnamed:
+            problems.append(
+                f"{shard}: label texts are not the card's names for their indices, in "
+                f"{self.misnamed} of the records; {self.example}"
+            )
+        return self.tally.facts() | {
+            "split": job.split,
+            "bad": len(self.unusable) + sum(max(damage.records, 0) for damage in lost),
+            "rows": [[self.card.name, job.split, shard, *row] for row in sorted(rows)],
+            "problems": problems,
+            "clips": self.clips,
+            "shown": self.shown,
+        }
+
+
+def _content(clip: Any) -> str:
+    """Stands for the source of a clip that names none: equal pictures and sound, equal source."""
+    import hashlib
+
+    digest = hashlib.blake2b(digest_size=12)
+    for frame in clip.frames or ():
+        digest.update(frame)
+    if clip.waveform is not None:
+        digest.update(clip.waveform.tobytes())
+    return f"content {digest.hexdigest()}"

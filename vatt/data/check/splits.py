@@ -1,0 +1,142 @@
+"""Checks the splits of a data set: all their shards, against the card and against each other."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vatt.data.check import leakage
+from vatt.data.check.report import Report
+from vatt.data.check.shards import Job, check_shard
+from vatt.data.ingest import summary
+from vatt.errors import DataError
+
+if TYPE_CHECKING:
+    from vatt.data.cards import Card
+
+
+def check_splits(
+    card: Card, splits: Sequence[str] | None = None, *, samples: int = 0, workers: int | None = None
+) -> Report:
+    """Reads a data set and returns what was found; writes nothing.
+
+    Args:
+        card: of the data set, read from its folder.
+        splits: names; all by default.
+        samples: how many clips to take out for a contact sheet, evenly spread.
+        workers: processes; one per core by default.
+
+    Raises:
+        DataError: the card has no such split, or none at all.
+    """
+    from vatt.data import workers as pool
+
+    if not card.splits:
+        raise DataError(f"data set '{card.name}': the card names no split, so there is no shard")
+    report = Report(card.name, card.folder)
+    jobs = _jobs(card, list(dict.fromkeys(splits or card.splits)), samples, report)
+    facts: list[dict] = [{}] * len(jobs)
+    total = sum(job.expected or 0 for job in jobs) or None
+    with pool.progress(total, 0, card.name, "record") as bar:
+        orders = [(job, card) for job in jobs]
+        count = workers or pool.available_cores()
+        for number, found in pool.run_jobs(check_shard, orders, count, bar.update):
+            facts[number] = found
+    for shard in facts:
+        report.bad += shard["rows"]
+        report.problems += shard["problems"]
+        report.samples += shard["shown"]
+    for split in dict.fromkeys(job.split for job in jobs):
+        part = [shard for shard in facts if shard["split"] == split]
+        _count(report, card, split, part)
+    report.leaks = leakage.find(_clips_by_split(facts))
+    return report
+
+
+# Planning ----------------------------------------------------------------------------------------
+
+
+def _jobs(card: Card, splits: Sequence[str], samples: int, report: Report) -> list[Job]:
+    """Jobs for all shards that are there; what is missing goes into the report."""
+    from vatt.data.ingest.samples import spread
+
+    listed = _manifest(card.folder, report)
+    found: list[tuple[str, Path, int | None, str]] = []
+    for split in splits:
+        facts = card.split(split)
+        try:
+            paths = card.shards(split)
+        except DataError as error:
+            report.problems.append(str(error))
+            paths = sorted(path for path in card.folder.glob(facts.pattern) if path.is_file())
+        alone = facts.records if len(paths) == facts.num_shards == 1 else None
+        for path in paths:
+            known = listed.get(path.name, {})
+            found.append((split, path, known.get("records", alone), known.get("sha256", "")))
+    counts = [1 if expected is None else expected for _, _, expected, _ in found]
+    wanted = defaultdict(list)
+    for number, index in _for_every_split([split for split, *_ in found], counts, samples, spread):
+        wanted[number].append(index)
+    return [
+        Job(path, split, expected, checksum, tuple(wanted[number]))
+        for number, (split, path, expected, checksum) in enumerate(found)
+    ]
+
+
+def _for_every_split(splits, counts, wanted, spread) -> Iterator[tuple[int, int]]:
+    """Spreads `wanted` places over the shards, the same number in each split if possible."""
+    names = list(dict.fromkeys(splits))
+    for number, name in enumerate(names):
+        share = (number + 1) * wanted // len(names) - number * wanted // len(names)
+        part = [k for k, split in enumerate(splits) if split == name]
+        for shard, index in spread([counts[k] for k in part], share):
+            yield part[shard], index
+
+
+def _manifest(folder: Path, report: Report) -> dict[str, dict]:
+    """What `manifest.json` says of each shard; {} without one."""
+    path = folder / "manifest.json"
+    try:
+        shards = json.loads(path.read_text(encoding="utf-8"))["shards"]
+        return {
+            shard["file"]: {"records": int(shard["records"]), "sha256": str(shard["sha256"])}
+            for shard in shards
+        }
+    except FileNotFoundError:
+        report.notes.append("no manifest.json: checksums and records per shard are not known")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        report.problems.append(f"{path} cannot be used: {type(error).__name__}: {error}")
+    return {}
+
+
+# Judging -----------------------------------------------------------------------------------------
+
+
+def _count(report: Report, card: Card, split: str, shards: list[dict]) -> None:
+    """Adds the counts of a split to the report and compares them with the card."""
+    found = summary.totals(shards)
+    usable, bad = found.pop("records"), sum(shard["bad"] for shard in shards)
+    counts = {"records": usable + bad, "usable": usable, "bad": bad, "shards": len(shards)}
+    report.splits[split] = counts | found
+    stated = card.split(split).records
+    if stated is not None and stated != usable + bad:
+        report.problems.append(
+            f"split '{split}': the card says {stated} records, the shards hold {usable + bad}"
+        )
+    if not usable:
+        report.problems.append(f"split '{split}': not one record can be used")
+    for modality in ("audio", "text"):
+        if getattr(card, modality) and usable and not found[f"with_{modality}"]:
+            report.notes.append(f"split '{split}': the card has {modality}, but no record has")
+
+
+def _clips_by_split(facts: Iterable[dict]) -> leakage.Clips:
+    clips: leakage.Clips = {}
+    for shard in facts:
+        sources = clips.setdefault(shard["split"], defaultdict(list))
+        for source, start, end in shard["clips"]:
+            sources[source].append((start, end))
+    return clips

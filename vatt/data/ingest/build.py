@@ -1,0 +1,197 @@
+"""Makes a data set: reads the input, makes the shards, writes what describes them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vatt.data.ingest import shards as work
+from vatt.data.ingest import sources
+from vatt.data.ingest.log import Log, Progress
+from vatt.data.ingest.shards import Settings, Shard
+from vatt.errors import DataError, nearest
+from vatt.files import replace_text
+
+_SHOWN = 5
+
+
+def ingest(
+    inputs: Sequence[str],
+    output_dir: Path,
+    *,
+    form: str = sources.AUTO,
+    name: str | None = None,
+    num_shards: int | None = None,
+    fps: float = 10.0,
+    min_side: int = 256,
+    sample_rate: int = 48000,
+    jpeg_quality: int = 90,
+    wish: sources.Wish | None = None,
+    beam_args: Sequence[str] | None = None,
+) -> tuple[dict[str, dict], list[list]]:
+    """Makes or completes a data set; returns the totals of its splits and the failures.
+
+    Args:
+        inputs: files or folders, or split=PATH; see `vatt.data.ingest.sources`.
+        output_dir: folder of the data set.
+        form: of the inputs.
+        name: of the data set; the last part of `output_dir` by default.
+        num_shards: shards per split; one per 200 clips by default.
+        fps: frames stored per second.
+        min_side: pixels of the shorter side of a stored frame; smaller videos stay as they are.
+        sample_rate: Hz.
+        jpeg_quality: 1 to 100.
+        wish: what else is asked of the input; its `workers` are the processes of this run.
+        beam_args: run as an Apache Beam pipeline with these options; None: in processes here.
+
+    Raises:
+        UserError: the input cannot be used, or no clip could be stored.
+    """
+    from vatt.data import cards
+    from vatt.data.ingest import page, summary
+
+    wish = wish or sources.Wish()
+    listing = sources.read(inputs, form, wish)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    log = Log(output_dir)
+    for what, names in listing.notes:
+        log.say(f"left out, {what}: {len(names)} ({_some(names)})")
+        log.lines([f"  {name}" for name in names])
+    labels = _label_map(listing, wish.labels, output_dir)
+    settings = Settings(
+        str(listing.root.resolve()),
+        *(fps, min_side, sample_rate, jpeg_quality),
+        wish.caption_context,
+        labels,
+    )
+    shards = work.plan_shards(listing.rows, num_shards, settings)
+    others = work.kept(output_dir, shards, settings)
+    work.remove_others(output_dir, shards)
+    write_labels(output_dir, labels)
+    name = name or output_dir.resolve().name
+    classes = (cards.describe(name).num_classes or 0) if name in cards.known() else 0
+    if 0 < len(labels) < classes:
+        log.say(
+            f"only {len(labels)} of the {classes} classes of {name} are "
+            "there; to give classes the numbers of the whole set, name all of them by "
+            "--labels FILE"
+        )
+    facts = _make(shards, settings, output_dir, wish.workers, beam_args, log)
+    facts = sorted(facts + others, key=lambda shard: (shard["split"], shard["file"]))
+    unused = work.unused(output_dir, {row.split for row in listing.rows}, listing.failures)
+    failures = summary.write_summary(output_dir, facts + unused)
+    totals = summary.by_split(facts + unused)
+    if not any(shard["records"] for shard in facts):
+        where = output_dir / "failures.csv"
+        reason = f"the first reason: {failures[0][3]} ({failures[0][0]})" if failures else ""
+        raise DataError(
+            f"none of the {len(failures)} clips could be stored; {reason}. All are in {where}"
+        )
+    card = summary.write_card(
+        name,
+        output_dir,
+        facts,
+        fps=fps,
+        sample_rate=sample_rate,
+        labels=labels,
+        multi_label=any(sum(shard["classes"].values()) > shard["with_labels"] for shard in facts),
+    )
+    told = dataclasses.asdict(settings)
+    asked = {name: told[name] for name in told if name not in ("media_root", "labels")}
+    page.write(output_dir, card, facts + unused, failures, asked)
+    return totals, failures
+
+
+def _make(
+    shards: list[Shard],
+    settings: Settings,
+    folder: Path,
+    workers: int,
+    beam_args: Sequence[str] | None,
+    log: Log,
+) -> list[dict[str, Any]]:
+    """Makes the shards that are not there yet; returns the facts of all."""
+    from vatt.data import workers as pool
+
+    facts = [work.finished(shard, folder) for shard in shards]
+    todo = [number for number, known in enumerate(facts) if known is None]
+    done = sum(len(shard.rows) for shard, known in zip(shards, facts, strict=True) if known)
+    rows = [row for shard in shards for row in shard.rows]
+    log.lines([f"clips: {len(rows)}, there already: {done}; shards: {len(shards)}"])
+    if beam_args is not None:
+        from vatt.data.ingest import beam
+
+        beam.run([shards[number] for number in todo], settings, folder, beam_args)
+        for number in todo:
+            facts[number] = work.made(shards[number], folder)
+            if facts[number] is None:
+                raise DataError(
+                    f"the pipeline has ended, but {folder / shards[number].name} is not there: "
+                    "--output_dir must be a folder that all its workers share with this machine"
+                )
+        return facts
+    jobs = [(shards[number], settings, folder, pool.tick) for number in todo]
+    with pool.progress(len(rows), done, folder.resolve().name, "clip") as bar:
+        progress = Progress(bar, rows, log)
+        for job, made in pool.run_jobs(work.make_shard, jobs, workers, progress.update):
+            facts[todo[job]] = made
+    return facts
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+# Classes -----------------------------------------------------------------------------------------
+
+
+def _label_map(listing: sources.Listing, given: Path | None, folder: Path) -> tuple[str, ...]:
+    """Returns the names of all classes in their order.
+
+    Told by the format or `--labels`, else by an earlier run into the folder, else alphabetical.
+
+    Raises:
+        DataError: a class is not among those, or they are not those of the earlier run.
+    """
+    from vatt.data.ingest import summary
+
+    used = {label: row for row in listing.rows for label in row.labels}
+    known = summary.read_labels(folder)
+    where = folder / summary.LABELS_FILE
+    way_out = "choose a new --output_dir, or name all classes in order by --labels FILE"
+    if listing.labels is not None:
+        names, where = list(listing.labels), "the table of classes"
+        if known is not None and known != names and given is None:
+            raise DataError(f"{folder / summary.LABELS_FILE} has other classes: {way_out}")
+    elif given is not None:
+        names, where = _read_names(given), given
+    else:
+        names = sorted(used) if known is None else known
+    for label in sorted(set(used) - set(names)):
+        raise DataError(
+            f"{used[label].path}: class '{label}' is not in {where}.{nearest(label, names)} "
+            f"Classes keep their numbers: {way_out}"
+        )
+    return tuple(names)
+
+
+def _read_names(path: Path) -> list[str]:
+    from vatt.data import cards
+
+    try:
+        return cards.read_labels(path)
+    except DataError as error:
+        raise DataError(f"--labels: {error}") from None
+
+
+def write_labels(folder: Path, labels: Sequence[str]) -> None:
+    """Writes the classes of a data set, one per line, before any record has their numbers."""
+    from vatt.data.ingest import summary
+
+    for label in labels:
+        if not label or label != label.strip() or len(label.splitlines()) > 1:
+            raise DataError(f"class {label!r}: must be one line without spaces at its ends")
+    if labels and list(labels) != summary.read_labels(folder):
+        replace_text(folder / summary.LABELS_FILE, "".join(f"{label}\n" for label in labels))

@@ -1,0 +1,181 @@
+"""The command line of ingest."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from vatt.data.ingest import build, sources
+from vatt.data.ingest.log import Log
+from vatt.data.ingest.shards import MAX_SHARDS
+from vatt.errors import EXIT_DATA, UserError
+
+_SHOWN = 5
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Returns the checked command line; what stands behind "--" is for Beam."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    behind = argv[argv.index("--") + 1 :] if "--" in argv else []
+    argv = argv[: argv.index("--")] if "--" in argv else argv
+    parser = argparse.ArgumentParser(
+        prog="python -m vatt.data.ingest",
+        description="Turn media files into a data set.",
+        epilog="What stands behind -- goes to Apache Beam.",
+    )
+    group = parser.add_argument_group("what to read")
+    which = group.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--input",
+        nargs="+",
+        action="extend",
+        metavar="PATH",
+        help="file or folder; or several, each as SPLIT=PATH",
+    )
+    which.add_argument("--manifest", metavar="FILE", help="as --input FILE --format manifest")
+    group.add_argument(
+        "--format", default=sources.AUTO, help=f"auto (default), {', '.join(sources.FORMATS)}"
+    )
+    group.add_argument("--media_root", type=Path, help="folder that holds all media")
+    group.add_argument("--labels", type=Path, help="file with all classes in order, one per line")
+    group.add_argument("--list", type=Path, help="CSV file with the ids to take: video_id")
+    group.add_argument(
+        "--clip_seconds", type=_real(0.1, 3600), help="length of clips of long files"
+    )
+    group.add_argument("--clip_step", type=_real(0.1, 3600), help="s between them (clip_seconds)")
+    group.add_argument(
+        "--test_share",
+        type=_real(0, 1),
+        default=0.0,
+        help="share of the files that becomes the split test, chosen by their paths (0)",
+    )
+    add = parser.add_argument_group("what to store").add_argument
+    add("--output_dir", type=Path, required=True, help="folder of the data set")
+    add("--name", help="name of the data set (default: the folder's)")
+    add("--num_shards", type=_whole(1, MAX_SHARDS), help="per split (1 per 200 clips)")
+    add("--fps", type=_real(0.01, 240), default=10.0, help="frames stored per second (10)")
+    add("--min_side", type=_whole(8, 4320), default=256, help="shorter side in pixels (256)")
+    add("--sample_rate", type=_whole(1000, 192_000), default=48000, help="Hz (48000)")
+    add("--jpeg_quality", type=_whole(1, 100), default=90, help="1 to 100 (90)")
+    add(
+        "--caption_context",
+        type=_real(0, 3600),
+        default=2.0,
+        help="seconds around a clip within which captions still belong to it (2)",
+    )
+    add = parser.add_argument_group("how to run").add_argument
+    add("--workers", type=_whole(1, 1024), help="processes (default: one per core)")
+    add("--runner", choices=("local", "beam"), default="local", help="local (default) or beam")
+    add("--beam_args", help="options of Apache Beam in one string; or give them behind --")
+    arguments = parser.parse_args(argv)
+    try:
+        beam_args = [*shlex.split(arguments.beam_args or ""), *behind]
+    except ValueError as error:
+        parser.error(f"--beam_args: {error}")
+    if arguments.manifest and arguments.format not in (sources.AUTO, "manifest"):
+        parser.error(f"--manifest and --format {arguments.format} exclude each other")
+    if arguments.runner == "local" and beam_args:
+        parser.error(f"options of Apache Beam ({beam_args[0]}) need --runner beam")
+    arguments.beam_args = beam_args if arguments.runner == "beam" else None
+    return arguments
+
+
+def _whole(low: int, high: int):
+    def number(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return number
+
+
+def _real(low: float, high: float):
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {low} to {high}")
+        return value
+
+    return number
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from vatt.data import workers as pool
+
+    started, folder = time.monotonic(), arguments.output_dir
+    wish = sources.Wish(
+        media_root=arguments.media_root,
+        clip_seconds=arguments.clip_seconds,
+        clip_step=arguments.clip_step,
+        test_share=arguments.test_share,
+        list=arguments.list,
+        labels=arguments.labels,
+        caption_context=arguments.caption_context,
+        workers=arguments.workers or pool.available_cores(),
+    )
+    totals, failures = build.ingest(
+        [arguments.manifest] if arguments.manifest else arguments.input,
+        folder,
+        form="manifest" if arguments.manifest else arguments.format,
+        name=arguments.name,
+        num_shards=arguments.num_shards,
+        fps=arguments.fps,
+        min_side=arguments.min_side,
+        sample_rate=arguments.sample_rate,
+        jpeg_quality=arguments.jpeg_quality,
+        wish=wish,
+        beam_args=arguments.beam_args,
+    )
+    log = Log(folder)
+    stored = sum(split["records"] for split in totals.values())
+    log.say(f"{folder.name}: {_clips(stored)} in {time.monotonic() - started:.1f} s -> {folder}")
+    for split, facts in totals.items():
+        kinds = [
+            ("video", "pictures"),
+            ("audio", "sound"),
+            ("text", "captions"),
+            ("labels", "labels"),
+        ]
+        parts = ", ".join(f"{facts[f'with_{kind}']} with {what}" for kind, what in kinds)
+        classes = f" of {len(facts['classes'])} classes" if facts["classes"] else ""
+        log.say(
+            f"  {split}: {_clips(facts['records'])}, {facts['seconds']:.1f} s; {parts}{classes}"
+        )
+    if failures:
+        log.say(f"{_clips(len(failures))} failed, see {folder / 'failures.csv'}:")
+        for path, start, end, reason in failures[:_SHOWN]:
+            times = "" if start is None and end is None else f" [{start} - {end}]"
+            log.say(f"  {path}{times}: {reason}")
+        return EXIT_DATA
+    return 0
+
+
+def _clips(number: int) -> str:
+    return f"{number} clip{'' if number == 1 else 's'}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    arguments = parse_arguments(argv)
+    try:
+        return _run(arguments)
+    except UserError as error:
+        ended, code = f"error: {error}", error.exit_code
+    except OSError as error:  # disk full, no permission, a file where a folder should be
+        ended, code = f"error: {error}", EXIT_DATA
+    except KeyboardInterrupt:
+        ended, code = "stopped; finished shards are kept, the same command continues.", 130
+        print(file=sys.stderr)  # the line of the bar
+    print(ended, file=sys.stderr)
+    with contextlib.suppress(OSError):  # no folder yet, or the disk is full
+        Log(arguments.output_dir).lines([ended])
+    return code

@@ -1,0 +1,239 @@
+"""Reads the manifest of a data set to be: one clip per row of a CSV, TSV or JSONL file.
+
+Columns: `path` (media file, relative to the manifest), `start`, `end` (s; empty: the whole file),
+and any of `split` (default train), `label`, `caption` (one sentence for the whole clip), `captions`
+(side file with times). `split` and `label` may hold several values, separated by ";".
+
+A JSONL file (.jsonl, .ndjson) has one object per line with the same names. There `split` and
+`label` may also be lists, and `captions` a list of [start, end, text] (s from the file's start).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from vatt.data.ingest.captions import Caption, seconds
+from vatt.errors import DataError, nearest
+
+COLUMNS = ("path", "start", "end", "split", "label", "caption", "captions")
+JSON_LINES = (".jsonl", ".ndjson")
+SPLIT = re.compile(r"[A-Za-z0-9_]+")
+EXACT, TRIM, PIECE = "exact", "trim", "piece"  # values of `Row.fit`
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip. Paths are as written in the manifest; `start` and `end` None mean the file's.
+
+    `fit` says how the times belong to the file: EXACT as they are, TRIM the file may end before the
+    clip, PIECE as TRIM, and a file that is no longer than the clip has been cut to it already.
+    """
+
+    path: str
+    start: float | None = None
+    end: float | None = None
+    split: str = "train"
+    labels: tuple[str, ...] = ()
+    caption: str = ""
+    captions: str = ""
+    line: int = 0  # in the manifest
+    told: tuple[Caption, ...] = ()  # captions with times from the start of the file
+    fit: str = EXACT
+
+
+def read_manifest(path: str | Path, split: str = "train") -> list[Row]:
+    """Returns one `Row` per clip and split, in the order of the file.
+
+    Args:
+        path: CSV, TSV (.tsv) or JSON lines (.jsonl, .ndjson).
+        split: of rows that name none.
+
+    Raises:
+        DataError: the file is missing, has no rows, lacks a column or has values that cannot be
+            understood; all bad lines are counted and the first ones shown.
+    """
+    path = Path(path)
+    kind = "JSONL" if path.suffix.lower() in JSON_LINES else "CSV"
+    rows: list[Row] = []
+    problems: list[str] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = _json_lines(file) if kind == "JSONL" else _table(path, file)
+            for number, fields in lines:
+                try:
+                    rows.extend(_rows(number, fields, split))
+                except ValueError as error:
+                    problems.append(f"line {number}: {error}")
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a {kind} file in UTF-8 ({error})") from None
+    refuse_lines(path, problems)
+    if not rows:
+        raise DataError(f"{path}: the manifest has no rows")
+    return rows
+
+
+def refuse_lines(path: Path, problems: list[str]) -> None:
+    """Raises a DataError that counts the bad lines of a file and shows the first ones, if any."""
+    if problems:
+        more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        shown = "\n  ".join(problems[:_SHOWN])
+        raise DataError(f"{path}: {len(problems)} lines cannot be used:\n  {shown}{more}")
+
+
+def _table(path: Path, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a CSV or TSV file, with their line numbers."""
+    reader = csv.DictReader(file, dialect="excel-tab" if path.suffix.lower() == ".tsv" else "excel")
+    columns = [name.strip() for name in reader.fieldnames or []]
+    reader.fieldnames = columns
+    _check_columns(path, columns)
+    for row in reader:
+        yield reader.line_num, row
+
+
+def _json_lines(file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSONL file, with their line numbers; an error stands for a bad line."""
+    for number, line in enumerate(file, start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield number, ValueError(f"not JSON ({error})")
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    if "path" not in columns:
+        raise DataError(
+            f"{path}: column 'path' is missing; found: {', '.join(columns) or 'none'}; known: "
+            f"{', '.join(COLUMNS)}.{nearest('path', columns)}"
+        )
+    for name in columns:
+        if name not in COLUMNS:
+            raise DataError(
+                f"{path}: column '{name}' is unknown; known: {', '.join(COLUMNS)}."
+                f"{nearest(name, COLUMNS)}"
+            )
+
+
+def _rows(number: int, fields: Any, default_split: str) -> list[Row]:
+    if isinstance(fields, ValueError):
+        raise fields
+    if not isinstance(fields, dict):
+        raise ValueError(f"a {type(fields).__name__}, not an object with {', '.join(COLUMNS)}")
+    if None in fields:
+        raise ValueError(f"{len(fields[None])} values more than there are columns")
+    for name in fields:
+        if name not in COLUMNS:
+            known = f"known: {', '.join(COLUMNS)}.{nearest(name, COLUMNS)}"
+            raise ValueError(f"'{name}' is unknown; {known}")
+    path = _text(fields, "path")
+    if not path:
+        raise ValueError("path is empty")
+    start, end = (_time(fields, name) for name in ("start", "end"))
+    if (start is not None and start < 0) or (end is not None and end <= (start or 0.0)):
+        raise ValueError(f"start {start} and end {end} are not a piece of a file")
+    splits = _several(fields, "split") or (default_split,)
+    for split in splits:
+        check_split(split)
+    told = fields.get("captions")
+    inline = isinstance(told, list)
+    return [
+        Row(
+            path=path,
+            start=start,
+            end=end,
+            split=split,
+            labels=_several(fields, "label"),
+            caption=_text(fields, "caption"),
+            captions="" if inline else _text(fields, "captions"),
+            line=number,
+            told=_told(told) if inline else (),
+        )
+        for split in splits
+    ]
+
+
+def check_split(split: str) -> None:
+    """Raises a ValueError for what cannot be the name of a split."""
+    if not SPLIT.fullmatch(split):
+        raise ValueError(f"split '{split}': letters, digits and _ only")
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} {value!r} is not text")
+    return value.strip()
+
+
+def _time(fields: dict[str, Any], name: str) -> float | None:
+    value = fields.get(name)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = repr(value)
+    try:
+        value = (value or "").strip()
+        return seconds(value) if value else None
+    except (ValueError, AttributeError):
+        raise ValueError(f"{name} '{value}' is not a time in seconds or h:mm:ss") from None
+
+
+def _several(fields: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = fields.get(name)
+    if isinstance(value, list):
+        if not all(isinstance(part, str) and part.strip() for part in value):
+            raise ValueError(f"{name} {value!r} is not a list of names")
+        return tuple(dict.fromkeys(part.strip() for part in value))
+    return tuple(
+        dict.fromkeys(part.strip() for part in _text(fields, name).split(";") if part.strip())
+    )
+
+
+def _told(captions: list) -> tuple[Caption, ...]:
+    told = []
+    for caption in captions:
+        try:
+            start, end, text = caption
+            times = seconds(str(start)), seconds(str(end))
+            words = " ".join(text.split())
+        except (TypeError, ValueError, AttributeError):
+            raise ValueError(f"caption {caption!r} is not [start, end, text]") from None
+        if words:
+            told.append((*times, words))
+    return tuple(sorted(told))
+
+
+def locate(root: Path, name: str) -> Path:
+    """Returns the file `name` under `root`.
+
+    Raises:
+        ValueError: it is an address, or leads out of `root` (also through a link), or nowhere.
+    """
+    if "\0" in name or is_address(name):
+        raise ValueError("not a path of a local file")
+    root = root.resolve()
+    try:
+        path = (root / name).resolve()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # a loop of links, a name too long, no permission
+        raise ValueError(f"cannot be read: {error}") from None
+    if not path.is_relative_to(root):
+        raise ValueError(f"leads out of {root}; --media_root names the folder that holds all media")
+    return path
+
+
+def is_address(name: str) -> bool:
+    """Says whether a name could be read as an address (`http://...`) or a drive (`C:...`)."""
+    return bool(_ADDRESS.match(name))

@@ -1,0 +1,288 @@
+"""`dataset.html`: what an ingested data set holds, on one page for people.
+
+    page.write(folder, card, facts, failures, settings)
+
+The page holds its pictures and styles itself and loads nothing. It depends on its arguments alone:
+equal clips and settings give equal bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vatt.data.ingest import summary
+from vatt.files import replace_text
+
+if TYPE_CHECKING:
+    from vatt.data.cards import Card
+
+FILE_NAME = "dataset.html"
+SAMPLES = 6
+MAX_SAMPLE_BYTES = 300_000
+_MAX_BARS = 40
+_MISSING = {
+    "video": "without pictures",
+    "audio": "without sound",
+    "text": "without captions",
+    "labels": "without a label",
+}
+
+CSS = """
+:root{color-scheme:light dark;--paper:#fbfbf9;--ink:#1c1e21;--soft:#666b73;--line:#e2e2dc;
+  --bar:#2f62c9;--bad:#a8572b}
+@media(prefers-color-scheme:dark){:root{--paper:#16181b;--ink:#e7e7e3;--soft:#9aa0a8;--line:#33373d;
+  --bar:#7da5f5;--bad:#e9a77c}}
+body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif;
+  font-variant-numeric:tabular-nums}
+main{max-width:1000px;margin:0 auto;padding:36px 22px 70px}
+h1{font-size:28px;margin:0 0 4px}
+h2{font-size:19px;margin:44px 0 12px;padding-top:12px;border-top:2px solid var(--ink)}
+h3{font-size:15px;margin:20px 0 6px}
+p{margin:6px 0;max-width:90ch}
+.soft{color:var(--soft)}.bad{color:var(--bad)}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;font-size:14px}
+td,th{padding:4px 20px 4px 0;text-align:right;vertical-align:top;white-space:nowrap}
+th{font-weight:500;color:var(--soft)}
+th:first-child,td:first-child,.left td{text-align:left}
+a{color:var(--bar)}
+.left td,.left th{text-align:left;white-space:normal;overflow-wrap:anywhere}
+tbody tr{border-top:1px solid var(--line)}
+svg{display:block;max-width:100%;height:auto}
+svg text{fill:var(--ink);font-size:13px}svg .count{fill:var(--soft)}svg rect{fill:var(--bar)}
+svg path{stroke:var(--bar);fill:none}
+.clip{padding:12px 0;border-top:1px solid var(--line)}
+.frames{display:flex;flex-wrap:wrap;gap:6px;margin:6px 0}
+.frames img{height:96px;width:auto;border-radius:3px}
+summary{cursor:pointer;color:var(--soft)}
+"""
+
+
+def write(
+    folder: Path,
+    card: Card,
+    facts: Sequence[dict],
+    failures: Sequence[Sequence],
+    settings: Mapping[str, Any],
+) -> Path:
+    """Writes the page into the folder of the data set and returns its path.
+
+    Args:
+        folder: of the data set.
+        card: as `summary.write_card` wrote it.
+        facts: of all shards, in their order; see `summary.Tally`.
+        failures: path, start, end and reason of every clip that could not be stored.
+        settings: what was asked for, by name.
+    """
+    splits = summary.by_split(facts)
+    body = [
+        _header(card, splits),
+        _splits(splits),
+        _failures(failures),
+        _classes(card, splits),
+        _durations(summary.totals(facts)),
+        _samples(facts),
+        _settings(settings),
+    ]
+    # The policy makes the browser hold the promise that nothing is loaded from anywhere.
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(card.name)}</title><style>{CSS}</style></head>\n<body><main>\n"
+        + "\n".join(part for part in body if part)
+        + "\n</main></body></html>\n"
+    )
+    replace_text(folder / FILE_NAME, page)
+    return folder / FILE_NAME
+
+
+def _header(card: Card, splits: Mapping[str, dict]) -> str:
+    clips = sum(split["records"] for split in splits.values())
+    hours = sum(split["seconds"] for split in splits.values()) / 3600
+    facts = [f"{clips:,} clips", f"{_number(hours)} hours"]
+    if card.video:
+        size = f", {card.video.width} x {card.video.height}" if card.video.width else ""
+        facts.append(f"pictures at {card.video.fps:g} per second{size}")
+    if card.audio:
+        facts.append(f"sound at {card.audio.sample_rate} Hz")
+    if card.classes:
+        facts.append(f"{card.classes:,} classes")
+    lines = [f"<h1>{escape(card.name)}</h1>", f'<p class="soft">{" · ".join(facts)}</p>']
+    if card.description:
+        lines.append(f"<p>{escape(card.description)}</p>")
+    for name in ("source", "licence"):
+        if getattr(card, name):
+            lines.append(f'<p class="soft">{name}: {escape(getattr(card, name))}</p>')
+    return "\n".join(lines)
+
+
+def _splits(splits: Mapping[str, dict]) -> str:
+    heads = ["split", "clips", "hours", "shortest", "longest", *_MISSING.values(), "failed"]
+    rows = []
+    for name, split in splits.items():
+        missing = [split["records"] - split[f"with_{modality}"] for modality in _MISSING]
+        rows.append(
+            [
+                name,
+                f"{split['records']:,}",
+                _number(split["seconds"] / 3600),
+                f"{split['shortest']:.2f} s",
+                f"{split['longest']:.2f} s",
+                *(f"{number:,}" for number in [*missing, split["failures"]]),
+            ]
+        )
+    return f"<h2>Splits</h2>{_table(heads, rows)}"
+
+
+def _failures(failures: Sequence[Sequence]) -> str:
+    if not failures:
+        return ""
+    kinds: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for path, *_, reason in failures:
+        kind = re.sub(r"\d+(\.\d+)?", "N", str(reason).replace(str(path), "FILE"))
+        kinds[kind] += 1
+        examples.setdefault(kind, f"{path}: {reason}")
+    shown = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    rows = [(f"{count:,}", examples[kind]) for kind, count in shown[:20]]
+    more = f"<p>... and {len(shown) - 20} more reasons</p>" if len(shown) > 20 else ""
+    return (
+        f'<h2 class="bad">{_some(len(failures), "clip", "clips")} could not be stored</h2>'
+        f'<p><a href="failures.csv">failures.csv</a> lists all.</p>'
+        f"{_table(['clips', 'for instance'], rows, 'left')}{more}"
+    )
+
+
+def _classes(card: Card, splits: Mapping[str, dict]) -> str:
+    if not card.labels:
+        return ""
+    counts: Counter[str] = Counter(dict.fromkeys(card.labels, 0))
+    for split in splits.values():
+        counts.update(split["classes"])
+    parts = ["<h2>Classes</h2>"]
+    groups: dict[str, list[str]] = {}
+    for name in sorted(counts, key=lambda name: (-counts[name], name)):
+        group = name.partition("=")[0]
+        groups.setdefault(group if group in card.attributes else "", []).append(name)
+    for group, names in sorted(groups.items()):
+        bars = [(name.removeprefix(f"{group}="), counts[name]) for name in names]
+        heading = f"<h3>{escape(group)}</h3>" if group else ""
+        parts.append(heading + _bars(bars[:_MAX_BARS]))
+        if len(bars) > _MAX_BARS:
+            rest = ", ".join(f"{name} {count:,}" for name, count in bars[_MAX_BARS:])
+            parts.append(
+                f"<details><summary>{len(bars) - _MAX_BARS} rarer classes</summary>"
+                f"<p>{escape(rest)}</p></details>"
+            )
+    for name, split in splits.items():
+        absent = [label for label in card.labels if not split["classes"].get(label)]
+        if absent and split["records"]:
+            shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
+            parts.append(
+                f'<p class="bad">{_some(len(absent), "class", "classes")} without a clip in '
+                f"{escape(name)}: {escape(shown)}</p>"
+            )
+    return "\n".join(parts)
+
+
+def _durations(total: Mapping[str, Any]) -> str:
+    counts = [(name, total["durations"].get(name, 0)) for name in summary.DURATIONS]
+    filled = [number for number, (_, count) in enumerate(counts) if count]
+    if not filled:
+        return ""
+    return f"<h2>Durations</h2>{_bars(counts[filled[0] : filled[-1] + 1])}"
+
+
+def _samples(facts: Sequence[dict]) -> str:
+    """Some clips, in turn from every split that gave any, as many as the page may weigh."""
+    by_split: dict[str, list[dict]] = {}
+    for shard in facts:
+        by_split.setdefault(shard["split"], []).extend(shard.get("samples", ()))
+    longest = max((len(samples) for samples in by_split.values()), default=0)
+    in_turn = [s[k] for k in range(longest) for s in by_split.values() if k < len(s)]
+    parts: list[str] = []
+    for sample in in_turn[:SAMPLES]:
+        part = _sample(sample)
+        if sum(map(len, parts)) + len(part) <= MAX_SAMPLE_BYTES:
+            parts.append(part)
+    return "\n".join(["<h2>Some clips</h2>", *parts]) if parts else ""
+
+
+def _sample(sample: Mapping[str, Any]) -> str:
+    end, start = sample["end"], sample["start"]
+    times = f"{start:.2f} - {end:.2f} s" if end > start else f"{sample['seconds']:.2f} s"
+    facts = " · ".join(part for part in (sample["split"], times, sample["facts"]) if part)
+    pictures = "".join(
+        f'<img src="data:image/jpeg;base64,{encoded}" alt="at {time:.2f} s" title="{time:.2f} s">'
+        for time, encoded in sample["frames"]
+    )
+    said = "".join(
+        f'<p><span class="soft">{start:z.1f} - {end:z.1f} s</span> {escape(text)}</p>'
+        for start, end, text in sample["captions"][:4]
+    )
+    labels = escape(", ".join(sample["labels"]))
+    return (
+        f'<div class="clip"><p>{escape(sample["source"])} <span class="soft">{escape(facts)}</span>'
+        f'</p><div class="frames">{pictures}</div>{_wave(sample["outline"])}'
+        f"{f'<p>{labels}</p>' if labels else ''}{said}</div>"
+    )
+
+
+def _wave(outline: Sequence[Sequence[float]]) -> str:
+    """The sound, scaled to its peak."""
+    peak = max((max(abs(low), abs(high)) for low, high in outline), default=0.0)
+    if not peak:
+        return f'<p class="soft">{"silent" if outline else "no sound"}</p>'
+    path = "".join(
+        f"M{number * 3 + 1} {20 - 18 * high / peak:.1f}V{20.5 - 18 * low / peak:.1f}"
+        for number, (low, high) in enumerate(outline)
+    )
+    return f'<svg viewBox="0 0 {3 * len(outline)} 40" width="600"><path d="{path}"/></svg>'
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    rows = [(name, "not set" if value is None else str(value)) for name, value in settings.items()]
+    return f"<h2>Settings</h2>{_table(['', ''], rows, 'left')}" if rows else ""
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: str = "") -> str:
+    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    head = f"<thead><tr>{head}</tr></thead>" if any(heads) else ""
+    return f'<div class="scroll"><table class="{style}">{head}<tbody>{body}</tbody></table></div>'
+
+
+def _bars(rows: Sequence[tuple[str, int]]) -> str:
+    """Horizontal bars, the longest as wide as there is room."""
+    left, width, height = 230, 440, 20
+    most = max(count for _, count in rows) or 1
+    parts = []
+    for number, (label, count) in enumerate(rows):
+        y = number * height
+        short = label if len(label) <= 32 else label[:31] + "…"
+        length = width * count / most
+        parts.append(
+            f"<g><title>{escape(label)}: {count:,}</title>"
+            f'<text x="{left - 10}" y="{y + 14}" text-anchor="end">{escape(short)}</text>'
+            f'<rect x="{left}" y="{y + 3}" width="{length:.1f}" height="{height - 6}"/>'
+            f'<text class="count" x="{left + length + 8:.1f}" y="{y + 14}">{count:,}</text></g>'
+        )
+    size = f"0 0 {left + width + 90} {len(rows) * height}"
+    return f'<svg viewBox="{size}" width="{left + width + 90}" role="img">{"".join(parts)}</svg>'
+
+
+def _some(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"

@@ -1,0 +1,245 @@
+"""Finds the clips of a data set to be, in the forms in which people have their media.
+
+    listing = sources.read(["clips.csv"], "auto", Wish())
+    listing.rows       # one `manifest.Row` per clip and split
+    listing.root       # the folder their paths are relative to
+
+| format    | what it is                                                            | module      |
+|-----------|-----------------------------------------------------------------------|-------------|
+| manifest  | CSV, TSV or JSONL file with one clip per row                          | manifest    |
+| folder    | videos or sounds: split/class/file, class/file, split/file or file    | tree        |
+| images    | pictures in the same kinds of trees                                   | tree        |
+| howto100m | captions of videos: one JSON file, or a folder with a CSV per video   | howto100m   |
+| audioset  | segment CSV: YTID, start_seconds, end_seconds, "mid,mid"              | audioset    |
+| esc50     | the folder with meta/esc50.csv and audio/                             | esc50       |
+
+A format is one function `(path, wish) -> Listing`. What cannot be used is refused, or stands in
+`failures` (by split) or `notes`: nothing is left out silently.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vatt.data.ingest import manifest
+from vatt.data.ingest.manifest import Row
+from vatt.errors import DataError, UserError, nearest
+
+AUTO = "auto"
+Times = tuple[float | None, float | None]  # start and end (s)
+WHOLE: Times = (None, None)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for beside the input itself; None and 0: not asked for."""
+
+    media_root: Path | None = None
+    split: str | None = None  # of the input, given as split=PATH
+    clip_seconds: float | None = None
+    clip_step: float | None = None
+    test_share: float = 0.0
+    list: Path | None = None  # CSV file with the ids to take
+    labels: Path | None = None  # the classes in order
+    caption_context: float = 2.0  # s
+    workers: int = 1
+
+
+@dataclass
+class Listing:
+    """The clips that were found."""
+
+    root: Path
+    rows: list[Row]
+    labels: tuple[str, ...] | None = None  # all classes in order, where the format tells
+    failures: dict[str, list[list]] = field(default_factory=dict)  # [path, start, end, reason]
+    notes: list[tuple[str, list[str]]] = field(default_factory=list)  # what was left out; its names
+
+    def fail(self, split: str, path: str, times: Times, reason: str) -> None:
+        """Lists something that should have become a clip of `split` and cannot."""
+        self.failures.setdefault(split, []).append([path, *times, reason])
+
+
+@dataclass(frozen=True)
+class _Format:
+    function: str  # module:name
+    options: tuple[str, ...]  # fields of Wish it takes
+
+
+FORMATS = {
+    "manifest": _Format(
+        "vatt.data.ingest.sources:from_manifest", ("split", "labels", "media_root")
+    ),
+    "folder": _Format(
+        "vatt.data.ingest.sources.tree:from_folder",
+        ("split", "labels", "media_root", "clip_seconds", "clip_step", "test_share"),
+    ),
+    "images": _Format(
+        "vatt.data.ingest.sources.tree:from_images", ("split", "labels", "media_root", "test_share")
+    ),
+    "howto100m": _Format(
+        "vatt.data.ingest.sources.howto100m:from_captions",
+        ("split", "media_root", "clip_seconds", "list"),
+    ),
+    "audioset": _Format(
+        "vatt.data.ingest.sources.audioset:from_segments", ("split", "labels", "media_root")
+    ),
+    "esc50": _Format("vatt.data.ingest.sources.esc50:from_esc50", ("labels",)),
+}
+_OPTIONAL = {name for form in FORMATS.values() for name in form.options}
+
+
+def read(inputs: Sequence[str], form: str, wish: Wish) -> Listing:
+    """Returns the clips of all inputs.
+
+    Args:
+        inputs: paths, or split=PATH.
+        form: a name in FORMATS, or "auto".
+        wish: everything else.
+
+    Raises:
+        UserError: an option that the format does not have.
+        DataError: an input that cannot be used.
+    """
+    if form != AUTO and form not in FORMATS:
+        raise UserError(
+            f"--format: '{form}' is unknown; known: auto, {', '.join(FORMATS)}."
+            f"{nearest(form, FORMATS)}"
+        )
+    parts = [_split_of(text) for text in inputs]
+    unnamed = [path for split, path in parts if split is None]
+    if len(parts) > 1 and unnamed:
+        raise UserError(
+            f"--input: {len(parts)} inputs need a split each, as in train=PATH; '{unnamed[0]}' has "
+            "none"
+        )
+    for _, path in parts:
+        if not path.exists():
+            beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise DataError(f"{path}: there is no such file or folder.{nearest(path.name, beside)}")
+    forms = {detect(path, wish) if form == AUTO else form for _, path in parts}
+    if len(forms) > 1:
+        raise UserError(f"--input: all must be of one format, found {', '.join(sorted(forms))}")
+    form = forms.pop()
+    _check_options(form, wish, [split for split, _ in parts if split])
+    module, _, name = FORMATS[form].function.partition(":")
+    function: Callable[[Path, Wish], Listing] = getattr(importlib.import_module(module), name)
+    listings = [function(path, dataclasses.replace(wish, split=split)) for split, path in parts]
+    listing = _joined(listings)
+    if not listing.rows and not listing.failures:
+        raise DataError(f"{', '.join(inputs)}: there is no clip in it")
+    return listing
+
+
+def _split_of(text: str) -> tuple[str | None, Path]:
+    """Returns (split, path) of "split=path" or of a path."""
+    split, sign, path = text.partition("=")
+    if sign and manifest.SPLIT.fullmatch(split) and path and not Path(text).exists():
+        return split, Path(path)
+    return None, Path(text)
+
+
+def _check_options(form: str, wish: Wish, splits: list[str]) -> None:
+    """Refuses options that would do nothing."""
+    given = {name for name in _OPTIONAL if name != "split" and getattr(wish, name)}
+    for name in sorted(given | ({"split"} if splits else set())):
+        if name not in FORMATS[form].options:
+            others = [other for other in FORMATS if name in FORMATS[other].options]
+            what = "--input SPLIT=PATH" if name == "split" else f"--{name}"
+            raise UserError(
+                f"{what} has no meaning for --format {form}; it is for {', '.join(others)}"
+            )
+
+
+def _joined(listings: list[Listing]) -> Listing:
+    """One listing of several, with paths from the folder that holds all their media."""
+    if len(listings) == 1:
+        return listings[0]
+    if any(listing.labels != listings[0].labels for listing in listings):
+        raise DataError("--input: the inputs have different tables of classes; --labels names one")
+    root = Path(os.path.commonpath([listing.root.resolve() for listing in listings]))
+    joined = Listing(root, [], listings[0].labels)
+    for listing in listings:
+        prefix = listing.root.resolve().relative_to(root).as_posix()
+        for row in listing.rows:
+            names = [name for name in (row.path, row.captions) if name]
+            try:  # what leads out of its own folder must not become valid in the wider one
+                for name in names:
+                    manifest.locate(listing.root, name)
+            except ValueError as error:
+                joined.fail(row.split, row.path, (row.start, row.end), str(error))
+                continue
+            path, captions = ([_under(prefix, name) for name in names] + [""])[:2]
+            joined.rows.append(dataclasses.replace(row, path=path, captions=captions))
+        for split, rows in listing.failures.items():
+            joined.failures.setdefault(split, []).extend(rows)
+        joined.notes += listing.notes
+    return joined
+
+
+def _under(prefix: str, name: str) -> str:
+    return name if prefix == "." else f"{prefix}/{name.removeprefix('./')}"
+
+
+def from_manifest(path: Path, wish: Wish) -> Listing:
+    """A CSV, TSV or JSONL file, see `vatt.data.ingest.manifest`."""
+    rows = manifest.read_manifest(path, wish.split or "train")
+    return Listing(wish.media_root or path.parent, rows)
+
+
+# Which format it is ------------------------------------------------------------------------------
+
+
+def detect(path: Path, wish: Wish) -> str:
+    """Returns the format of an input, told by what is there.
+
+    Raises:
+        DataError: it is none of them.
+    """
+    if path.is_dir():
+        return _detect_folder(path)
+    kind = path.suffix.lower()
+    if kind == ".json":
+        return "howto100m"
+    if kind in manifest.JSON_LINES or kind == ".tsv":
+        return "manifest"
+    if kind == ".csv":
+        from vatt.data.ingest.sources import audioset
+
+        return "audioset" if audioset.looks_like(path) else "manifest"
+    raise DataError(
+        f"--input: {path} is a file of no known format; accepted: .csv, .tsv, .jsonl, .json "
+        "(captions), or a folder. --format names the format where it cannot be told"
+    )
+
+
+def _detect_folder(path: Path) -> str:
+    from vatt.data.ingest.sources import esc50, files
+
+    if (path / esc50.TABLE).is_file():
+        return "esc50"
+    endings = files.count_endings(path)
+    media = sum(endings[ending] for ending in files.VIDEO + files.AUDIO)
+    pictures = sum(endings[ending] for ending in files.IMAGES if ending not in files.VIDEO)
+    tables = sorted(
+        file.name for file in path.iterdir() if file.suffix.lower() in (".csv", ".tsv", ".jsonl")
+    )
+    if not media and not pictures and tables:
+        return "howto100m"
+    if media and pictures:
+        raise DataError(
+            f"--input: {path} holds {media} videos or sounds and {pictures} pictures: say "
+            "--format folder to take the former, or --format images to take the latter"
+        )
+    if media and any(name.startswith("manifest.") for name in tables):
+        named = next(name for name in tables if name.startswith("manifest."))
+        raise DataError(
+            f"--input: {path} holds {media} media files and the table {named}: say --input "
+            f"{path / named} to take the table, or --format folder to take the files"
+        )
+    return "images" if pictures else "folder"

@@ -1,0 +1,229 @@
+"""A folder tree of videos or sounds, or of pictures: the folders are the splits and classes.
+
+    split/class/file    class/file    split/file    file
+
+Folders are splits when they are called train, val, test and the like, with or without a number.
+Beside `talk.mp4`, a file `talk.vtt` (or .srt, .csv, .txt; also `talk.en.vtt`) holds its captions.
+Trees that mix these forms are refused with what was found.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from vatt.data.ingest import captions as caption_files
+from vatt.data.ingest.manifest import Row
+from vatt.data.ingest.sources import WHOLE, Listing, Times, Wish, files
+from vatt.errors import DataError, UserError
+
+_ACCEPTED = "accepted: split/class/file, class/file, split/file, or files without folders"
+_SPLIT = re.compile(
+    r"(train|training|val|valid|validation|dev|test|testing|eval|evaluation)(_?\d+)?", re.IGNORECASE
+)
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_]\w+)?")  # in "talk.en.vtt"
+_REST = 0.5  # s at the end of a file for which no clip is made; half a clip if that is less
+_BATCH = 64  # files whose lengths one job reads
+
+
+def from_folder(path: Path, wish: Wish) -> Listing:
+    """Videos and sounds; with `clip_seconds` long files are cut into clips."""
+    if wish.clip_step and not wish.clip_seconds:
+        raise UserError("--clip_step needs --clip_seconds")
+    listing = _listing(path, wish, files.VIDEO + files.AUDIO, "videos or sounds")
+    if wish.clip_seconds:
+        _cut(listing, wish)
+    return listing
+
+
+def from_images(path: Path, wish: Wish) -> Listing:
+    """Pictures: each becomes a clip of one frame."""
+    return _listing(path, wish, files.IMAGES, "pictures")
+
+
+def _listing(path: Path, wish: Wish, endings: Sequence[str], what: str) -> Listing:
+    if not path.is_dir():
+        raise DataError(f"--input: {path} is a file; this format is a folder of {what}")
+    root = wish.media_root or path
+    try:
+        prefix = path.resolve().relative_to(root.resolve())
+    except ValueError:
+        raise DataError(f"--media_root: {root} does not hold the input {path}") from None
+    listing = Listing(root, [])
+    media, captions, listing.notes = _scan(path, endings)
+    if not media:
+        found = files.count_endings(path).most_common(5)
+        shown = ", ".join(f"{ending or 'no ending'} ({count})" for ending, count in found)
+        raise DataError(
+            f"--input: {path} holds no {what}; found: {shown or 'nothing'}; accepted: "
+            f"{', '.join(endings)}"
+        )
+    told = _match(media, captions)
+    unused = sorted(set(captions) - set(told.values()))
+    if unused:
+        listing.notes.append(("captions without a media file of that name", unused))
+    splits, classes = _layout(path, [name.split("/") for name in media], wish.split)
+    if wish.test_share and (splits or wish.split):
+        raise UserError("--test_share is for trees without splits, and this one has them")
+    for name in media:
+        parts = name.split("/")
+        drawn = wish.split or _drawn(name, wish.test_share)
+        row = Row(
+            path=_below(prefix, name),
+            split=parts[0] if splits else drawn,
+            labels=(parts[-2],) if classes else (),
+            captions=_below(prefix, told[name]) if name in told else "",
+        )
+        if files.is_utf8(name):
+            listing.rows.append(row)
+        else:
+            shown = row.path.encode(errors="backslashreplace").decode()
+            listing.fail(row.split, shown, WHOLE, "the name of the file is not UTF-8")
+    return listing
+
+
+def _below(prefix: Path, name: str) -> str:
+    return files.relative((PurePosixPath(prefix.as_posix()) / name).as_posix())
+
+
+def _drawn(name: str, test_share: float) -> str:
+    """Chooses the split by the name alone: files that come or go do not move the others."""
+    name_bytes = name.encode(errors="surrogateescape")
+    draw = int.from_bytes(hashlib.sha256(name_bytes).digest()[:8]) / 2**64
+    return "test" if draw < test_share else "train"
+
+
+# What is there -----------------------------------------------------------------------------------
+
+
+def _scan(
+    path: Path, endings: Sequence[str]
+) -> tuple[list[str], list[str], list[tuple[str, list[str]]]]:
+    """Returns the media files, the files that may be captions, and the others by reason."""
+    media: list[str] = []
+    captions: list[str] = []
+    left_out: dict[str, list[str]] = {}
+    links: list[str] = []
+    for name in files.walk(path, links):
+        ending = PurePosixPath(name).suffix.lower()
+        if files.is_hidden(name):
+            left_out.setdefault("hidden files", []).append(name)
+        elif ending in endings:
+            media.append(name)
+        elif ending in caption_files.ENDINGS:
+            captions.append(name)
+        else:
+            reason = f"files ending in {ending}" if ending else "files without an ending"
+            left_out.setdefault(reason, []).append(name)
+    if links:
+        left_out["links to folders, which are not followed"] = links
+    return media, captions, sorted(left_out.items())
+
+
+def _match(media: list[str], captions: list[str]) -> dict[str, str]:
+    """Returns {media file: its captions}; of several the first by kind, without language first."""
+    by_stem: dict[str, tuple] = {}
+    for name in captions:
+        file = PurePosixPath(name)
+        kind = caption_files.ENDINGS.index(file.suffix.lower())
+        stem = file.with_suffix("")
+        stems = [(stem, False)]
+        if _LANGUAGE.fullmatch(stem.suffix.removeprefix(".")):
+            stems.append((stem.with_suffix(""), True))
+        for stem, in_language in stems:
+            choice = (in_language, kind, name)
+            by_stem[str(stem)] = min(choice, by_stem.get(str(stem), choice))
+    stems = {name: str(PurePosixPath(name).with_suffix("")) for name in media}
+    return {name: by_stem[stem][-1] for name, stem in stems.items() if stem in by_stem}
+
+
+def _layout(path: Path, media: list[list[str]], split: str | None) -> tuple[bool, bool]:
+    """Returns whether the tree has folders for splits, and for classes; `split`: given as such."""
+    depths = Counter(len(parts) - 1 for parts in media)
+    if len(depths) > 1 or max(depths) > 2:
+        places = "; ".join(
+            f"{count} below {depth} {'folder' if depth == 1 else 'folders'}, as "
+            f"{next('/'.join(parts) for parts in media if len(parts) - 1 == depth)}"
+            for depth, count in sorted(depths.items())
+        )
+        raise DataError(f"--input: {path} is not a tree of one form: {places}; {_ACCEPTED}")
+    depth = max(depths)
+    if depth == 0:
+        return False, False
+    tops = sorted({parts[0] for parts in media})
+    named = [top for top in tops if _SPLIT.fullmatch(top)]
+    others = [top for top in tops if top not in named]
+    if split and (depth == 2 or not others):
+        raise DataError(
+            f"--input: {path} is given as split '{split}', but has folders for splits itself "
+            f"({_some(tops)}): give it without '{split}='"
+        )
+    if split:
+        return False, True
+    if named and others:
+        raise DataError(
+            f"--input: {path} holds folders that are splits ({_some(named)}) beside others "
+            f"({_some(others)}); {_ACCEPTED}. If all are classes: --input train={path}"
+        )
+    if depth == 2 and others:
+        raise DataError(
+            f"--input: {path} holds folders in folders, as {'/'.join(media[0])}, but "
+            f"{_some(others)} is no name of a split (train, val, test, train_1, ...); {_ACCEPTED}. "
+            f"Splits of other names: --input NAME={path / others[0]}, once for each"
+        )
+    return bool(named), depth == 2 or not named
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+# Long files --------------------------------------------------------------------------------------
+
+
+def _cut(listing: Listing, wish: Wish) -> None:
+    """Replaces each row by clips of `clip_seconds`, one every `clip_step`."""
+    from vatt.data import workers
+
+    names = [row.path for row in listing.rows]
+    jobs = [(listing.root, names[k : k + _BATCH]) for k in range(0, len(names), _BATCH)]
+    found: list[list[float | str]] = [[] for _ in jobs]
+    with workers.progress(len(listing.rows), 0, "lengths", "file") as bar:
+        for number, lengths in workers.run_jobs(files.lengths, jobs, wish.workers):
+            found[number] = lengths
+            bar.update(len(lengths))
+    whole, listing.rows = listing.rows, []
+    for row, length in zip(whole, itertools.chain.from_iterable(found), strict=True):
+        if isinstance(length, str):
+            listing.fail(row.split, row.path, WHOLE, length)
+        else:
+            pieces = _pieces(length, wish.clip_seconds, wish.clip_step or wish.clip_seconds)
+            for start, end in pieces:
+                listing.rows.append(dataclasses.replace(row, start=start, end=end))
+
+
+def _pieces(length: float, seconds: float, step: float) -> Iterator[Times]:
+    """Yields start and end of the clips of a file, in ms; a file as long as a clip is one.
+
+    The last clip ends with the file. It begins earlier than its turn would be, and is left out
+    where the one before it leaves little to it.
+    """
+    length = math.floor(length * 1000) / 1000
+    if length <= seconds:
+        yield WHOLE
+        return
+    covered = 0.0
+    for number in itertools.count():
+        start = round(number * step, 3)
+        if start + seconds > length:
+            break
+        covered = start + seconds
+        yield start, round(covered, 3)
+    if length - max(start, covered) > min(_REST, seconds / 2):
+        yield round(length - seconds, 3), length

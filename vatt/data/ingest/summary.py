@@ -1,0 +1,238 @@
+"""What describes an ingested data set as a whole: counts, card, labels, manifest and failures.
+
+    tally = Tally(split)          # in the worker that writes a shard
+    tally.add(record)
+    facts = {"split": split, ..., **tally.facts()}
+
+    failures = write_summary(folder, all_facts)  # when all shards are there
+    write_card(name, folder, all_facts, ...)
+
+Everything is a function of the facts in the order of the shards, so that it does not depend on who
+made them when.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import itertools
+import json
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vatt.files import replace_text
+
+if TYPE_CHECKING:
+    from vatt.data import cards
+    from vatt.data.ingest.samples import Sample
+    from vatt.data.records import ClipRecord
+
+LABELS_FILE = "labels.txt"
+MODALITIES = ("video", "audio", "text", "labels")
+DURATION_EDGES = (
+    *(0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45),
+    *(60, 90, 120, 180, 300, 600, 1800),
+)  # s
+DURATIONS = (
+    f"under {DURATION_EDGES[0]} s",
+    *(f"{a} - {b} s" for a, b in itertools.pairwise(DURATION_EDGES)),
+    f"{DURATION_EDGES[-1]} s or more",
+)
+
+
+class Tally:
+    """Counts what the records of a shard hold."""
+
+    def __init__(self, split: str, show: int = 0) -> None:
+        """`show`: how many of the first records are kept as samples."""
+        self.records = 0
+        self._split, self._show = split, show
+        self._with: Counter[str] = Counter()
+        self._classes: Counter[str] = Counter()
+        self._sizes: set[tuple[int, int]] = set()
+        self._seconds: list[float] = []
+        self._samples: list[Sample] = []
+
+    def add(self, clip: ClipRecord) -> None:
+        """Counts one record, whose frames can be decoded."""
+        from vatt.data.ingest import samples
+
+        self.records += 1
+        self._with["video"] += bool(clip.frames)
+        self._with["audio"] += clip.waveform is not None
+        self._with["text"] += bool(clip.captions)
+        self._with["labels"] += bool(clip.labels)
+        self._classes.update(clip.labels)
+        self._seconds.append(samples.seconds(clip))
+        if clip.frames:
+            self._sizes.add(_size(clip.frames[0]))
+        if len(self._samples) < self._show:
+            self._samples.append(samples.make(clip, self._split))
+
+    def facts(self) -> dict[str, Any]:
+        """What was counted, as JSON can hold it; `totals` adds up those of several shards."""
+        places = Counter(bisect_right(DURATION_EDGES, seconds) for seconds in self._seconds)
+        return {
+            "records": self.records,
+            "seconds": round(sum(self._seconds), 3),
+            "shortest": round(min(self._seconds, default=0.0), 3),
+            "longest": round(max(self._seconds, default=0.0), 3),
+            **{f"with_{modality}": self._with[modality] for modality in MODALITIES},
+            "durations": {DURATIONS[place]: places[place] for place in sorted(places)},
+            "classes": dict(sorted(self._classes.items())),
+            "sizes": sorted(self._sizes)[:2],  # two are enough to know that they differ
+            "samples": [dataclasses.asdict(sample) for sample in self._samples],
+        }
+
+
+def _size(encoded: bytes) -> tuple[int, int]:
+    """Height and width of a picture, from its header."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG")) as image:
+        return image.height, image.width
+
+
+def totals(facts: Iterable[dict]) -> dict[str, Any]:
+    """Adds up the facts of shards."""
+    shards = [shard for shard in facts if shard["records"]]
+    classes: Counter[str] = Counter()
+    durations: Counter[str] = Counter()
+    for shard in shards:
+        classes.update(shard.get("classes", {}))
+        durations.update(shard.get("durations", {}))
+    return {
+        "records": sum(shard["records"] for shard in shards),
+        "seconds": round(sum(shard["seconds"] for shard in shards), 3),
+        "shortest": min((shard.get("shortest", 0.0) for shard in shards), default=0.0),
+        "longest": max((shard.get("longest", 0.0) for shard in shards), default=0.0),
+        **{
+            f"with_{modality}": sum(shard.get(f"with_{modality}", 0) for shard in shards)
+            for modality in MODALITIES
+        },
+        "durations": {name: durations[name] for name in DURATIONS if durations[name]},
+        "classes": dict(sorted(classes.items())),
+    }
+
+
+def by_split(facts: Sequence[dict]) -> dict[str, dict[str, Any]]:
+    """Totals of each split, with the clips that failed; a split without any record has zeros."""
+    return {
+        split: totals(part) | {"failures": sum(len(shard["failures"]) for shard in part)}
+        for split in sorted({shard["split"] for shard in facts})
+        for part in [[shard for shard in facts if shard["split"] == split]]
+    }
+
+
+# Labels ------------------------------------------------------------------------------------------
+
+
+def read_labels(folder: Path) -> list[str] | None:
+    """Returns the classes of an ingested data set by index, or None when it has no such list yet.
+
+    An earlier run into the folder wrote it; an index means the same class in all that follow.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    from vatt.data import cards
+
+    path = folder / LABELS_FILE
+    return cards.read_labels(path) if path.exists() else None
+
+
+# Files -------------------------------------------------------------------------------------------
+
+
+def write_card(
+    name: str, folder: Path, facts: list[dict], *, fps: float, sample_rate: int,
+    labels: Sequence[str], multi_label: bool,
+) -> cards.Card:  # fmt: skip
+    """Writes `card.yaml`: what was measured, with the description of the card of that name.
+
+    A split of which no clip could be stored is left out. `labels` are the classes by index; they
+    stand in `labels.txt`, which is written before the first shard.
+    """
+    from vatt.data import cards
+
+    known = cards.describe(name) if name in cards.known() else cards.Card(name=name)
+    groups = list(dict.fromkeys(label.partition("=")[0] for label in labels if "=" in label))
+    sizes = {tuple(size) for shard in facts for size in shard["sizes"]}
+    height, width = sizes.pop() if len(sizes) == 1 else (None, None)
+    video, audio, text = (any(s[f"with_{m}"] for s in facts) for m in ("video", "audio", "text"))
+    pictures = video and totals(facts)["longest"] <= 1.0 / fps
+    card = cards.Card(
+        name=name,
+        description=known.description,
+        source=known.source,
+        homepage=known.homepage,
+        licence=known.licence,
+        notes=known.notes,
+        tasks=known.tasks or _tasks(video, audio, text, bool(labels), pictures),
+        video=cards.VideoFacts(fps=fps, height=height, width=width) if video else None,
+        audio=cards.AudioFacts(sample_rate=sample_rate) if audio else None,
+        text=cards.TextFacts() if text else None,
+        splits=_splits(facts),
+        paper_splits=known.paper_splits,
+        label_file=LABELS_FILE if labels else None,
+        num_classes=None if labels else known.num_classes,
+        multi_label=multi_label or known.multi_label,
+        attributes=known.attributes or groups,
+    )
+    card.labels = list(labels) or None  # as reading the card again would give
+    cards.write(card, folder)
+    return card
+
+
+def _tasks(video: bool, audio: bool, text: bool, labels: bool, pictures: bool) -> list[str]:
+    """What a set without a description of its own can be used for."""
+    possible = {
+        "pretrain": video and not pictures,
+        "retrieval": video and (text or audio) and not pictures,
+        "image_classification": pictures and labels,
+        "video_classification": video and labels and not pictures,
+        "audio_classification": audio and labels,
+    }
+    return [task for task, possible_here in possible.items() if possible_here]
+
+
+def _splits(facts: list[dict]) -> dict[str, Any]:
+    from vatt.data import cards
+
+    splits = {}
+    for split in dict.fromkeys(shard["split"] for shard in facts):
+        part = [shard for shard in facts if shard["split"] == split]
+        filled = [shard for shard in part if shard["records"]]  # the others have no file
+        if filled:
+            splits[split] = cards.Split(
+                pattern=f"{split}-?????-of-{len(part):05d}.tfrecord",
+                num_shards=len(filled),
+                records=sum(shard["records"] for shard in filled),
+            )
+    return splits
+
+
+def write_summary(folder: Path, facts: list[dict]) -> list[list]:
+    """Writes `manifest.json` and `failures.csv`; returns the failures."""
+    keys = ("file", "split", "records", "bytes", "sha256", "seconds")
+    splits = by_split(facts)
+    total = {
+        "records": sum(split["records"] for split in splits.values()),
+        "seconds": round(sum(split["seconds"] for split in splits.values()), 3),
+        "failures": sum(split["failures"] for split in splits.values()),
+        "splits": splits,
+        "shards": [{key: shard[key] for key in keys} for shard in facts if shard["records"]],
+    }
+    text = json.dumps(total, indent=1, ensure_ascii=False) + "\n"
+    replace_text(folder / "manifest.json", text)
+    failures = sorted((f for shard in facts for f in shard["failures"]), key=str)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["path", "start", "end", "reason"])
+    writer.writerows(failures)
+    replace_text(folder / "failures.csv", table.getvalue())
+    return failures

@@ -1,0 +1,169 @@
+"""The command line of the toy corpus: which sets, and their files and manifests."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vatt.errors import EXIT_DATA, UserError, nearest
+from vatt.files import replace_text
+
+if TYPE_CHECKING:
+    from vatt.data.toy.sets import VideoPlan
+
+FORMAT = 2  # raised when the same seed gives other files than before
+_SETS = ("toy_howto", "toy_audioset", "toy_retrieval", "toy_actions", "toy_sounds")
+_DEFAULT_SETS = _SETS[:3]
+_COLUMNS = ("path", "start", "end", "split", "label", "caption", "captions")
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Returns the checked command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vatt.data.toy", description="Render the toy corpus as media files."
+    )
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder to write to")
+    parser.add_argument(
+        "--sets",
+        default=",".join(_DEFAULT_SETS),
+        help=f"comma-separated, or 'all'; known: {', '.join(_SETS)} (default: %(default)s)",
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of videos")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
+    return parser.parse_args(argv)
+
+
+def chosen_sets(text: str) -> tuple[str, ...]:
+    """Returns the sets named in `text`, in order, each once.
+
+    Raises:
+        UserError: a name is unknown.
+    """
+    if text.strip().lower() == "all":
+        return _SETS
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in names:
+        if name not in _SETS:
+            raise UserError(
+                f"--sets: '{name}' is not a toy set; known: all, {', '.join(_SETS)}."
+                f"{nearest(name, _SETS)}"
+            )
+    if not names:
+        raise UserError(f"--sets: names no set; known: all, {', '.join(_SETS)}.")
+    return names
+
+
+def write_manifest(path: Path, plans: list[VideoPlan]) -> int:
+    """Writes one row per clip and returns the number of clips."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    count = 0
+    for plan in plans:
+        narrated = len(plan.captions) > 1
+        begin = 0.0
+        for scene in plan.scenes:
+            end = begin + scene.duration
+            writer.writerow(
+                [
+                    f"videos/{plan.name}.mp4",
+                    f"{begin:.3f}",
+                    f"{end:.3f}",
+                    ";".join(plan.splits),
+                    ";".join(plan.labels),
+                    "" if narrated or not plan.captions else plan.captions[0].text,
+                    f"captions/{plan.name}.vtt" if narrated else "",
+                ]
+            )
+            begin, count = end, count + 1
+    replace_text(path, text.getvalue())
+    return count
+
+
+def _guard_settings(folder: Path, settings: dict) -> None:
+    """Refuses to mix files of different settings in one folder."""
+    path = folder / "settings.json"
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        changed = [f"{k} {found.get(k)} -> {v}" for k, v in settings.items() if found.get(k) != v]
+        if changed:
+            raise UserError(
+                f"{folder} holds a corpus made with other settings ({'; '.join(changed)}). "
+                "Give another --output_dir, or remove that folder."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_text(path, json.dumps(settings, indent=1) + "\n")
+
+
+def render_set(name: str, output_dir: Path, seed: int, scale: float, workers: int) -> dict:
+    """Renders what is missing of one set and returns counts for the summary.
+
+    Raises:
+        UserError: the folder holds files of other settings.
+    """
+    from vatt.data.toy.sets import plan
+    from vatt.data.toy.video import make_video
+    from vatt.data.workers import progress, run_jobs
+
+    folder = output_dir / name
+    _guard_settings(folder, {"set": name, "format": FORMAT, "seed": seed, "scale": scale})
+    for part in ("videos", "captions"):
+        (folder / part).mkdir(exist_ok=True)
+        for left_over in (folder / part).glob("*.partial"):
+            left_over.unlink()
+    plans = plan(name, seed, scale)
+    missing = [p for p in plans if not (folder / "videos" / f"{p.name}.mp4").exists()]
+    done = len(plans) - len(missing)
+    started = time.monotonic()
+    with progress(len(plans), done, name, "video") as bar:
+        for _ in run_jobs(make_video, ((p, folder) for p in missing), workers):
+            bar.update()
+    clips = write_manifest(folder / "manifest.csv", plans)
+    return {
+        "set": name,
+        "videos": len(plans),
+        "made": len(missing),
+        "clips": clips,
+        "seconds": time.monotonic() - started,
+        "manifest": folder / "manifest.csv",
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    arguments = parse_arguments(argv)
+    try:
+        names = chosen_sets(arguments.sets)
+        if not 0 < arguments.scale <= 100:
+            raise UserError(f"--scale: {arguments.scale} is not above 0 and at most 100.")
+        if arguments.seed < 0:
+            raise UserError(f"--seed: {arguments.seed} is negative; use 0 or more.")
+        if arguments.workers is not None and arguments.workers < 1:
+            raise UserError(f"--workers: {arguments.workers} is not at least 1.")
+        from vatt.data.workers import available_cores
+
+        workers = arguments.workers or available_cores()
+        for name in names:
+            row = render_set(name, arguments.output_dir, arguments.seed, arguments.scale, workers)
+            print(
+                f"{row['set']}: {row['videos']} videos ({row['made']} new), {row['clips']} clips, "
+                f"{row['seconds']:.1f} s -> {row['manifest']}"
+            )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:  # disk full, no permission, a file where a folder should be
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_DATA
+    except KeyboardInterrupt:
+        print("\nstopped; finished videos are kept, the same command continues.", file=sys.stderr)
+        return 130
+    return 0

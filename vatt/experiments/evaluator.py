@@ -1,0 +1,168 @@
+"""Which checkpoints are evaluated, when, and what is written; `measure` says how.
+
+The folder of a run is looked at every `eval.poll_interval_s`; every committed checkpoint is
+evaluated once, in order, until that of the final step. With `checkpoint_path` only that one is.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from vatt import configs
+from vatt.data.bad_records import BadRecords
+from vatt.errors import UserError
+from vatt.files import replace_text
+from vatt.reporting import report
+from vatt.training import transfer
+from vatt.training.checkpoints import CheckpointStore, restore
+from vatt.training.loop import variable_map
+from vatt.training.rundir import RunDir
+
+
+class Evaluator:
+    """Evaluates one model's checkpoints, each once, in order."""
+
+    def __init__(
+        self,
+        cfg: configs.ExperimentConfig,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        rundir: RunDir,
+    ) -> None:
+        """Takes the model whose variables the checkpoints hold.
+
+        Raises:
+          UserError: a batch that the replicas cannot share.
+        """
+        self._cfg, self._input = cfg, cfg.eval.input
+        self._model, self._strategy, self._rundir = model, strategy, rundir
+        self._store = CheckpointStore(rundir.path)
+        replicas, size = strategy.num_replicas_in_sync, self._input.batch_size
+        if size % replicas:
+            raise UserError(
+                f"eval.input.batch_size: {size} is not divisible by {replicas} replicas"
+            )
+
+    def measure(self, step: int, prefix: Path) -> tuple[dict[str, float], str]:
+        """Evaluates the model as it is; returns metrics and one line that sums them up.
+
+        Args:
+          step: updates behind the weights.
+          prefix: the checkpoint that holds them.
+        """
+        raise NotImplementedError
+
+    # -- which checkpoints -----------------------------------------------------------------
+
+    def run(self) -> int:
+        """`--mode=eval`: the checkpoint asked for once, else every one until the final step."""
+        if self._cfg.checkpoint_path:
+            loaded = transfer.load(self._cfg.checkpoint_path, self._model)
+            self.evaluate(loaded.source.step, Path(loaded.source.prefix))
+            return 0
+        final = self._cfg.train.optimizer.learning_rate.total_steps
+        last_new = time.monotonic()
+        while True:
+            if self.catch_up():
+                last_new = time.monotonic()
+            if final in self._evaluated():
+                return 0
+            if time.monotonic() - last_new > self._cfg.eval.timeout_s:
+                logging.warning(
+                    "no new checkpoint in %s for %.0f s, leaving (eval.timeout_s)",
+                    self._rundir.path,
+                    self._cfg.eval.timeout_s,
+                )
+                return 0
+            time.sleep(self._cfg.eval.poll_interval_s)
+
+    def catch_up(self) -> int:
+        """Evaluates every committed checkpoint that has not been; returns how many."""
+        count = 0
+        for step in self._store.steps():
+            if step in self._evaluated():
+                continue
+            damage = self._store.verify(step)
+            if damage is not None:
+                logging.warning("ckpt-%d is not evaluated: %s", step, damage)
+                continue
+            restore(self._store.path(step), variable_map(self._model))
+            self.evaluate(step)
+            count += 1
+        return count
+
+    def _evaluated(self) -> list[int]:
+        try:
+            return json.loads((self._rundir.path / "evaluated.json").read_text())
+        except FileNotFoundError:
+            return []
+
+    # -- one checkpoint --------------------------------------------------------------------
+
+    def evaluate(self, step: int, prefix: Path | None = None) -> dict[str, float]:
+        """Evaluates the model as it is, as checkpoint `step`; writes metrics and the report.
+
+        Args:
+          step: updates behind the weights.
+          prefix: the checkpoint that holds them; None is that of the run's folder.
+        """
+        metrics, summary = self.measure(step, prefix or self._store.path(step))
+        self._rundir.write_metrics("eval", step, metrics)
+        done = sorted({*self._evaluated(), step})
+        if step == done[-1]:  # an earlier checkpoint evaluated once more is not the final figure
+            self._rundir.write_final(metrics | {"step": step})
+        replace_text(self._rundir.path / "evaluated.json", json.dumps(done))
+        logging.info("step %d: %s", step, summary)
+        if self._cfg.eval.report:
+            report.write(self._rundir.path)
+        return metrics
+
+    # -- for `measure` ---------------------------------------------------------------------
+
+    def ledger(self) -> BadRecords:
+        """Returns the list of records that cannot be used."""
+        return BadRecords(self._rundir.path / "bad_records.csv", self._input.max_bad_fraction)
+
+    def rows(self, batches: tf.data.Dataset, ledger: BadRecords) -> Iterator[dict[str, np.ndarray]]:
+        """Yields batches as arrays.
+
+        Raises:
+          DataError: more records than allowed cannot be used.
+        """
+        try:
+            yield from batches.as_numpy_iterator()
+        except tf.errors.OpError:
+            ledger.check()
+            raise
+
+    def on_replicas(
+        self, function: Callable, inputs: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Calls `function` on every replica with its rows of `inputs`; joins what they return.
+
+        Args:
+          function: a `tf.function` from per-replica inputs to per-replica outputs, by name, which
+            calls `strategy.run`.
+          inputs: arrays `[batch, ...]`.
+        """
+
+        def part(context: tf.distribute.ValueContext) -> dict[str, tf.Tensor]:
+            index, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
+            return {
+                key: tf.constant(np.split(value, count)[index]) for key, value in inputs.items()
+            }
+
+        outputs = function(self._strategy.experimental_distribute_values_from_function(part))
+        local = self._strategy.experimental_local_results
+        return {
+            key: np.concatenate([part.numpy() for part in local(value)])
+            for key, value in outputs.items()
+        }

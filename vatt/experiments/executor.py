@@ -1,0 +1,105 @@
+"""What the executors of all tasks have in common: `--mode=train`, `eval`, `train_and_eval`.
+
+run(cfg, task) -> strategy -> recipe (model and optimizer in its scope) -> initialise -> steps
+-> checkpoints -> evaluation of each -> metrics.json, report.html
+
+A model gets its first values from, in this order: the newest checkpoint of the run's own folder;
+the checkpoint named by --override_checkpoint (`checkpoint_path`); random initialisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from vatt import configs
+from vatt.data.bad_records import BadRecords
+from vatt.experiments.evaluator import Evaluator
+from vatt.training import loop, transfer
+from vatt.training import strategy as strategies
+from vatt.training.checkpoints import CheckpointStore
+from vatt.training.rundir import RunDir
+
+
+class Recipe(loop.Recipe, Protocol):
+    """What a task trains."""
+
+    ledger: BadRecords
+    files: Mapping[str, str]  # name -> text of what belongs beside config.yaml
+
+    def initialise(self, checkpoint: str | None) -> None:
+        """Gives the model its first values, from a checkpoint if one is named."""
+
+
+class Task(Protocol):
+    """What one task brings to the executor."""
+
+    def recipe(self, cfg: configs.ExperimentConfig, strategy: tf.distribute.Strategy) -> Recipe:
+        """Builds data, model and optimizer for training."""
+
+    def model(self, cfg: configs.ExperimentConfig, strategy: tf.distribute.Strategy) -> keras.Model:
+        """Builds the model for evaluation alone."""
+
+    def evaluator(
+        self,
+        cfg: configs.ExperimentConfig,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        rundir: RunDir,
+    ) -> Evaluator:
+        """Returns what evaluates the checkpoints of that model."""
+
+
+def run(
+    cfg: configs.ExperimentConfig,
+    task: Task,
+    command: Sequence[str] = (),
+    *,
+    allow_config_change: bool = False,
+    fresh_start: bool = False,
+) -> int:
+    """Runs `cfg.mode` and returns the exit code.
+
+    Raises:
+      UserError: what the user gave cannot work; every kind carries its exit code.
+    """
+    strategy = strategies.build(cfg.strategy_config)
+    configs.check_batch(cfg, strategy.num_replicas_in_sync)
+    rundir = RunDir(cfg.model_dir)
+    goes_on = (
+        cfg.mode != "eval" and not fresh_start and bool(CheckpointStore(cfg.model_dir).steps())
+    )
+    if cfg.checkpoint_path and not goes_on:
+        transfer.open_source(cfg.checkpoint_path)  # before data and model cost time
+    if cfg.mode == "eval":
+        rundir.path.mkdir(parents=True, exist_ok=True)
+        return task.evaluator(cfg, task.model(cfg, strategy), strategy, rundir).run()
+    if fresh_start and (aside := rundir.move_aside()):
+        logging.warning("--fresh_start: the files of the earlier run are now in %s", aside)
+    recipe = task.recipe(cfg, strategy)
+    evaluator = None
+    if cfg.mode == "train_and_eval":
+        evaluator = task.evaluator(cfg, recipe.model, strategy, rundir)
+    if goes_on:
+        if cfg.checkpoint_path:
+            logging.info(
+                "checkpoint_path %s is not read: %s has checkpoints of its own",
+                cfg.checkpoint_path,
+                rundir.path,
+            )
+    else:
+        recipe.initialise(cfg.checkpoint_path)
+    rundir.claim(cfg, recipe.files, allow_change=allow_config_change)
+    rundir.record_launch(cfg, command)
+    if evaluator is None:
+        code = loop.train(recipe, cfg, strategy, rundir)
+    else:
+        code = loop.train(recipe, cfg, strategy, rundir, on_checkpoint=evaluator.evaluate)
+        if code == 0:
+            evaluator.catch_up()
+    recipe.ledger.summary()
+    return code

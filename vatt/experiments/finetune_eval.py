@@ -1,0 +1,83 @@
+"""Evaluation of fine-tuned checkpoints: every clip of a split once, its windows averaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from vatt import configs
+from vatt.data import pipeline
+from vatt.evaluation.classification import Classification
+from vatt.experiments import evaluator, labelled
+from vatt.training.rundir import RunDir
+
+LABELS_FILE = "labels.txt"  # class names of the classifier, in the folder of the run
+_HEADLINES = ("top_1_accuracy", "top_5_accuracy", "sklearn_mAP", "sklearn_AUC", "sklearn_d-prime")
+
+
+class Evaluator(evaluator.Evaluator):
+    """Evaluates a classifier on `eval.input`."""
+
+    def __init__(
+        self,
+        cfg: configs.ExperimentConfig,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        rundir: RunDir,
+    ) -> None:
+        """Checks that the set has the classes of the classifier; reads no media yet."""
+        super().__init__(cfg, model, strategy, rundir)
+        self._set = labelled.open_set(cfg, "eval")
+        if cfg.mode != "eval":
+            trained = labelled.open_set(cfg, "train")
+            labelled.check_same_classes(trained.labels, self._set, f"'{trained.card.name}'")
+            return
+        folder = Path(cfg.checkpoint_path) if cfg.checkpoint_path else rundir.path
+        folder = folder if folder.is_dir() else folder.parent
+        if names := read_labels(folder):
+            labelled.check_same_classes(names, self._set, f"the run in {folder}")
+
+    def measure(self, step: int, prefix: Path) -> tuple[dict[str, float], str]:
+        """Classifies the split; keeps predictions, and what the report shows."""
+        opened, ledger = self._set, self.ledger()
+        scores = Classification(
+            opened.card.name,
+            labels=opened.labels,
+            modality=opened.modality,
+            multi_label=opened.card.multi_label,
+        )
+        batches = pipeline.evaluation_batches(
+            opened.input,
+            opened.card.name,
+            opened.input.split,
+            data_dir=self._cfg.data_dir,
+            modalities=(opened.modality,),
+            ledger=ledger,
+        )
+        for batch in self.rows(batches, ledger):
+            logits = self.on_replicas(self._classify, {"clips": batch[opened.modality]})["logits"]
+            scores.add(batch, logits)
+        result = scores.result()
+        result.save(self._rundir.path, step)
+        shown = {name: result.metrics[name] for name in _HEADLINES if name in result.metrics}
+        return result.metrics, "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+
+    @tf.function
+    def _classify(self, inputs):
+        return self._strategy.run(self._classify_replica, args=(inputs,))
+
+    def _classify_replica(self, inputs):
+        """Logits `[rows, classes]` of clips `[rows, windows, ...]`."""
+        clips = inputs["clips"]
+        flat = tf.reshape(clips, [-1, *clips.shape[2:]])
+        return {"logits": self._model(flat, training=False)["logits"]}
+
+
+def read_labels(folder: Path) -> list[str]:
+    """Returns the class names of the run in a folder; nothing where it left no such file."""
+    try:
+        return (folder / LABELS_FILE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []

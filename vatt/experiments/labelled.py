@@ -1,0 +1,121 @@
+"""The labelled set that a classifier is trained or evaluated on, checked against its model.
+
+labelled = open_set(cfg, "train")
+labelled.card, labelled.input.split, labelled.classes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vatt import configs
+from vatt.data import pipeline
+from vatt.data.cards import Card
+from vatt.errors import DataError
+from vatt.modeling import factory
+
+_TASKS = {
+    "video": ("video_classification", "image_classification"),
+    "audio": ("audio_classification",),
+}
+_TRAIN, _TEST = 0, 1  # places in a pair of Card.folds
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """A data set and how it is read: `input` with its split and, for pictures, its clip filled in.
+
+    `labels` are the names of the classes; numbers where the card has no names.
+    """
+
+    card: Card
+    input: configs.dataset.Finetune
+    modality: str
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return self.card.classes
+
+    @property
+    def labels(self) -> list[str]:
+        """Name of every class."""
+        return list(self.card.labels or map(str, range(self.classes)))
+
+    @property
+    def windows(self) -> int:
+        """Rows that evaluation makes of one clip."""
+        crops = 3 if self.modality == "video" and self.input.multi_crop else 1
+        return self.input.num_windows_test * crops
+
+
+def open_set(cfg: configs.ExperimentConfig, part: str) -> LabelledSet:
+    """Returns the set that `cfg.train.input` or `cfg.eval.input` names; `part` says which of them.
+
+    An empty split stands for the first fold of the card: train and test, or train and valid where
+    there is no test. Clips of pictures are as long as one patch, one central crop each, as
+    published.
+
+    Raises:
+      DataError: no such set or split, or one that cannot be used for a model of that modality.
+    """
+    data = getattr(cfg, part).input
+    modality, path = factory.modality_of(cfg.model), f"{part}.input"
+    card = pipeline.load_card(data.name, cfg.data_dir)
+    _check(card, modality, f"{path}.name", cfg.model)
+    changes = {}
+    if not data.split:
+        changes["split"] = _default_split(card, part)
+    pipeline.check_split(card, changes.get("split", data.split))
+    if modality == "video" and "image_classification" in card.tasks:
+        if not hasattr(cfg.model, "temporal_patch_size"):
+            raise DataError(
+                f"{path}.name: '{card.name}' holds pictures, which have no length to speak of for "
+                f"{cfg.model.name}; accepted are models with patches, such as vit_base"
+            )
+        changes |= {"num_frames": cfg.model.temporal_patch_size, "video_stride": 1}
+        changes |= {"num_windows_test": 1, "multi_crop": False}
+    return LabelledSet(card, data.model_copy(update=changes), modality)
+
+
+def check_same_classes(labels: Sequence[str], other: LabelledSet, where: str) -> None:
+    """Raises DataError when `other` has other classes than a classifier with `labels`."""
+    theirs = other.labels
+    if len(labels) != len(theirs):
+        raise DataError(
+            f"data set '{other.card.name}' has {len(theirs)} classes, {where} {len(labels)}: "
+            "a classifier can only be evaluated on the classes it was trained for"
+        )
+    pairs = zip(labels, theirs, strict=True)
+    differing = [i for i, (ours, named) in enumerate(pairs) if ours != named]
+    if differing and other.card.labels and labels[differing[0]] != str(differing[0]):
+        first = differing[0]
+        raise DataError(
+            f"data set '{other.card.name}' has other classes than {where}: number {first} is "
+            f"'{theirs[first]}' instead of '{labels[first]}' ({len(differing)} of {len(labels)} "
+            "differ)"
+        )
+
+
+def _check(card: Card, modality: str, path: str, model: configs.base.Config) -> None:
+    pipeline.check_labelled(card, modality)
+    if not set(card.tasks) & set(_TASKS[modality]):
+        raise DataError(
+            f"{path}: '{card.name}' serves {', '.join(card.tasks) or 'nothing'}; {model.name} "
+            f"needs a set whose card lists the task {' or '.join(_TASKS[modality])}"
+        )
+    if modality == "video" and card.multi_label:
+        raise DataError(
+            f"{path}: clips of '{card.name}' have several labels each, but {model.name} gives "
+            "every clip one class; accepted are sets with one label per clip, or an audio model"
+        )
+
+
+def _default_split(card: Card, part: str) -> str:
+    folds = card.folds()
+    if not folds:
+        wanted = {"train": "train", "eval": "test"}[part]
+        card.split(wanted)  # says which splits there are
+        return wanted
+    return folds[0][_TRAIN if part == "train" else _TEST]
