@@ -549,3 +549,19 @@ def test_manifest_program_for_vggsound(tmp_path):
     [row] = read_manifest(root / "manifest.csv")
     assert (row.path, row.split) == ("videos/---g-f_I2yQ_000001.mp4", "test")
     assert row.labels == ("people, marching",)
+
+
+def test_prompts_belong_to_classes(tmp_path):
+    prompts = {"crow": ["a crow calls"]}
+    card = cards.read(write_card(tmp_path, labels=["crow", "wren"], prompts=prompts))
+    assert card.prompts == prompts
+    with pytest.raises(DataError, match=r"no class 'crew'.*Did you mean 'crow'"):
+        cards.read(write_card(tmp_path, labels=["crow", "wren"], prompts={"crew": ["x"]}))
+    with pytest.raises(DataError, match=r"class 'crow' has no sentence"):
+        cards.read(write_card(tmp_path, labels=["crow", "wren"], prompts={"crow": []}))
+
+
+@pytest.mark.parametrize("name", ["toy_actions", "toy_sounds"])
+def test_every_class_of_a_toy_set_has_prompts(name):
+    card = cards.describe(name)
+    assert len(card.prompts) == card.classes

@@ -99,8 +99,8 @@ def test_every_kind_of_set_is_evaluated(data_dir, run, tmp_path):
 def test_features_are_those_of_the_model_and_made_once(data_dir, run, tmp_path, monkeypatch):
     cfg = config(data_dir, tmp_path / "out", run, ["acts"], eval={"probes": ["knn"]})
     first = evaluate(cfg)
-    kept = artefacts.load(tmp_path / "out" / "features" / "acts-test_2-video-test.npz")
-    assert kept["pooled"].shape[:2] == (7, 2) and kept["index"].tolist() == list(range(7))
+    kept = artefacts.load(tmp_path / "out" / "features" / "acts-video-test.npz")
+    assert kept["pooled"].shape[:2] == (14, 2) and kept["index"].tolist() == list(range(14))
 
     strategy = pretrain.executor.strategies.build(cfg.strategy_config)
     model = pretrain.Pretrain.model(cfg, strategy)
@@ -110,7 +110,7 @@ def test_features_are_those_of_the_model_and_made_once(data_dir, run, tmp_path, 
     windows = batch["video"].reshape(-1, *batch["video"].shape[2:])
     expected = model.video(windows, training=False)["features_pooled"].numpy()
     np.testing.assert_allclose(
-        kept["pooled"][: len(batch["video"])].reshape(expected.shape), expected, atol=1e-5
+        kept["pooled"][7 : 7 + len(batch["video"])].reshape(expected.shape), expected, atol=1e-5
     )
 
     def fail(*args, **kwargs):
@@ -123,19 +123,22 @@ def test_features_are_those_of_the_model_and_made_once(data_dir, run, tmp_path, 
         data_dir, tmp_path / "out", run, ["acts"], eval={"input": {"num_windows_test": 3}}
     )
     evaluate(other)
-    made = artefacts.load(tmp_path / "out" / "features" / "acts-test_2-video-test.npz")
+    made = artefacts.load(tmp_path / "out" / "features" / "acts-video-test.npz")
     assert made["pooled"].shape[1] == 3
 
 
 def test_augmentations_of_a_clip_are_one_group(data_dir, run, tmp_path):
     options = {"probes": ["linear"], "input": {"num_augmentation": 3}}
     evaluate(config(data_dir, tmp_path / "out", run, ["acts"], eval=options))
-    kept = artefacts.load(tmp_path / "out" / "features" / "acts-train_1-video-train.npz")
-    assert len(kept["index"]) == 3 * COUNT
-    assert np.bincount(kept["index"]).tolist() == [3] * COUNT
-    labels = kept["labels"].argmax(axis=1)
-    for clip in range(COUNT):
-        assert len(set(labels[kept["index"] == clip])) == 1
+    kept = artefacts.load(tmp_path / "out" / "features" / "acts-video-train.npz")
+    assert len(kept["index"]) == 3 * 2 * COUNT  # augmentations, folds
+    joined = features.Features(
+        **{name: kept[name] for name in ("pooled", "beside_text", "labels", "index")}
+    )
+    for part in features.apart(joined, [COUNT, COUNT]):
+        assert np.bincount(part.index).tolist() == [3] * COUNT
+        labels = part.labels.argmax(axis=1)
+        assert [set(labels[part.index == clip]) for clip in range(3)] == [{0}, {1}, {2}]
 
 
 @pytest.mark.slow

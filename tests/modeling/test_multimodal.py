@@ -161,3 +161,17 @@ def test_joint_head_gives_video_one_embedding():
 def test_rows_of_text_must_fit_the_clips(model, inputs):
     with pytest.raises(ValueError, match="text has 7 rows for 4 clips"):
         model({**inputs, "text": inputs["text"][:7]}, training=True, rng=Randomness([0, 0]))
+
+
+def test_sounds_reach_the_space_of_text_the_way_videos_do(model, inputs):
+    head = model(inputs)["head"]
+    moments = model.head.bridges[0].va_to_vat.variables
+    before = [v.numpy() for v in moments]
+    found = model.head.beside_text(head)
+    np.testing.assert_array_equal(found["video"], head["video"]["totxt"])
+    np.testing.assert_array_equal(found["text"], head["text"]["tovid"])
+    as_if_video = model.head.bridges[0].va_to_vat(head["audio"]["tovid"], training=False)
+    np.testing.assert_array_equal(found["audio"], as_if_video)
+    for variable, value in zip(moments, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    assert set(model.head.beside_text({"text": head["text"]})) == {"text"}

@@ -123,6 +123,7 @@ class Card(_Part):
     label_file: str | None = None  # beside the card; `labels` are read from it
     multi_label: bool = False
     attributes: list[str] = []  # groups of labels written as "group=value"
+    prompts: dict[str, list[str]] = {}  # sentences of a class, by its name, for zero-shot use
     _inside = pydantic.field_validator("label_file")(_stays_inside)
     _folder: Path | None = pydantic.PrivateAttr(default=None)
     _counted: dict[str, dict[Path, int]] = pydantic.PrivateAttr(default_factory=dict)
@@ -152,6 +153,9 @@ class Card(_Part):
         fault = _label_fault(self.labels, self.num_classes)
         if fault:
             raise ValueError(fault)
+        empty = [name for name, sentences in self.prompts.items() if not sentences]
+        if empty:
+            raise ValueError(f"prompts: class '{empty[0]}' has no sentence")
         return self
 
     @property
@@ -462,6 +466,12 @@ def read(path: Path) -> Card:
     card._folder = path.parent
     if card.label_file is not None:
         card.labels = _labels_of(card)
+    strangers = [name for name in card.prompts if card.labels and name not in card.labels]
+    if strangers:
+        raise DataError(
+            f"{path}: prompts: there is no class '{strangers[0]}'."
+            f"{nearest(strangers[0], card.labels)}"
+        )
     return card
 
 

@@ -163,8 +163,8 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """Every record of a split once, in a fixed order, as evenly spread windows.
 
-    The last batch is filled up with zero rows that have `valid` 0, as has a record that cannot be
-    used.
+    Splits joined by "+" come one after the other, in one pass. The last batch is filled up with
+    zero rows that have `valid` 0, as has a record that cannot be used.
 
     Returns:
       Finite dataset of batches, of `modalities` only: video float32 [batch, windows, frames, size,
@@ -208,7 +208,9 @@ def probe_batches(
     batch_size: int | None = None,
     ledger: BadRecords | None = None,
 ) -> tf.data.Dataset:
-    """The labelled training split of a linear probe: one clip per record and augmentation.
+    """The labelled training split of a probe: one clip per record and augmentation.
+
+    Splits joined by "+" come one after the other, in one pass.
 
     With `num_augmentation` 1 the clip is the middle window, prepared as in evaluation; with more,
     each record gives that many random, augmented clips. The order is that of the shards.

@@ -6,6 +6,7 @@ becomes of those that cannot be used, `vatt.data.bad_records`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -130,19 +131,30 @@ def finite_batches(
 ) -> tf.data.Dataset:
     """Batches of every record of a split, `repeats` times, the last one filled up with zeros.
 
-    `make_clip` gets the number of the element and the serialized record.
+    Several splits, joined by "+", come one after the other. `make_clip` gets the number of the
+    element and the serialized record.
     """
     ledger = ledger or BadRecords(max_fraction=cfg.max_bad_fraction)
-    shards = shards_of(card, split)
-    known = tf.constant(ledger.add_set(card, split, shards), tf.int64)
-    records = ordering.one_pass(shards).repeat(repeats).enumerate()
-    records = records.map(lambda index, item: (tf.concat([[known], item[0]], 0), index, item[1]))
+    parts = {name: shards_of(card, name) for name in split.split("+")}
+    passes = [_one_pass(card, name, shards, ledger) for name, shards in parts.items()]
+    records = functools.reduce(tf.data.Dataset.concatenate, passes).repeat(repeats).enumerate()
+    records = records.map(lambda index, item: (item[0], index, item[1]))
     calls = cfg.num_parallel_calls or available_cores()
-    total = repeats * sum(shard.records for shard in shards)
+    total = repeats * sum(shard.records for shards in parts.values() for shard in shards)
     dataset = bad_records.attempt(records, make_clip, calls, total)
     dataset = dataset.batch(batch_size, drop_remainder=False)
     dataset = dataset.map(sampling.plain_graph(lambda batch: bad_records.reported(batch, ledger)))
     return filled_up(dataset, cfg, batch_size)
+
+
+def _one_pass(
+    card: cards.Card, split: str, shards: Sequence[Shard], ledger: BadRecords
+) -> tf.data.Dataset:
+    """(origin [3], serialized) of every record of a split, in a fixed order."""
+    known = tf.constant(ledger.add_set(card, split, shards), tf.int64)
+    return ordering.one_pass(shards).map(
+        lambda origin, serialized: (tf.concat([[known], origin], 0), serialized)
+    )
 
 
 def filled_up(

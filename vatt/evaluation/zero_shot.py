@@ -85,20 +85,19 @@ def prompts(labels: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
     return [[template.replace("{}", name) for template in templates] for name in names]
 
 
-def class_vectors(embeddings: np.ndarray) -> np.ndarray:
-    """One vector of length 1 per class, float32 [classes, d], of prompts [classes, prompts, d]."""
-    embeddings = np.asarray(embeddings)
-    if embeddings.ndim != 3 or not embeddings.shape[1]:
-        raise ValueError(
-            f"prompt embeddings have shape {embeddings.shape}; accepted: [classes, prompts, d]"
-        )
-    return metrics.normalize(metrics.normalize(embeddings).mean(axis=1)).astype(np.float32)
+def class_vectors(embeddings: Sequence[np.ndarray]) -> np.ndarray:
+    """One vector of length 1 per class, float32 [classes, d], of its prompts [prompts, d]."""
+    shapes = [np.shape(prompts) for prompts in embeddings]
+    if any(len(shape) != 2 or not shape[0] for shape in shapes):
+        raise ValueError(f"prompt embeddings have shapes {shapes}; accepted: [prompts, d] each")
+    means = [metrics.normalize(prompts).mean(axis=0) for prompts in embeddings]
+    return metrics.normalize(np.stack(means)).astype(np.float32)
 
 
 def zero_shot(
     dataset: str,
     clips: np.ndarray,
-    class_prompts: np.ndarray,
+    class_prompts: Sequence[np.ndarray],
     labels: np.ndarray,
     *,
     multi_label: bool = False,
@@ -109,7 +108,7 @@ def zero_shot(
         dataset: name of the set, in metric names and messages.
         clips: [clips, windows, d] or [clips, d], of the space in which text is compared: the
             `video_totxt` or `audio_totxt` of the head.
-        class_prompts: [classes, prompts, d], the text side of the same space.
+        class_prompts: [prompts, d] of each class, the text side of the same space.
         labels: one-hot or, with `multi_label`, many-hot [clips, classes].
         multi_label: whether clips may have several labels or none, as the card of the set says.
 

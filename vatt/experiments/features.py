@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,12 @@ class Features:
 
 
 def recipe(
-    cfg: configs.ExperimentConfig, card: Card, split: str, modality: str, part: str, checkpoint: str
+    cfg: configs.ExperimentConfig,
+    card: Card,
+    splits: Sequence[str],
+    modality: str,
+    part: str,
+    checkpoint: str,
 ) -> str:
     """Returns what decides the features, as JSON; `checkpoint` is its fingerprint."""
     data = cfg.eval.input.as_dict()
@@ -54,10 +59,28 @@ def recipe(
         "input": {key: value for key, value in data.items() if key not in _FREE},
         "seed": cfg.seed if part == "train" else None,
         "modality": modality,
-        "split": [split, part],
-        "data": _digest(card, split),
+        "splits": list(splits),
+        "part": part,
+        "data": [_digest(card, split) for split in splits],
     }
     return json.dumps(facts, sort_keys=True)
+
+
+def apart(joined: Features, sizes: Sequence[int]) -> list[Features]:
+    """Takes splits that were read one after the other apart again.
+
+    Args:
+      joined: `index` counts the records of all splits, again from the first one for each repeat.
+      sizes: records of each split.
+    """
+    ends = np.cumsum(sizes)
+    record = joined.index % ends[-1]
+    parts = []
+    for end, size in zip(ends, sizes, strict=True):
+        own = (record >= end - size) & (record < end)
+        fields = {f.name: getattr(joined, f.name)[own] for f in dataclasses.fields(Features)}
+        parts.append(Features(**fields | {"index": record[own] - (end - size)}))
+    return parts
 
 
 def kept(path: Path, wanted: str, make: Callable[[], Features]) -> Features:

@@ -11,6 +11,7 @@ modalities of a set are probed, the set is called `<set>@audio` in the metrics o
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -142,12 +143,14 @@ class Evaluator(evaluator.Evaluator):
         name = card.name if modality == _probed(card)[0] else f"{card.name}@{modality}"
         metrics: dict[str, float] = {}
         results: dict[str, list[probe.ProbeResult]] = {kind: [] for kind in self._cfg.eval.probes}
-        for fold, (train, test) in enumerate(_folds(card)):
-            number = re.sub(r"\D", "", test) or "0"
-            train, test = (
-                self._features(card, split, modality, part, checkpoint)
-                for split, part in ((train, "train"), (test, "test"))
-            )
+        folds = _folds(card)
+        splits = zip(*folds, strict=True)  # those to train on, those to test on
+        trains, tests = (
+            self._features(card, names, modality, part, checkpoint)
+            for names, part in zip(splits, ("train", "test"), strict=True)
+        )
+        for fold, (train, test) in enumerate(zip(trains, tests, strict=True)):
+            number = re.sub(r"\D", "", folds[fold][1]) or "0"
             data = probe.probe_set(
                 f"{card.name}, fold {number}",
                 train.pooled,
@@ -175,11 +178,12 @@ class Evaluator(evaluator.Evaluator):
         return metrics
 
     def _features(
-        self, card: Card, split: str, modality: str, part: str, checkpoint: str
-    ) -> features.Features:
-        """Features of a split; `part` "train" gives one window per clip and augmentation."""
-        wanted = features.recipe(self._cfg, card, split, modality, part, checkpoint)
-        path = self._rundir.path / "features" / f"{card.name}-{split}-{modality}-{part}.npz"
+        self, card: Card, splits: Sequence[str], modality: str, part: str, checkpoint: str
+    ) -> list[features.Features]:
+        """Features of splits; `part` "train" gives one window per clip and augmentation."""
+        wanted = features.recipe(self._cfg, card, splits, modality, part, checkpoint)
+        path = self._rundir.path / "features" / f"{card.name}-{modality}-{part}.npz"
+        split = "+".join(splits)
         ledger, cfg, folder = self.ledger(), self._input, self._cfg.data_dir
         common = {"data_dir": folder, "ledger": ledger}
 
@@ -192,16 +196,14 @@ class Evaluator(evaluator.Evaluator):
                 batches = pipeline.evaluation_batches(
                     cfg, card.name, split, modalities=(modality,), **common
                 )
-            made = features.collect(
+            return features.collect(
                 self.rows(batches, ledger),
                 lambda clips: self.on_replicas(self._encode, {modality: clips}),
                 modality,
             )
-            if part == "train":  # records come round once for each augmentation
-                made.index[:] %= card.records(split)
-            return made
 
-        return features.kept(path, wanted, make)
+        sizes = [card.records(name) for name in splits]
+        return features.apart(features.kept(path, wanted, make), sizes)
 
     @tf.function
     def _encode(self, inputs):
@@ -229,25 +231,32 @@ class Evaluator(evaluator.Evaluator):
         if not card.labels:
             logging.info("%s: no names of classes, no zero-shot classification", card.name)
             return {}
-        sentences = zero_shot.prompts(card.labels, zero_shot.TEMPLATES[modality])
+        sentences = self._sentences(card, modality)
+        ends = np.cumsum([len(texts) for texts in sentences])[:-1]
         tokenize = pipeline.make_tokenizer(self._input)
-        flat = tf.reshape(tf.constant(sentences), [-1])
-        words = tokenize(flat, self._input.max_num_words)
-        by_class = words.numpy().reshape(len(sentences), -1)
-        alike = len(by_class) - len(np.unique(by_class, axis=0))
+        words = tokenize(
+            tf.constant([text for texts in sentences for text in texts]), self._input.max_num_words
+        ).numpy()
+        alike = len(sentences) - len({part.tobytes() for part in np.split(words, ends)})
         if alike:
             logging.warning(
-                "%s: %d of %d class names are for the vocabulary the same as another one (unknown "
-                "words): zero-shot figures say little",
+                "%s: %d of %d classes are for the vocabulary the same as another one (unknown words"
+                "): zero-shot figures say little; the card can give sentences (prompts)",
                 card.name,
                 alike,
-                len(by_class),
+                len(sentences),
             )
-        vectors = self._embed_text(words.numpy()).reshape(len(sentences), len(sentences[0]), -1)
+        vectors = np.split(self._embed_text(words), ends)
         found = zero_shot.zero_shot(
             name, test.beside_text, vectors, test.labels, multi_label=card.multi_label
         )
         return found.metrics
+
+    def _sentences(self, card: Card, modality: str) -> list[list[str]]:
+        """Sentences of every class: those of the card, else templates around its name."""
+        others = zero_shot.prompts(card.labels, zero_shot.TEMPLATES[modality])
+        pairs = zip(card.labels, others, strict=True)
+        return [card.prompts.get(label, texts) for label, texts in pairs]
 
     def _embed_text(self, words: np.ndarray) -> np.ndarray:
         """Embeddings [rows, d] of sentences int32 [rows, words], a batch at a time."""

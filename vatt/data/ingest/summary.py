@@ -182,6 +182,7 @@ def write_card(
         num_classes=None if labels else known.num_classes,
         multi_label=multi_label or known.multi_label,
         attributes=known.attributes or groups,
+        prompts={label: known.prompts[label] for label in labels if label in known.prompts},
     )
     card.labels = list(labels) or None  # as reading the card again would give
     cards.write(card, folder)
