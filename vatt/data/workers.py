@@ -127,7 +127,8 @@ def run_jobs(
         with _interrupts_held():
             waiting = {pool.submit(function, *job): index for index, job in enumerate(jobs)}
         while waiting:
-            done, _ = futures.wait(waiting, _LOOK_S, return_when=futures.FIRST_COMPLETED)
+            with _interrupts_held():  # else Ctrl-C can leave a lock of the futures taken for ever
+                done, _ = futures.wait(waiting, _LOOK_S, return_when=futures.FIRST_COMPLETED)
             now = ticks.get_obj().value  # not under the lock: a worker may have died with it
             on_ticks(now - told)
             told = now
@@ -141,6 +142,9 @@ def run_jobs(
         ) from error
     finally:
         if not finished:
+            # A worker that ends in the middle of a result: with the last writer closed here, the
+            # pool reads to the end of it instead of waiting for the rest.
+            pool._result_queue._writer.close()
             for process in list((pool._processes or {}).values()):
                 process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
