@@ -107,3 +107,19 @@ def test_batch_against_replicas():
 def test_the_unified_model_is_checked_as_well():
     found = problems("train.input.num_frames=30", model_arch="ut_fac", config_file=None)
     assert "Try 28 or 32" in found["train.input.num_frames"]
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "task", "arch"),
+    [
+        ("eval.zero_shot=false", "eval.zero_shot", "finetune", "vit_base"),
+        ("eval.probes=[knn]", "eval.probes", "finetune", "vit_base"),
+        ("train.layer_decay=0.5", "train.layer_decay", "pretrain", "tx_fac"),
+        ("train.layer_decay=0.5", "train.layer_decay", "finetune", "i3d"),
+        ("train.gradient_clip_norm_cls=1", "train.gradient_clip_norm_cls", "pretrain", "tx_fac"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(override, path, task, arch):
+    with pytest.raises(configs.ConfigError) as caught:
+        configs.resolve(task=task, model_arch=arch, params_override=override)
+    assert path in {problem.path for problem in caught.value.problems}

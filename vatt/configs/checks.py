@@ -234,6 +234,11 @@ def _finetuning(config: experiment.ExperimentConfig) -> Problems:
             accepted = "expected null or 0: only the task finetune has a classifier"
             yield Problem("train.gradient_clip_norm_cls", train.gradient_clip_norm_cls, accepted)
         return
+    for name in ("probes", "zero_shot"):
+        value = getattr(config.eval, name)
+        if value != experiment.EvalConfig.model_fields[name].default:
+            accepted = "no effect: the task pretrain is evaluated so"
+            yield Problem(f"eval.{name}", value, accepted)
     if train.layer_decay != 1 and not hasattr(config.model, "num_layers"):
         accepted = f"expected 1: {config.model.name} has no transformer layers"
         yield Problem(path, train.layer_decay, accepted)

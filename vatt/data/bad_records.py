@@ -29,6 +29,7 @@ from vatt.data.sampling import plain_graph
 from vatt.errors import DataError
 
 if TYPE_CHECKING:
+    from vatt import configs
     from vatt.data import cards
 
 COLUMNS = ("data_set", "split", "shard", "record", "offset", "reason")
@@ -68,6 +69,11 @@ class BadRecords:
             with self.path.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
                     self._remember([row[column] for column in COLUMNS])
+
+    @classmethod
+    def of_run(cls, folder: str | Path, cfg: configs.dataset.Dataset) -> BadRecords:
+        """The list in the folder of a run, which all that reads data for the run shares."""
+        return cls(Path(folder) / "bad_records.csv", cfg.max_bad_fraction)
 
     def add_set(self, card: cards.Card, split: str, shards: Sequence[Shard]) -> int:
         """Makes a split known and returns its number in origins."""

@@ -129,7 +129,7 @@ class Evaluator:
 
     def ledger(self) -> BadRecords:
         """Returns the list of records that cannot be used."""
-        return BadRecords(self._rundir.path / "bad_records.csv", self._input.max_bad_fraction)
+        return BadRecords.of_run(self._rundir.path, self._input)
 
     def rows(self, batches: tf.data.Dataset, ledger: BadRecords) -> Iterator[dict[str, np.ndarray]]:
         """Yields batches as arrays.

@@ -7,7 +7,6 @@ audio backbone any number of classes per sound.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -35,9 +34,7 @@ class FinetuneRecipe:
         self._cfg, self._set = cfg, labelled.open_set(cfg, "train")
         self._input, self._modality = self._set.input, self._set.modality
         self._shape = pipeline.clip_shapes(self._input)[self._modality]
-        self.ledger = BadRecords(
-            Path(cfg.model_dir) / "bad_records.csv", self._input.max_bad_fraction
-        )
+        self.ledger = BadRecords.of_run(cfg.model_dir, self._input)
         self.model = build_model(cfg, self._set, strategy)
         with strategy.scope():
             self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from vatt import configs
-from vatt.data import pipeline
+from vatt.data import cards, pipeline
 from vatt.evaluation.classification import Classification
 from vatt.experiments import evaluator, labelled
 from vatt.training.rundir import RunDir
@@ -36,7 +36,8 @@ class Evaluator(evaluator.Evaluator):
             return
         folder = Path(cfg.checkpoint_path) if cfg.checkpoint_path else rundir.path
         folder = folder if folder.is_dir() else folder.parent
-        if names := read_labels(folder):
+        if (folder / LABELS_FILE).exists():
+            names = cards.read_labels(folder / LABELS_FILE)
             labelled.check_same_classes(names, self._set, f"the run in {folder}")
 
     def measure(self, step: int, prefix: Path) -> tuple[dict[str, float], str]:
@@ -73,11 +74,3 @@ class Evaluator(evaluator.Evaluator):
         clips = inputs["clips"]
         flat = tf.reshape(clips, [-1, *clips.shape[2:]])
         return {"logits": self._model(flat, training=False)["logits"]}
-
-
-def read_labels(folder: Path) -> list[str]:
-    """Returns the class names of the run in a folder; nothing where it left no such file."""
-    try:
-        return (folder / LABELS_FILE).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []

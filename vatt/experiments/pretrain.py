@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -27,9 +26,7 @@ class PretrainRecipe:
         """Builds model and optimizer under `strategy`."""
         self._cfg, self._input = cfg, cfg.train.input
         self._shapes = pipeline.describe(self._input, cfg.data_dir)
-        self.ledger = BadRecords(
-            Path(cfg.model_dir) / "bad_records.csv", self._input.max_bad_fraction
-        )
+        self.ledger = BadRecords.of_run(cfg.model_dir, self._input)
         words = text.load_vocabulary(self._input)
         backbone = cfg.model.backbone_config
         words.check_fits(backbone.vocab_size, backbone.word_embeddings)
