@@ -17,6 +17,7 @@ from PIL import Image
 
 from vatt.data import cards, records
 from vatt.data.ingest import command as ingest
+from vatt.errors import DataError
 from vatt.files import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -235,3 +236,67 @@ def test_help_is_quick_and_light():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.rstrip().endswith("[]")
+
+
+FOLDS = (
+    "path,start,end,split,label",
+    "a.mp4,0,1,train_1;test_2;train_3,cat",
+    "a.mp4,1,2,test_1;train_2;train_3,dog",
+    "a.mp4,2,3,train_1,cat",
+    *(f"b.mp4,0,1,{split},dog" for split in ("train_3", "train_1", "test_2")),  # a row each
+    "b.mp4,1,2,train_1;train_3;test_2,cat",
+)
+
+
+def test_a_clip_of_several_folds_is_stored_once(media, tmp_path, capsys):
+    manifest, output = table(media / "folds.csv", *FOLDS), tmp_path / "set"
+    assert run(manifest, output, "--num_shards=2") == 0
+    assert "set: 5 clips in" in capsys.readouterr().out
+    names = sorted(path.name for path in output.glob("*.tfrecord"))
+    assert names == [
+        "test_1+train_2+train_3-00000-of-00001.tfrecord",
+        "test_2+train_1+train_3-00000-of-00002.tfrecord",
+        "test_2+train_1+train_3-00001-of-00002.tfrecord",
+        "train_1-00000-of-00001.tfrecord",
+    ]
+    card = cards.read(output / "card.yaml")
+    found = {split: sorted(clips(output, split)) for split in card.splits}
+    assert found == {
+        "test_1": ["a.mp4@1"],
+        "test_2": ["a.mp4@0", "b.mp4@0", "b.mp4@1"],
+        "train_1": ["a.mp4@0", "a.mp4@2", "b.mp4@0", "b.mp4@1"],
+        "train_2": ["a.mp4@1"],
+        "train_3": ["a.mp4@0", "a.mp4@1", "b.mp4@0", "b.mp4@1"],
+    }
+    assert {split: card.records(split) for split in card.splits} == {
+        split: len(held) for split, held in found.items()
+    }
+    told = json.loads((output / "manifest.json").read_text())
+    assert (told["records"], told["splits"]["train_3"]["classes"]) == (5, {"cat": 2, "dog": 2})
+
+    # The same command again makes nothing new; one for fewer of the splits is refused.
+    times = {name: (output / name).stat().st_mtime_ns for name in names}
+    assert run(manifest, output, "--num_shards=2") == 0
+    assert {name: (output / name).stat().st_mtime_ns for name in names} == times
+    fewer = table(media / "fewer.csv", "path,start,end,split,label", "a.mp4,0,1,train_2,cat")
+    assert run(fewer, output) == 3
+    assert "several splits (test_1, train_2, train_3)" in capsys.readouterr().err
+    assert sorted(path.name for path in output.glob("*.tfrecord")) == names
+    (output / names[0]).unlink()
+    with pytest.raises(DataError, match=r"2 of 3 shards .*train_1.*missing: test_1\+train_2"):
+        cards.read(output / "card.yaml").shards("train_3")
+
+
+def test_a_row_that_stands_twice_is_stored_twice(media, tmp_path):
+    rows = ["path,start,end,split", "a.mp4,0,1,train;test", "a.mp4,0,1,train"]
+    assert run(table(media / "twice.csv", *rows), tmp_path / "set") == 0
+    card = cards.read(tmp_path / "set" / "card.yaml")
+    assert (card.records("train"), card.records("test")) == (2, 1)
+
+
+def test_too_many_folds_for_the_name_of_a_file(media, tmp_path):
+    splits = [f"train_{number}" for number in range(40)]
+    rows = ["path,start,end,split", f"a.mp4,0,1,{';'.join(splits)}"]
+    assert run(table(media / "many.csv", *rows), tmp_path / "set") == 0
+    card = cards.read(tmp_path / "set" / "card.yaml")
+    assert [card.records(split) for split in splits] == [1] * 40

@@ -1,6 +1,7 @@
 """Evaluation of pretraining checkpoints: probes, zero-shot classes, cached features, attention."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from vatt.data import pipeline
+from vatt.data import cards, pipeline
 from vatt.errors import DataError
 from vatt.evaluation import artefacts
 from vatt.experiments import features, pretrain
@@ -100,7 +101,7 @@ def test_features_are_those_of_the_model_and_made_once(data_dir, run, tmp_path, 
     cfg = config(data_dir, tmp_path / "out", run, ["acts"], eval={"probes": ["knn"]})
     first = evaluate(cfg)
     kept = artefacts.load(tmp_path / "out" / "features" / "acts-video-test.npz")
-    assert kept["pooled"].shape[:2] == (14, 2) and kept["index"].tolist() == list(range(14))
+    assert kept["pooled"].shape[:2] == (14, 2) and sorted(kept["index"]) == list(range(14))
 
     strategy = pretrain.executor.strategies.build(cfg.strategy_config)
     model = pretrain.Pretrain.model(cfg, strategy)
@@ -109,9 +110,8 @@ def test_features_are_those_of_the_model_and_made_once(data_dir, run, tmp_path, 
     batch = next(iter(batches.as_numpy_iterator()))
     windows = batch["video"].reshape(-1, *batch["video"].shape[2:])
     expected = model.video(windows, training=False)["features_pooled"].numpy()
-    np.testing.assert_allclose(
-        kept["pooled"][7 : 7 + len(batch["video"])].reshape(expected.shape), expected, atol=1e-5
-    )
+    found = kept["pooled"][[kept["index"].tolist().index(7 + k) for k in batch["index"]]]
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=1e-5)
 
     def fail(*args, **kwargs):
         raise AssertionError("features were made again")
@@ -135,10 +135,46 @@ def test_augmentations_of_a_clip_are_one_group(data_dir, run, tmp_path):
     joined = features.Features(
         **{name: kept[name] for name in ("pooled", "beside_text", "labels", "index")}
     )
-    for part in features.apart(joined, [COUNT, COUNT]):
+    for part in features.apart(joined, [np.arange(COUNT), COUNT + np.arange(COUNT)]):
         assert np.bincount(part.index).tolist() == [3] * COUNT
         labels = part.labels.argmax(axis=1)
-        assert [set(labels[part.index == clip]) for clip in range(3)] == [{0}, {1}, {2}]
+        of_clip = [set(labels[part.index == clip]) for clip in range(COUNT)]
+        assert sorted(map(list, of_clip)) == [[0]] * 4 + [[1]] * 4 + [[2]] * 4
+
+
+def test_shards_that_splits_share_are_read_once(data_dir, run, tmp_path):
+    folder = data_dir / "shared"
+    shutil.copytree(data_dir / "acts", folder)
+    card = cards.read(folder / "card.yaml")
+    parts = {name: f"{name}-*" for name in ("train_1", "train_2", "test_1")}
+    card.name = "shared"
+    card.splits = {
+        "train_1": cards.Split(pattern=[parts["train_2"], parts["test_1"]]),
+        "test_1": cards.Split(pattern=parts["train_1"]),
+        "train_2": cards.Split(pattern=[parts["train_1"], parts["test_1"]]),
+        "test_2": cards.Split(pattern=parts["train_2"]),
+    }
+    cards.write(card, folder)
+    cfg = config(data_dir, tmp_path / "out", run, ["shared"], eval={"probes": ["knn"]})
+    evaluate(cfg)
+    kept = artefacts.load(tmp_path / "out" / "features" / "shared-video-train.npz")
+    assert sorted(kept["index"]) == list(range(2 * COUNT + 7))
+    joined = features.Features(
+        **{name: kept[name] for name in ("pooled", "beside_text", "labels", "index")}
+    )
+    splits = ["train_1", "train_2"]
+    parted = features.apart(joined, pipeline.split_rows(card, splits))
+    for split, part in zip(splits, parted, strict=True):
+        alone = list(
+            pipeline.probe_batches(
+                cfg.eval.input, "shared", split, "video", data_dir=data_dir
+            ).as_numpy_iterator()
+        )
+        valid = np.concatenate([batch["valid"] for batch in alone]) > 0.5
+        index, labels = (np.concatenate([b[k] for b in alone])[valid] for k in ("index", "label"))
+        order, own = np.argsort(index), np.argsort(part.index)
+        np.testing.assert_array_equal(part.index[own], index[order])
+        np.testing.assert_array_equal(part.labels[own], labels[order])
 
 
 @pytest.mark.slow

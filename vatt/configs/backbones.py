@@ -41,6 +41,7 @@ UNIFIED_MODELS: dict[str, type[base.Config]] = {
     "UT_BASE": unified.UniTBase,
     "UT_MEDIUM": unified.UniTMedium,
     "UT_LARGE": unified.UniTLarge,
+    "UT_TINY": unified.UniTTiny,
 }
 BY_MODALITY = {
     "video": VID_MODELS,

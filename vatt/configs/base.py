@@ -31,7 +31,7 @@ EXTRA_FIELDS: dict[str, tuple[str, ...]] = {
     "video.ViTBase": ("patch_init_std",),
     "audio.WaTBase": ("patch_init_std",),
     "text.ModelConfig": ("word_embeddings",),
-    "unified.UniTBase": ("word_embeddings",),
+    "unified.UniTBase": ("word_embeddings", "vid_patch_init_std", "aud_patch_init_std"),
     "multimodal.UnifiedBackboneConfig": ("unified_model_kwargs",),
     "dataset.Dataset": (
         "fps",

@@ -120,6 +120,10 @@ class UTBackboneConfig(UnifiedBackboneConfig):
     unified_backbone: str = "ut_medium"
 
 
+class UTTinyBackboneConfig(UnifiedBackboneConfig):
+    unified_backbone: str = "ut_tiny"
+
+
 def _fac_heads(video: int = 512, audio: int = 512, text: int = 256) -> head.HeadStack:
     fac = head.FACBridge()
     fac.vid_to_aud_txt_kwargs.d_model = video
@@ -183,3 +187,11 @@ class UnifiedTxFACModel(ModelConfig):
     backbone_config: UTBackboneConfig = Field(default_factory=UTBackboneConfig)
     head_config: head.HeadStack = Field(default_factory=_fac_heads)
     loss_config: loss.LossStack = Field(default_factory=_asymmetric_loss)
+
+
+class UnifiedTxFACTinyModel(UnifiedTxFACModel):
+    """Not published: tx_fac_tiny with one encoder for all modalities."""
+
+    model_name: str = "uvatt_mlp_fac_tiny"
+    backbone_config: UTTinyBackboneConfig = Field(default_factory=UTTinyBackboneConfig)
+    head_config: head.HeadStack = Field(default_factory=lambda: _fac_heads(128, 128, 64))

@@ -29,6 +29,7 @@ MULTIMODAL_MODELS: dict[str, type[base.Config]] = {
     "TX_FAC_TINY": multimodal.TxFACTinyModel,
     "UT_FAC": multimodal.UnifiedTxFACModel,
     "UT_FAC_MEDIUM": multimodal.UnifiedTxFACModel,
+    "UT_FAC_TINY": multimodal.UnifiedTxFACTinyModel,
 }
 EXPERIMENT_CONFIGS: dict[str, type[experiment.ExperimentConfig]] = {
     "PRETRAIN": experiment.Pretrain,

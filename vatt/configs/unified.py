@@ -41,6 +41,8 @@ class UniTBase(ModelConfig):
     layer_norm_epsilon: Positive = 1e-6
     d_post_proj: Count = 1024
     word_embeddings: str | None = None  # pretrained table, misc_data/<name>.npz or a path
+    vid_patch_init_std: Positive | None = None  # of the patch kernels; None: as published
+    aud_patch_init_std: Positive | None = None
 
 
 class UniTMedium(UniTBase):
@@ -53,3 +55,26 @@ class UniTMedium(UniTBase):
 class UniTLarge(UniTMedium):
     name: str = "ut_large"
     num_layers: Count = 24
+
+
+class UniTTiny(UniTBase):
+    """Not published: trains on a CPU. Tokens are those of vit_tiny, wat_tiny and t5_tiny."""
+
+    name: str = "ut_tiny"
+    vid_spatial_patch_size: Count = 8
+    aud_temporal_patch_size: Count = 256
+    txt_vocab_size: Count = 512
+    txt_embedding_dim: Count = 96
+    txt_embedding_trainable: bool = True
+    max_vid_temporal_buckets: Count = 4
+    max_vid_spatial_buckets: Count = 8
+    max_aud_temporal_buckets: Count = 100
+    d_model: Count = 96
+    d_kv: Count = 24
+    d_ff: Count = 384
+    num_layers: Count = 4
+    num_heads: Count = 4
+    dropout_rate: Rate = 0.0
+    d_post_proj: Count = 96
+    vid_patch_init_std: Positive | None = 0.25
+    aud_patch_init_std: Positive | None = 0.6

@@ -87,16 +87,32 @@ class TextFacts(_Part):
 
 
 class Split(_Part):
-    """Where the shards of a split are; `pattern` is relative to the folder of the card.
+    """Where the shards of a split are; a pattern is relative to the folder of the card.
 
-    `num_shards` and `records` are None for shards made by others, where nobody has counted.
+    Splits that share clips have patterns in common. `num_shards` and `records` are None for shards
+    made by others, where nobody has counted.
     """
 
-    pattern: str
+    pattern: str | list[str]
     num_shards: int | None = pydantic.Field(default=None, ge=0)
     records: int | None = pydantic.Field(default=None, ge=0)
 
-    _inside = pydantic.field_validator("pattern")(_stays_inside)
+    @property
+    def patterns(self) -> list[str]:
+        """One pattern or several, as a list."""
+        return [self.pattern] if isinstance(self.pattern, str) else self.pattern
+
+    def files(self, folder: Path) -> list[Path]:
+        """The files in the folder of the card that match, sorted; each once."""
+        matching = (path for pattern in self.patterns if pattern for path in folder.glob(pattern))
+        return sorted({path for path in matching if path.is_file()})
+
+    @pydantic.field_validator("pattern")
+    @classmethod
+    def _inside(cls, pattern: str | list[str]) -> str | list[str]:
+        for one in [pattern] if isinstance(pattern, str) else pattern:
+            _stays_inside(one)
+        return pattern
 
 
 class Card(_Part):
@@ -256,13 +272,13 @@ class Card(_Part):
             again = f"Correct pattern or files (card: {self.folder / CARD_FILE})."
         else:
             again = f"Run vatt.data.ingest again for {self.folder}."
-        matching = self.folder.glob(facts.pattern) if facts.pattern else ()
-        found = sorted(path for path in matching if path.is_file())
+        found = facts.files(self.folder)
+        pattern = "' or '".join(facts.patterns)
         if not found:
-            raise DataError(f"{where}: no file in {self.folder} matches '{facts.pattern}'. {again}")
+            raise DataError(f"{where}: no file in {self.folder} matches '{pattern}'. {again}")
         if facts.num_shards is not None and len(found) != facts.num_shards:
             raise DataError(
-                f"{where}: {len(found)} of {facts.num_shards} shards match '{facts.pattern}' in "
+                f"{where}: {len(found)} of {facts.num_shards} shards match '{pattern}' in "
                 f"{self.folder}{_absent(facts, found)}. {again}"
             )
         empty = [path.name for path in found if path.stat().st_size == 0]
@@ -272,13 +288,15 @@ class Card(_Part):
 
 
 def _absent(facts: Split, found: list[Path]) -> str:
-    """Returns "; missing: ..." for patterns of the usual form."""
-    prefix, star, suffix = facts.pattern.partition("?????")
-    if not star or any(character in prefix + suffix for character in "*?["):
-        return ""
+    """Returns "; missing: ..." for patterns as `ingest` writes them."""
+    expected: list[str] = []
+    for pattern in facts.patterns:
+        parts = re.fullmatch(r"([^*?[]+)\?{5}(-of-(\d{5})[^*?[]*)", pattern)
+        if not parts:
+            return ""
+        expected += [f"{parts[1]}{index:05d}{parts[2]}" for index in range(int(parts[3]))]
     names = {path.name for path in found}
-    expected = [f"{prefix}{index:05d}{suffix}" for index in range(facts.num_shards)]
-    if not names <= set(expected):
+    if not names <= set(expected) or len(expected) != facts.num_shards:
         return ""  # shards without any clip are left out, so that the numbers have gaps
     missing = [name for name in expected if name not in names]
     shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")

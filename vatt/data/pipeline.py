@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
 from vatt.data import audio, cards, clips, factories, sampling, streams, text, vision
@@ -163,8 +164,8 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """Every record of a split once, in a fixed order, as evenly spread windows.
 
-    Splits joined by "+" come one after the other, in one pass. The last batch is filled up with
-    zero rows that have `valid` 0, as has a record that cannot be used.
+    Splits joined by "+" are read in one pass; shards they share, once. The last batch is filled up
+    with zero rows that have `valid` 0, as has a record that cannot be used.
 
     Returns:
       Finite dataset of batches, of `modalities` only: video float32 [batch, windows, frames, size,
@@ -210,7 +211,7 @@ def probe_batches(
 ) -> tf.data.Dataset:
     """The labelled training split of a probe: one clip per record and augmentation.
 
-    Splits joined by "+" come one after the other, in one pass.
+    Splits joined by "+" are read in one pass; shards they share, once.
 
     With `num_augmentation` 1 the clip is the middle window, prepared as in evaluation; with more,
     each record gives that many random, augmented clips. The order is that of the shards.
@@ -334,6 +335,15 @@ def load_card(name: str, data_dir: str | Path | None) -> cards.Card:
     """The card of a data set: of a registered factory, else of the folder `data_dir`."""
     factory = factories.find(name)
     return factory.card if factory else cards.load(name, data_dir)
+
+
+def split_rows(card: cards.Card, splits: Sequence[str]) -> list[np.ndarray]:
+    """Of splits read in one pass, which of the records read (from 0) are those of each split."""
+    start, places = 0, {}
+    for shard in streams.shards_of(card, "+".join(splits)):
+        places[shard.path] = np.arange(start, start := start + shard.records)
+    parts = [[places[shard.path] for shard in streams.shards_of(card, split)] for split in splits]
+    return [np.concatenate(part) for part in parts]
 
 
 def check_split(card: cards.Card, split: str) -> None:

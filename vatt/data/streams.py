@@ -6,10 +6,11 @@ becomes of those that cannot be used, `vatt.data.bad_records`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from vatt.data import bad_records, cards, factories, ordering, sampling, vision
@@ -131,30 +132,30 @@ def finite_batches(
 ) -> tf.data.Dataset:
     """Batches of every record of a split, `repeats` times, the last one filled up with zeros.
 
-    Several splits, joined by "+", come one after the other. `make_clip` gets the number of the
-    element and the serialized record.
+    `make_clip` gets the number of the record, counted through the shards in their order and on from
+    the last one for each repeat, and the serialized record.
     """
     ledger = ledger or BadRecords(max_fraction=cfg.max_bad_fraction)
-    parts = {name: shards_of(card, name) for name in split.split("+")}
-    passes = [_one_pass(card, name, shards, ledger) for name, shards in parts.items()]
-    records = functools.reduce(tf.data.Dataset.concatenate, passes).repeat(repeats).enumerate()
-    records = records.map(lambda index, item: (item[0], index, item[1]))
+    shards = shards_of(card, split)
+    known = tf.constant(ledger.add_set(card, split, shards), tf.int64)
+    total = sum(shard.records for shard in shards)
+    starts = tf.constant(np.cumsum([0, *(shard.records for shard in shards)]), tf.int64)
+
+    def one_pass(repeat: tf.Tensor) -> tf.data.Dataset:
+        return ordering.one_pass(shards).map(
+            lambda place, serialized: (
+                tf.concat([[known], place], 0),
+                repeat * total + starts[place[0]] + place[1],
+                serialized,
+            )
+        )
+
+    records = tf.data.Dataset.range(repeats).flat_map(one_pass)
     calls = cfg.num_parallel_calls or available_cores()
-    total = repeats * sum(shard.records for shards in parts.values() for shard in shards)
-    dataset = bad_records.attempt(records, make_clip, calls, total)
+    dataset = bad_records.attempt(records, make_clip, calls, repeats * total)
     dataset = dataset.batch(batch_size, drop_remainder=False)
     dataset = dataset.map(sampling.plain_graph(lambda batch: bad_records.reported(batch, ledger)))
     return filled_up(dataset, cfg, batch_size)
-
-
-def _one_pass(
-    card: cards.Card, split: str, shards: Sequence[Shard], ledger: BadRecords
-) -> tf.data.Dataset:
-    """(origin [3], serialized) of every record of a split, in a fixed order."""
-    known = tf.constant(ledger.add_set(card, split, shards), tf.int64)
-    return ordering.one_pass(shards).map(
-        lambda origin, serialized: (tf.concat([[known], origin], 0), serialized)
-    )
 
 
 def filled_up(
@@ -182,8 +183,13 @@ def filled_up(
 
 
 def shards_of(card: cards.Card, split: str) -> list[Shard]:
-    """The shards of a split with the number of records of each."""
-    counts = card.shard_records(split)
+    """The shards of a split with the number of records of each.
+
+    Of several splits, joined by "+", a shard they share comes once.
+    """
+    counts: dict[Path, int] = {}
+    for name in split.split("+"):
+        counts |= card.shard_records(name)
     return [Shard(str(path), count) for path, count in counts.items()]
 
 

@@ -66,20 +66,22 @@ def recipe(
     return json.dumps(facts, sort_keys=True)
 
 
-def apart(joined: Features, sizes: Sequence[int]) -> list[Features]:
-    """Takes splits that were read one after the other apart again.
+def apart(joined: Features, splits: Sequence[np.ndarray]) -> list[Features]:
+    """Takes splits that were read in one pass apart again.
 
     Args:
-      joined: `index` counts the records of all splits, again from the first one for each repeat.
-      sizes: records of each split.
+      joined: `index` counts the records that were read, on from the last one for each repeat.
+      splits: which of the records read are those of a split; see `pipeline.split_rows`.
     """
-    ends = np.cumsum(sizes)
-    record = joined.index % ends[-1]
+    read = max(int(rows.max(initial=-1)) for rows in splits) + 1
+    record = joined.index % read
     parts = []
-    for end, size in zip(ends, sizes, strict=True):
-        own = (record >= end - size) & (record < end)
+    for rows in splits:
+        number = np.full(read, -1)
+        number[rows] = np.arange(len(rows))
+        own = number[record] >= 0
         fields = {f.name: getattr(joined, f.name)[own] for f in dataclasses.fields(Features)}
-        parts.append(Features(**fields | {"index": record[own] - (end - size)}))
+        parts.append(Features(**fields | {"index": number[record[own]]}))
     return parts
 
 

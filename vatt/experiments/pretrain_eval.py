@@ -59,7 +59,7 @@ class Evaluator(evaluator.Evaluator):
                     f"tasks retrieval, {', '.join(_TASKS.values())}"
                 )
             for split in (split for pair in _folds(card) for split in pair):
-                pipeline.check_split(card, split)
+                card.shards(split)  # probes read files: sets from code have none
 
     def measure(self, step: int, prefix: Path) -> tuple[dict[str, float], str]:
         """Evaluates on every set; keeps what the report shows."""
@@ -202,8 +202,8 @@ class Evaluator(evaluator.Evaluator):
                 modality,
             )
 
-        sizes = [card.records(name) for name in splits]
-        return features.apart(features.kept(path, wanted, make), sizes)
+        joined = features.kept(path, wanted, make)
+        return features.apart(joined, pipeline.split_rows(card, splits))
 
     @tf.function
     def _encode(self, inputs):

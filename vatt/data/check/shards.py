@@ -20,7 +20,7 @@ class Job:
     """One shard to be read."""
 
     path: Path
-    split: str
+    split: str  # or several, joined by "+"
     expected: int | None  # records, where known
     sha256: str  # "" where unknown
     show: tuple[int, ...]  # records wanted as samples; a bad one is replaced by the next good one

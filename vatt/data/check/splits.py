@@ -12,6 +12,7 @@ from vatt.data.check import leakage
 from vatt.data.check.report import Report
 from vatt.data.check.shards import Job, check_shard
 from vatt.data.ingest import summary
+from vatt.data.ingest.manifest import JOINED, splits_of
 from vatt.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def check_splits(
         report.bad += shard["rows"]
         report.problems += shard["problems"]
         report.samples += shard["shown"]
-    for split in dict.fromkeys(job.split for job in jobs):
-        part = [shard for shard in facts if shard["split"] == split]
+    for split in dict.fromkeys(name for job in jobs for name in splits_of(job.split)):
+        part = [shard for shard in facts if split in splits_of(shard["split"])]
         _count(report, card, split, part)
     report.leaks = leakage.find(_clips_by_split(facts))
     return report
@@ -64,18 +65,24 @@ def _jobs(card: Card, splits: Sequence[str], samples: int, report: Report) -> li
     from vatt.data.ingest.samples import spread
 
     listed = _manifest(card.folder, report)
-    found: list[tuple[str, Path, int | None, str]] = []
+    of_path: dict[Path, list[str]] = {}  # a shard of several splits is read once
+    alone: dict[Path, int | None] = {}
     for split in splits:
         facts = card.split(split)
         try:
             paths = card.shards(split)
         except DataError as error:
             report.problems.append(str(error))
-            paths = sorted(path for path in card.folder.glob(facts.pattern) if path.is_file())
-        alone = facts.records if len(paths) == facts.num_shards == 1 else None
+            paths = facts.files(card.folder)
         for path in paths:
-            known = listed.get(path.name, {})
-            found.append((split, path, known.get("records", alone), known.get("sha256", "")))
+            of_path.setdefault(path, []).append(split)
+            if len(paths) == facts.num_shards == 1:
+                alone[path] = facts.records
+    found: list[tuple[str, Path, int | None, str]] = []
+    for path, names in of_path.items():
+        known = listed.get(path.name, {})
+        expected = known.get("records", alone.get(path))
+        found.append((JOINED.join(names), path, expected, known.get("sha256", "")))
     counts = [1 if expected is None else expected for _, _, expected, _ in found]
     wanted = defaultdict(list)
     for number, index in _for_every_split([split for split, *_ in found], counts, samples, spread):
@@ -136,7 +143,8 @@ def _count(report: Report, card: Card, split: str, shards: list[dict]) -> None:
 def _clips_by_split(facts: Iterable[dict]) -> leakage.Clips:
     clips: leakage.Clips = {}
     for shard in facts:
-        sources = clips.setdefault(shard["split"], defaultdict(list))
-        for source, start, end in shard["clips"]:
-            sources[source].append((start, end))
+        for split in splits_of(shard["split"]):
+            sources = clips.setdefault(split, defaultdict(list))
+            for source, start, end in shard["clips"]:
+                sources[source].append((start, end))
     return clips

@@ -30,8 +30,10 @@ def ingest(
     jpeg_quality: int = 90,
     wish: sources.Wish | None = None,
     beam_args: Sequence[str] | None = None,
-) -> tuple[dict[str, dict], list[list]]:
-    """Makes or completes a data set; returns the totals of its splits and the failures.
+) -> tuple[dict[str, Any], dict[str, dict], list[list]]:
+    """Makes or completes a data set; returns its totals, those of its splits, and the failures.
+
+    A clip that is in several splits is stored and counted once in the totals of the set.
 
     Args:
         inputs: files or folders, or split=PATH; see `vatt.data.ingest.sources`.
@@ -82,7 +84,6 @@ def ingest(
     facts = sorted(facts + others, key=lambda shard: (shard["split"], shard["file"]))
     unused = work.unused(output_dir, {row.split for row in listing.rows}, listing.failures)
     failures = summary.write_summary(output_dir, facts + unused)
-    totals = summary.by_split(facts + unused)
     if not any(shard["records"] for shard in facts):
         where = output_dir / "failures.csv"
         reason = f"the first reason: {failures[0][3]} ({failures[0][0]})" if failures else ""
@@ -101,7 +102,7 @@ def ingest(
     told = dataclasses.asdict(settings)
     asked = {name: told[name] for name in told if name not in ("media_root", "labels")}
     page.write(output_dir, card, facts + unused, failures, asked)
-    return totals, failures
+    return summary.totals(facts), summary.by_split(facts + unused), failures
 
 
 def _make(

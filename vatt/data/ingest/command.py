@@ -58,7 +58,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("what to store").add_argument
     add("--output_dir", type=Path, required=True, help="folder of the data set")
     add("--name", help="name of the data set (default: the folder's)")
-    add("--num_shards", type=_whole(1, MAX_SHARDS), help="per split (1 per 200 clips)")
+    add(
+        "--num_shards",
+        type=_whole(1, MAX_SHARDS),
+        help="per split, or group of clips in the same splits (1 per 200 clips)",
+    )
     add("--fps", type=_real(0.01, 240), default=10.0, help="frames stored per second (10)")
     add("--min_side", type=_whole(8, 4320), default=256, help="shorter side in pixels (256)")
     add("--sample_rate", type=_whole(1000, 192_000), default=48000, help="Hz (48000)")
@@ -122,7 +126,7 @@ def _run(arguments: argparse.Namespace) -> int:
         caption_context=arguments.caption_context,
         workers=arguments.workers or pool.available_cores(),
     )
-    totals, failures = build.ingest(
+    total, splits, failures = build.ingest(
         [arguments.manifest] if arguments.manifest else arguments.input,
         folder,
         form="manifest" if arguments.manifest else arguments.format,
@@ -136,9 +140,9 @@ def _run(arguments: argparse.Namespace) -> int:
         beam_args=arguments.beam_args,
     )
     log = Log(folder)
-    stored = sum(split["records"] for split in totals.values())
-    log.say(f"{folder.name}: {_clips(stored)} in {time.monotonic() - started:.1f} s -> {folder}")
-    for split, facts in totals.items():
+    seconds = time.monotonic() - started
+    log.say(f"{folder.name}: {_clips(total['records'])} in {seconds:.1f} s -> {folder}")
+    for split, facts in splits.items():
         kinds = [
             ("video", "pictures"),
             ("audio", "sound"),

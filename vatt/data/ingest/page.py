@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vatt.data.ingest import summary
+from vatt.data.ingest.manifest import splits_of
 from vatt.files import replace_text
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def write(
     """
     splits = summary.by_split(facts)
     body = [
-        _header(card, splits),
+        _header(card, summary.totals(facts)),
         _splits(splits),
         _failures(failures),
         _classes(card, splits),
@@ -103,10 +104,8 @@ def write(
     return folder / FILE_NAME
 
 
-def _header(card: Card, splits: Mapping[str, dict]) -> str:
-    clips = sum(split["records"] for split in splits.values())
-    hours = sum(split["seconds"] for split in splits.values()) / 3600
-    facts = [f"{clips:,} clips", f"{_number(hours)} hours"]
+def _header(card: Card, total: Mapping[str, Any]) -> str:
+    facts = [f"{total['records']:,} clips", f"{_number(total['seconds'] / 3600)} hours"]
     if card.video:
         size = f", {card.video.width} x {card.video.height}" if card.video.width else ""
         facts.append(f"pictures at {card.video.fps:g} per second{size}")
@@ -201,7 +200,7 @@ def _durations(total: Mapping[str, Any]) -> str:
 
 
 def _samples(facts: Sequence[dict]) -> str:
-    """Some clips, in turn from every split that gave any, as many as the page may weigh."""
+    """Some clips, in turn from every kind of shards, as many as the page may weigh."""
     by_split: dict[str, list[dict]] = {}
     for shard in facts:
         by_split.setdefault(shard["split"], []).extend(shard.get("samples", ()))
@@ -217,8 +216,9 @@ def _samples(facts: Sequence[dict]) -> str:
 
 def _sample(sample: Mapping[str, Any]) -> str:
     end, start = sample["end"], sample["start"]
+    splits = ", ".join(splits_of(sample["split"]))
     times = f"{start:.2f} - {end:.2f} s" if end > start else f"{sample['seconds']:.2f} s"
-    facts = " · ".join(part for part in (sample["split"], times, sample["facts"]) if part)
+    facts = " · ".join(part for part in (splits, times, sample["facts"]) if part)
     pictures = "".join(
         f'<img src="data:image/jpeg;base64,{encoded}" alt="at {time:.2f} s" title="{time:.2f} s">'
         for time, encoded in sample["frames"]

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from vatt.data.ingest import captions as caption_files
 from vatt.data.ingest import manifest as manifests
-from vatt.data.ingest.manifest import Row
+from vatt.data.ingest.manifest import JOINED, Row, splits_of
 from vatt.data.ingest.sources import Times
 from vatt.errors import DataError
 from vatt.files import replace_text, sha256
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 FORMAT = 2  # raised when the same clips give other records than before
 CLIPS_PER_SHARD = 200
 MAX_SHARDS = 4096
+_LONGEST_NAME = 200  # of the splits in the name of a file, of which systems allow 255
 SHOWN = 6  # clips of a split on its page
 _STATE = ".shards"  # folder of the facts of finished shards
 _UNUSED = "unused.json"  # in it: what was found but could not become a clip
@@ -49,7 +51,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Shard:
-    """One output file and the clips that belong into it."""
+    """One output file and the clips that belong into it.
+
+    `split` names all splits that its clips are in, joined by "+".
+    """
 
     split: str
     index: int
@@ -68,16 +73,40 @@ class Shard:
 
 
 def plan_shards(rows: Sequence[Row], num_shards: int | None, settings: Settings) -> list[Shard]:
-    """Assigns clips to shards, per split, by the hash of path and times."""
+    """Assigns clips to shards by the hash of path and times.
+
+    A clip of several splits is stored once: a shard holds clips that are in the same splits.
+    """
     shards = []
-    for split in sorted({row.split for row in rows}):
-        ordered = sorted((r for r in rows if r.split == split), key=_order)
+    for split, clips in sorted(_by_splits(rows).items()):
+        ordered = sorted(clips, key=_order)
         count = num_shards or max(1, math.ceil(len(ordered) / CLIPS_PER_SHARD))
         count = min(count, len(ordered), MAX_SHARDS)
         for index in range(count):
             part = tuple(ordered[index::count])
             shards.append(Shard(split, index, count, part, _fingerprint(part, settings)))
     return shards
+
+
+def _by_splits(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Clips by the splits they are in, joined by "+"; what a manifest names twice stays twice."""
+    splits: dict[tuple[Row, int], list[Row]] = {}
+    seen: Counter[Row] = Counter()
+    for row in rows:
+        place = dataclasses.replace(row, line=0)
+        clip = dataclasses.replace(place, split="")
+        splits.setdefault((clip, seen[place]), []).append(row)
+        seen[place] += 1
+    found: dict[str, list[Row]] = {}
+    for same in splits.values():
+        joined = JOINED.join(sorted(row.split for row in same))
+        if len(joined) > _LONGEST_NAME:  # stored once in each split
+            for row in same:
+                found.setdefault(row.split, []).append(row)
+        else:
+            first = dataclasses.replace(same[0], split=joined)
+            found.setdefault(joined, []).append(first)
+    return found
 
 
 def _order(row: Row) -> tuple[bytes, int]:
@@ -238,10 +267,10 @@ def _complete(state: Path, folder: Path) -> dict[str, Any] | None:
 
 
 def remove_others(folder: Path, shards: list[Shard]) -> None:
-    """Removes partial files, and shards of the same splits from a run with another number."""
-    wanted, splits = {shard.name for shard in shards}, {shard.split for shard in shards}
+    """Removes partial files, and shards of these splits that earlier commands made otherwise."""
+    wanted, splits = {shard.name for shard in shards}, _splits(shards)
     for state in (folder / _STATE).glob("*.tfrecord.json"):
-        if _split_of(state) in splits and state.stem not in wanted:
+        if splits.issuperset(splits_of(_joined(state))) and state.stem not in wanted:
             (folder / state.stem).unlink(missing_ok=True)  # only what we wrote has such a file
             state.unlink()
     for partial in folder.glob("*.tfrecord.partial"):
@@ -254,11 +283,17 @@ def kept(folder: Path, shards: list[Shard], settings: Settings) -> list[dict[str
     Raises:
         DataError: they are not complete, or cannot stand in one data set with these shards.
     """
-    splits = {shard.split for shard in shards}
+    splits = _splits(shards)
     others: dict[str, list[Path]] = {}
     for state in sorted((folder / _STATE).glob("*.tfrecord.json")):
-        if _split_of(state) not in splits:
-            others.setdefault(_split_of(state), []).append(state)
+        split = _joined(state)
+        if splits.isdisjoint(splits_of(split)):
+            others.setdefault(split, []).append(state)
+        elif not splits.issuperset(splits_of(split)):
+            raise DataError(
+                f"{folder} holds clips that are in several splits ({', '.join(splits_of(split))}) "
+                "once for all of them: make these splits by one command, or choose a new folder"
+            )
     facts = []
     for split, states in others.items():
         found = [known for state in states if (known := _complete(state, folder))]
@@ -278,7 +313,11 @@ def kept(folder: Path, shards: list[Shard], settings: Settings) -> list[dict[str
     return facts
 
 
-def _split_of(state: Path) -> str:
+def _splits(shards: Sequence[Shard]) -> set[str]:
+    return {split for shard in shards for split in splits_of(shard.split)}
+
+
+def _joined(state: Path) -> str:
     return state.name.partition("-")[0]  # the name of a split has no "-"
 
 

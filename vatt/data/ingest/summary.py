@@ -24,6 +24,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vatt.data.ingest.manifest import splits_of
 from vatt.files import replace_text
 
 if TYPE_CHECKING:
@@ -120,11 +121,17 @@ def totals(facts: Iterable[dict]) -> dict[str, Any]:
 
 
 def by_split(facts: Sequence[dict]) -> dict[str, dict[str, Any]]:
-    """Totals of each split, with the clips that failed; a split without any record has zeros."""
+    """Totals of each split, with the clips that failed; a split without any record has zeros.
+
+    A clip counts in each split it is in.
+    """
+    parts: dict[str, list[dict]] = {}
+    for shard in facts:
+        for split in splits_of(shard["split"]):
+            parts.setdefault(split, []).append(shard)
     return {
         split: totals(part) | {"failures": sum(len(shard["failures"]) for shard in part)}
-        for split in sorted({shard["split"] for shard in facts})
-        for part in [[shard for shard in facts if shard["split"] == split]]
+        for split, part in sorted(parts.items())
     }
 
 
@@ -204,13 +211,16 @@ def _tasks(video: bool, audio: bool, text: bool, labels: bool, pictures: bool) -
 def _splits(facts: list[dict]) -> dict[str, Any]:
     from vatt.data import cards
 
+    counts = Counter(shard["split"] for shard in facts)
     splits = {}
-    for split in dict.fromkeys(shard["split"] for shard in facts):
-        part = [shard for shard in facts if shard["split"] == split]
+    for split in dict.fromkeys(name for shard in facts for name in splits_of(shard["split"])):
+        part = [shard for shard in facts if split in splits_of(shard["split"])]
         filled = [shard for shard in part if shard["records"]]  # the others have no file
+        joined = dict.fromkeys(shard["split"] for shard in filled)
+        patterns = [f"{name}-?????-of-{counts[name]:05d}.tfrecord" for name in joined]
         if filled:
             splits[split] = cards.Split(
-                pattern=f"{split}-?????-of-{len(part):05d}.tfrecord",
+                pattern=patterns if len(patterns) > 1 else patterns[0],
                 num_shards=len(filled),
                 records=sum(shard["records"] for shard in filled),
             )
@@ -220,12 +230,12 @@ def _splits(facts: list[dict]) -> dict[str, Any]:
 def write_summary(folder: Path, facts: list[dict]) -> list[list]:
     """Writes `manifest.json` and `failures.csv`; returns the failures."""
     keys = ("file", "split", "records", "bytes", "sha256", "seconds")
-    splits = by_split(facts)
+    stored = totals(facts)
     total = {
-        "records": sum(split["records"] for split in splits.values()),
-        "seconds": round(sum(split["seconds"] for split in splits.values()), 3),
-        "failures": sum(split["failures"] for split in splits.values()),
-        "splits": splits,
+        "records": stored["records"],
+        "seconds": stored["seconds"],
+        "failures": sum(len(shard["failures"]) for shard in facts),
+        "splits": by_split(facts),
         "shards": [{key: shard[key] for key in keys} for shard in facts if shard["records"]],
     }
     text = json.dumps(total, indent=1, ensure_ascii=False) + "\n"

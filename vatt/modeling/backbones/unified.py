@@ -35,6 +35,7 @@ class UnifiedTransformer(ConfiguredLayer):
         d_post_proj: width of the features of every modality.
         pre_activation: of the projection into the encoder.
         patch_sampling_rate: share of video and audio tokens kept in training (DropToken).
+        patch_init_std: of the patch projections, by modality; see `PatchEmbedding`.
     """
 
     def __init__(
@@ -46,12 +47,15 @@ class UnifiedTransformer(ConfiguredLayer):
         d_post_proj: int,
         pre_activation: str = "gelu",
         patch_sampling_rate: float = 1.0,
+        patch_init_std: Mapping[str, float | None] | None = None,
         **kwargs: Any,
     ):
+        patch_init_std = dict(patch_init_std or {})
         video, audio = ({k: tuple(v) for k, v in sizes.items()} for sizes in (video, audio))
         config = {"encoder": dict(encoder), "video": video, "audio": audio}
         config |= {"text": dict(text), "d_post_proj": d_post_proj}
         config |= {"pre_activation": pre_activation, "patch_sampling_rate": patch_sampling_rate}
+        config |= {"patch_init_std": patch_init_std}
         super().__init__(config=config, **kwargs)
         self.encoder = Encoder(**encoder, name="encoder", dtype=self.dtype_policy)
         shared = {"encoder": self.encoder, "pre_projection": pre_activation}
@@ -64,6 +68,7 @@ class UnifiedTransformer(ConfiguredLayer):
                 sizes["patch"],
                 sizes["buckets"],
                 patch_sampling_rate=patch_sampling_rate,
+                patch_init_std=patch_init_std.get(name),
                 name=name,
                 **shared,
             )
@@ -208,6 +213,7 @@ def ut(config: Any, *, name: str = "unified", dtype: Any = "float32") -> Unified
         d_post_proj=config.d_post_proj,
         pre_activation=config.activation or "linear",
         patch_sampling_rate=config.patch_sampling_rate if config.random_patch_sampling else 1.0,
+        patch_init_std={"video": config.vid_patch_init_std, "audio": config.aud_patch_init_std},
         name=name,
         dtype=dtype,
     )
