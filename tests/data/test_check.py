@@ -218,7 +218,7 @@ def test_the_same_source_in_two_splits(tmp_path, capsys):
     assert run(folder) == 3
     (leak,) = json.loads((folder / "check.json").read_text())["leaks"]
     assert leak == {
-        "splits": ["train", "test"],
+        "splits": ["test", "train"],
         "sources": 2,
         "overlapping": 1,
         "examples": ["a.mp4"],

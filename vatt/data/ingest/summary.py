@@ -213,7 +213,7 @@ def _splits(facts: list[dict]) -> dict[str, Any]:
 
     counts = Counter(shard["split"] for shard in facts)
     splits = {}
-    for split in dict.fromkeys(name for shard in facts for name in splits_of(shard["split"])):
+    for split in by_split(facts):
         part = [shard for shard in facts if split in splits_of(shard["split"])]
         filled = [shard for shard in part if shard["records"]]  # the others have no file
         joined = dict.fromkeys(shard["split"] for shard in filled)
