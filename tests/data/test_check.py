@@ -223,7 +223,7 @@ def test_the_same_source_in_two_splits(tmp_path, capsys):
         "overlapping": 1,
         "examples": ["a.mp4"],
     }
-    expected = "leakage: 2 sources are in train and in test, 1 of them with the same moments"
+    expected = "leakage: 2 sources are in test and in train, 1 of them with the same moments"
     assert expected in capsys.readouterr().out
 
 
