@@ -20,7 +20,7 @@ if [ "$#" -gt 0 ]; then
 fi
 
 python=.venv/bin/python corpus=runs/toy_corpus config=configs/pretrain/toy.yaml
-for set in toy_howto toy_audioset toy_retrieval; do
+for set in toy_howto toy_audioset toy_retrieval toy_actions toy_sounds; do
   media=$corpus/media/$set records=$corpus/records/$set context=()
   # The card is what ingest writes last.
   if [ "$records/card.yaml" -nt "$media/manifest.csv" ]; then continue; fi

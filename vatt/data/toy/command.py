@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # raised when the same seed gives other files than before
 _SETS = ("toy_howto", "toy_audioset", "toy_retrieval", "toy_actions", "toy_sounds")
-_DEFAULT_SETS = _SETS[:3]
 _COLUMNS = ("path", "start", "end", "split", "label", "caption", "captions")
 
 
@@ -31,8 +30,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to write to")
     parser.add_argument(
         "--sets",
-        default=",".join(_DEFAULT_SETS),
-        help=f"comma-separated, or 'all'; known: {', '.join(_SETS)} (default: %(default)s)",
+        default="all",
+        help=f"comma-separated; known: {', '.join(_SETS)} (default: %(default)s)",
     )
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of videos")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
