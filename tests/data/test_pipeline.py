@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from vatt.configs import dataset
-from vatt.data import ordering, pipeline, sampling
+from vatt.data import cards, ordering, pipeline, sampling
+from vatt.data import records as stored_records
 from vatt.data.bad_records import Shard
 from vatt.errors import DataError
 
@@ -217,6 +218,8 @@ def test_every_sample_is_evaluated_once(tmp_path, evaluation, records):
     cfg = evaluation(num_frames=2, frame_size=8, num_windows_test=1)
     batches = pipeline.evaluation_batches(cfg, "spoken", "test", data_dir=tmp_path, batch_size=64)
     sources, indices = [], []
+    shards = cards.load("spoken", tmp_path).shards("test")
+    stored = [stored_records.decode(r).source for p in shards for r in stored_records.read_shard(p)]
     for batch in batches:
         assert {len(value) for value in batch.values()} == {64}
         valid = batch["valid"].numpy() == 1
@@ -225,7 +228,8 @@ def test_every_sample_is_evaluated_once(tmp_path, evaluation, records):
         for value in batch.values():
             assert not any(value.numpy()[~valid].ravel().tolist())  # zeros and empty strings
     assert sorted(sources) == sorted(f"video{i}.mp4".encode() for i in range(records))
-    assert indices == list(range(records))
+    assert sorted(indices) == list(range(records))
+    assert sources == [stored[index].encode() for index in indices]
 
 
 @pytest.mark.parametrize("multi_crop", [pytest.param(False, marks=pytest.mark.slow), True])

@@ -235,5 +235,7 @@ def test_evaluation_on_two_replicas_equals_one(data_dir, tmp_path, two_replicas)
         model = pretrain.build_model(cfg, shapes, strategy)
         folder = tmp_path / str(strategy.num_replicas_in_sync)
         folder.mkdir()
-        results.append(Evaluator(cfg, model, strategy, RunDir(folder)).evaluate(0))
+        results.append(
+            Evaluator(cfg, model, strategy, RunDir(folder)).evaluate(0, "random weights")
+        )
     assert results[0] == pytest.approx(results[1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,11 +17,11 @@ from absl import logging
 
 from vatt import configs
 from vatt.data.bad_records import BadRecords
-from vatt.errors import UserError
+from vatt.errors import CheckpointError, UserError
 from vatt.files import replace_text
 from vatt.reporting import report
 from vatt.training import transfer
-from vatt.training.checkpoints import CheckpointStore, restore
+from vatt.training.checkpoints import CheckpointStore, Damage, fingerprint, restore
 from vatt.training.loop import variable_map
 from vatt.training.rundir import RunDir
 
@@ -45,18 +44,19 @@ class Evaluator:
         self._cfg, self._input = cfg, cfg.eval.input
         self._model, self._strategy, self._rundir = model, strategy, rundir
         self._store = CheckpointStore(rundir.path)
+        self._told: dict[int, str] = {}  # by step, why it was not evaluated
         replicas, size = strategy.num_replicas_in_sync, self._input.batch_size
         if size % replicas:
             raise UserError(
                 f"eval.input.batch_size: {size} is not divisible by {replicas} replicas"
             )
 
-    def measure(self, step: int, prefix: Path) -> tuple[dict[str, float], str]:
+    def measure(self, step: int, checkpoint: str) -> tuple[dict[str, float], str]:
         """Evaluates the model as it is; returns metrics and one line that sums them up.
 
         Args:
           step: updates behind the weights.
-          prefix: the checkpoint that holds them.
+          checkpoint: fingerprint of the file that holds them, which may be gone by now.
         """
         raise NotImplementedError
 
@@ -66,7 +66,7 @@ class Evaluator:
         """`--mode=eval`: the checkpoint asked for once, else every one until the final step."""
         if self._cfg.checkpoint_path:
             loaded = transfer.load(self._cfg.checkpoint_path, self._model)
-            self.evaluate(loaded.source.step, Path(loaded.source.prefix))
+            self.evaluate(loaded.source.step, fingerprint(loaded.source.prefix))
             return 0
         final = self._cfg.train.optimizer.learning_rate.total_steps
         last_new = time.monotonic()
@@ -85,19 +85,40 @@ class Evaluator:
             time.sleep(self._cfg.eval.poll_interval_s)
 
     def catch_up(self) -> int:
-        """Evaluates every committed checkpoint that has not been; returns how many."""
+        """Evaluates every committed checkpoint that has not been; returns how many.
+
+        Training may remove one at any moment, and one that is damaged may be whole the next time.
+
+        Raises:
+          CheckpointError: an undamaged checkpoint of another model.
+        """
         count = 0
         for step in self._store.steps():
             if step in self._evaluated():
                 continue
-            damage = self._store.verify(step)
-            if damage is not None:
-                logging.warning("ckpt-%d is not evaluated: %s", step, damage)
-                continue
-            restore(self._store.path(step), variable_map(self._model))
-            self.evaluate(step)
-            count += 1
+            checkpoint = self._restore(step)
+            if isinstance(checkpoint, Damage):
+                if self._told.get(step) != str(checkpoint):
+                    logging.warning("ckpt-%d is not evaluated: %s", step, checkpoint)
+                self._told[step] = str(checkpoint)
+            else:
+                self.evaluate(step, checkpoint)
+                count += 1
         return count
+
+    def _restore(self, step: int) -> str | Damage:
+        """Gives the model the weights of a checkpoint; returns its fingerprint."""
+        prefix = self._store.path(step)
+        damage = self._store.verify(step)
+        if damage is None:
+            try:
+                restore(prefix, variable_map(self._model))
+                return fingerprint(prefix)
+            except (CheckpointError, OSError):
+                damage = self._store.verify(step)  # again: it may have changed since
+                if damage is None:
+                    raise
+        return damage
 
     def _evaluated(self) -> list[int]:
         try:
@@ -107,14 +128,15 @@ class Evaluator:
 
     # -- one checkpoint --------------------------------------------------------------------
 
-    def evaluate(self, step: int, prefix: Path | None = None) -> dict[str, float]:
+    def evaluate(self, step: int, checkpoint: str | None = None) -> dict[str, float]:
         """Evaluates the model as it is, as checkpoint `step`; writes metrics and the report.
 
         Args:
           step: updates behind the weights.
-          prefix: the checkpoint that holds them; None is that of the run's folder.
+          checkpoint: fingerprint of the file that holds them; None is that of the run's folder.
         """
-        metrics, summary = self.measure(step, prefix or self._store.path(step))
+        checkpoint = checkpoint or fingerprint(self._store.path(step))
+        metrics, summary = self.measure(step, checkpoint)
         self._rundir.write_metrics("eval", step, metrics)
         done = sorted({*self._evaluated(), step})
         if step == done[-1]:  # an earlier checkpoint evaluated once more is not the final figure

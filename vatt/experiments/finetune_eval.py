@@ -40,7 +40,7 @@ class Evaluator(evaluator.Evaluator):
             names = cards.read_labels(folder / LABELS_FILE)
             labelled.check_same_classes(names, self._set, f"the run in {folder}")
 
-    def measure(self, step: int, prefix: Path) -> tuple[dict[str, float], str]:
+    def measure(self, step: int, checkpoint: str) -> tuple[dict[str, float], str]:
         """Classifies the split; keeps predictions, and what the report shows."""
         opened, ledger = self._set, self.ledger()
         scores = Classification(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -25,7 +24,6 @@ from vatt.data.cards import Card
 from vatt.errors import DataError
 from vatt.evaluation import artefacts, attention, geometry, probe, retrieval, zero_shot
 from vatt.experiments import evaluator, features
-from vatt.training.checkpoints import fingerprint
 from vatt.training.rundir import RunDir
 
 _TASKS = {"video": "video_classification", "audio": "audio_classification"}
@@ -61,7 +59,7 @@ class Evaluator(evaluator.Evaluator):
             for split in (split for pair in _folds(card) for split in pair):
                 card.shards(split)  # probes read files: sets from code have none
 
-    def measure(self, step: int, prefix: Path) -> tuple[dict[str, float], str]:
+    def measure(self, step: int, checkpoint: str) -> tuple[dict[str, float], str]:
         """Evaluates on every set; keeps what the report shows."""
         metrics: dict[str, float] = {}
         for card in self._cards:
@@ -70,7 +68,7 @@ class Evaluator(evaluator.Evaluator):
                 metrics |= result.metrics
                 result.save(self._rundir.path, step)
             for modality in _probed(card):
-                metrics |= self._labelled(card, modality, step, fingerprint(prefix))
+                metrics |= self._labelled(card, modality, step, checkpoint)
         main = {name: value for name, value in metrics.items() if _HEADLINE.fullmatch(name)}
         return metrics, "  ".join(f"{name} {value:.4g}" for name, value in main.items())
 
