@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from vatt.evaluation import metrics
 
@@ -25,6 +26,7 @@ FINE = (-1.0, -0.5, 0.5, 1.0)  # added to the best of those
 MOST_FOLDS = 5
 TOLERANCE = 1e-5  # largest gradient of the mean loss at which the solver stops
 MOST_ITERATIONS = 1000
+SMALL = 2**22  # numbers; threads gain nothing, and on a busy machine they wait for each other
 
 
 class LogisticRegression:
@@ -56,7 +58,8 @@ class LogisticRegression:
 
         name, value = ("alpha", -exponent) if self._multi_label else ("C", exponent)
         self._model.set_params(**{name: 10.0**value})
-        with warnings.catch_warnings(record=True) as caught:
+        threads = 1 if rows.size <= SMALL else None
+        with threadpool_limits(threads), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             self._model.fit(rows, labels)
         self.converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)

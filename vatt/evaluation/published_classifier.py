@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 HIDDEN, DROPOUT, L2, BATCH, EPOCHS = 128, 0.9, 0.1, 64, 1000
 LEARNING_RATE, BETA_1, BETA_2, EPSILON = 5e-4, 0.9, 0.999, 1e-7
@@ -22,6 +23,8 @@ CUT_DEVIATION = 0.87962566103423978  # of a normal distribution that is cut off 
 Parameters = dict[str, np.ndarray]
 
 
+# Threads gain nothing on such small matrices; on a busy machine they wait for each other.
+@threadpool_limits.wrap(limits=1)
 def train(
     rows: np.ndarray,
     labels: np.ndarray,
