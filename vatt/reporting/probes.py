@@ -227,7 +227,8 @@ def _charts(found: _Found, curves: dict[str, tuple[str, str]]) -> str:
             drawn.append(Series("chance", steps, np.full(len(steps), chance), 3, True))
         title, note = _plain(data), MEASURES[measure]
         charts.append(line_chart(drawn, title, lower=0, upper=1, form=short_percent, note=note))
-    return f'<div class="grid three">{"".join(charts)}</div>' if charts else ""
+    width = "grid three" if len(charts) > 2 else "grid"
+    return f'<div class="{width}">{"".join(charts)}</div>' if charts else ""
 
 
 def _series(
