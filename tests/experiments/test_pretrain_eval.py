@@ -13,6 +13,7 @@ from vatt.data import cards, pipeline
 from vatt.errors import DataError
 from vatt.evaluation import artefacts
 from vatt.experiments import features, pretrain
+from vatt.training.rundir import RunDir
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
@@ -175,6 +176,32 @@ def test_shards_that_splits_share_are_read_once(data_dir, run, tmp_path):
         order, own = np.argsort(index), np.argsort(part.index)
         np.testing.assert_array_equal(part.index[own], index[order])
         np.testing.assert_array_equal(part.labels[own], labels[order])
+
+
+@pytest.mark.slow
+def test_features_on_two_replicas_are_those_on_one(data_dir, run, tmp_path, two_replicas):
+    import tensorflow as tf
+
+    found = []
+    for strategy in (tf.distribute.OneDeviceStrategy("CPU:0"), two_replicas):
+        folder = tmp_path / str(strategy.num_replicas_in_sync)
+        cfg = config(data_dir, folder, run, ["acts", "events"], eval={"probes": ["knn"]})
+        model = pretrain.Pretrain.model(cfg, strategy)
+        pretrain.transfer.load(run / "ckpt-6", model)
+        folder.mkdir()
+        job = pretrain.Pretrain.evaluator(cfg, model, strategy, RunDir(folder))
+        metrics = job.evaluate(6, "one and the same")
+        kept = {path.name: artefacts.load(path) for path in (folder / "features").iterdir()}
+        found.append((metrics, kept))
+    (metrics, kept), (other_metrics, other) = found
+    assert metrics == pytest.approx(other_metrics, nan_ok=True)
+    assert kept.keys() == other.keys() and len(kept) == 6  # acts: both modalities
+    for name, arrays in kept.items():
+        folds = 2 if name.startswith("acts") else 1
+        count = folds * (COUNT if name.endswith("train.npz") else 7)
+        for both in (arrays, other[name]):  # 7 and 14 clips do not fill the last batch of 4
+            assert sorted(both["index"]) == list(range(count))
+        np.testing.assert_allclose(arrays["pooled"], other[name]["pooled"], atol=1e-5)
 
 
 @pytest.mark.slow
