@@ -271,11 +271,11 @@ def test_the_sheet_shows_clips_of_all_splits(tmp_path):
     test = [clip(f"test{k}.mp4", frames=[green] * 4, waveform=None) for k in range(3)]
     card, _ = write_set(folder, {"train": train, "test": test})
     report = check_splits(card, samples=4, workers=1)
-    assert [sample.split for sample in report.samples] == ["train", "train", "test", "test"]
+    assert [sample.split for sample in report.samples] == ["test", "test", "train", "train"]
     sheet = np.asarray(contact_sheet.draw(report.samples, "pets")).astype(int)
     is_red = (sheet[..., 0] > 180) & (sheet[..., 1] < 60) & (sheet[..., 2] < 60)
     is_green = (sheet[..., 1] > 160) & (sheet[..., 0] < 60) & (sheet[..., 2] < 60)
-    for colour, above in ((is_red, True), (is_green, False)):
+    for colour, above in ((is_red, False), (is_green, True)):
         assert colour.sum() > 2 * 4 * 150 * 110
         assert colour[: len(sheet) // 3].any() == above
         assert colour[-len(sheet) // 3 :].any() != above

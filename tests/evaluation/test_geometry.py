@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -99,3 +101,20 @@ def test_small_and_degenerate_sets():
         geometry.project(np.full((9, 2), np.nan))
     with pytest.raises(ValueError, match="'umap'"):
         geometry.project(np.ones((9, 2)), "umap")
+
+
+def test_large_sets_are_never_held_in_float64(monkeypatch):
+    monkeypatch.setattr(geometry, "BLOCK_ROWS", 100)
+    monkeypatch.setattr(geometry, "UNIFORMITY_ROWS", 50)
+    rng = np.random.default_rng(0)
+    left, right = rng.standard_normal((2, 40_000, 16), np.float32)
+    tracemalloc.start()
+    found = geometry.pair_geometry(left, right)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < left.nbytes
+    unit = [x / np.linalg.norm(x.astype(float), axis=1)[:, None] for x in (left, right)]
+    gap = np.linalg.norm(unit[0].mean(axis=0) - unit[1].mean(axis=0))
+    alignment = np.square(unit[0] - unit[1]).sum(axis=1).mean()
+    assert found["modality_gap"] == pytest.approx(gap, rel=1e-5)
+    assert found["alignment"] == pytest.approx(alignment, rel=1e-5)

@@ -150,6 +150,22 @@ def test_published_single_window_leaves_embd_as_it_is():
     assert values[True]["set_txt2vid_cosine_R1"] == values[False]["set_txt2vid_embd_R1"]
 
 
+@pytest.mark.parametrize(("windows", "searches"), [(1, 2), (2, 4)])
+def test_what_is_the_same_with_one_window_is_searched_once(monkeypatch, windows, searches):
+    calls = []
+    real = metrics.search
+    monkeypatch.setattr(metrics, "search", lambda *sides: calls.append(1) or real(*sides))
+    batch, outputs = make(11, windows)
+    retrieval = Retrieval("set")
+    for start in (0, 4, 8):
+        retrieval.add(rows(batch, start, start + 4), rows(outputs, start, start + 4))
+    found = retrieval.result().metrics
+    assert len(calls) == searches  # two pairs of modalities
+    same = found["set_txt2vid_embd_MeanRank"] == found["set_txt2vid_cosine_MeanRank"]
+    assert same or windows > 1
+    assert retrieval.result().metrics == found  # what was put together is still there
+
+
 def test_pictures_beyond_the_memory_for_them_go_to_a_file(monkeypatch):
     batch, outputs = make(20)
     expected = Retrieval("set")

@@ -18,6 +18,7 @@ from vatt.evaluation import metrics
 
 UNIFORMITY_ROWS = 4096  # of all pairs of so many rows
 PROJECTED_ROWS = 2000
+BLOCK_ROWS = 2**14  # brought to float64 at once
 TSNE_DIMENSIONS = 50  # principal components that t-SNE starts from
 PERPLEXITY = 30.0
 FEWEST_ROWS = 4  # of a projection
@@ -61,18 +62,24 @@ def pair_geometry(left: np.ndarray, right: np.ndarray, *, seed: int = 0) -> dict
     Raises:
         ValueError: shapes that do not fit together.
     """
-    left, right = (metrics.window_mean(x).astype(np.float64) for x in (left, right))
-    if left.shape != right.shape:
+    left, right = np.asarray(left), np.asarray(right)
+    averaged = [(len(x), x.shape[-1]) for x in (left, right)]
+    if averaged[0] != averaged[1]:
         raise ValueError(
-            f"embeddings have shapes {left.shape} and {right.shape} after averaging windows; "
+            f"embeddings have shapes {averaged[0]} and {averaged[1]} after averaging windows; "
             "accepted: the same clips in the same space"
         )
+    count, width = averaged[0]
+    apart, squared = np.zeros(width), 0.0
+    for start in range(0, count, BLOCK_ROWS):  # a large set would not fit in float64
+        difference = _vectors(left[start : start + BLOCK_ROWS])
+        difference -= _vectors(right[start : start + BLOCK_ROWS])
+        apart += difference.sum(axis=0)
+        squared += np.square(difference).sum()
     nothing = float("nan")
     return {
-        "modality_gap": (
-            float(np.linalg.norm(left.mean(axis=0) - right.mean(axis=0))) if len(left) else nothing
-        ),
-        "alignment": (float(np.square(left - right).sum(axis=1).mean()) if len(left) else nothing),
+        "modality_gap": float(np.linalg.norm(apart / count)) if count else nothing,
+        "alignment": float(squared / count) if count else nothing,
         "uniformity_left": _uniformity(left, seed),
         "uniformity_right": _uniformity(right, seed),
     }
@@ -102,11 +109,11 @@ def project(
 
     if method not in ("pca", "tsne"):
         raise ValueError(f"method is {method!r}; accepted: 'pca', 'tsne'")
-    vectors = metrics.window_mean(embeddings)
-    if len(vectors) < FEWEST_ROWS:
-        raise ValueError(f"{len(vectors)} embeddings; a projection needs {FEWEST_ROWS} or more")
-    rows = _chosen(len(vectors), most, seed)
-    vectors = vectors[rows]
+    embeddings = np.asarray(embeddings)
+    if len(embeddings) < FEWEST_ROWS:
+        raise ValueError(f"{len(embeddings)} embeddings; a projection needs {FEWEST_ROWS} or more")
+    rows = _chosen(len(embeddings), most, seed)
+    vectors = metrics.window_mean(embeddings[rows])
     if not np.isfinite(vectors).all():
         raise ValueError("embeddings that are not finite cannot be projected")
     wanted = TSNE_DIMENSIONS if method == "tsne" else 2
@@ -135,8 +142,13 @@ def _chosen(count: int, most: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
-def _uniformity(vectors: np.ndarray, seed: int) -> float:
-    vectors = vectors[_chosen(len(vectors), UNIFORMITY_ROWS, seed)]
+def _vectors(embeddings: np.ndarray) -> np.ndarray:
+    """One vector per clip, float64."""
+    return metrics.window_mean(embeddings).astype(np.float64)
+
+
+def _uniformity(embeddings: np.ndarray, seed: int) -> float:
+    vectors = _vectors(embeddings[_chosen(len(embeddings), UNIFORMITY_ROWS, seed)])
     if len(vectors) < 2:
         return float("nan")
     lengths = np.square(vectors).sum(axis=1)  # 1, or 0 of an embedding of zeros

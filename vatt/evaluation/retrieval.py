@@ -17,13 +17,14 @@ them: `<set>_<direction>_<variant>_MeanRank`, `<set>_num_clips`,
 
 Memory: of each embedding that is given, one vector per clip and variant (windows are averaged as
 they come); all scores are never held at once, and pictures beyond 256 MB go to a temporary file.
-One million clips with text and video embeddings of 512 numbers take 6 GB while they are added and
-10 GB while they are ranked.
+One million clips with text and video embeddings of 512 numbers, one window each, take 4 GB while
+they are added and 8 GB while they are ranked (measured, docs/benchmarks.md).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import operator
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -170,23 +171,31 @@ class Retrieval:
         examples: dict[str, np.ndarray] = {}
         for pair in self._pairs:
             values |= self._geometry(pair)
+            searched: dict[tuple[int, ...], tuple[metrics.Found, metrics.Found]] = {}
             for variant in VARIANTS:
-                found, shown = self._search(pair, variant, attributes)
+                sides = tuple(self._all(key, variant) for key in (pair.left, pair.right))
+                which = tuple(map(id, sides))  # with one window both variants are the same
+                if which not in searched:
+                    searched[which] = metrics.search(*sides)
+                found, shown = self._figures(pair, variant, sides, searched[which], attributes)
                 values |= found
                 examples |= shown
         return RetrievalResult(self.dataset, values, self._artefact(examples))
 
-    def _search(
-        self, pair: Pair, variant: metrics.Variant, attributes: Mapping[str, list[str | None]]
+    def _figures(
+        self,
+        pair: Pair,
+        variant: metrics.Variant,
+        sides: tuple[np.ndarray, ...],
+        searched: tuple[metrics.Found, metrics.Found],
+        attributes: Mapping[str, list[str | None]],
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """Metrics of both directions and, for the illustrated variant, attributes and examples."""
-        left, right = (np.concatenate(self._vectors[x, variant]) for x in (pair.left, pair.right))
         values: dict[str, float] = {}
         examples: dict[str, np.ndarray] = {}
-        forth, back = metrics.search(left, right)
         for direction, found, queries, gallery in (
-            (pair.forth, forth, left, right),
-            (pair.back, back, right, left),
+            (pair.forth, searched[0], sides[0], sides[1]),
+            (pair.back, searched[1], sides[1], sides[0]),
         ):
             prefix = f"{self.dataset}_{direction.name}_{variant}"
             for name, value in metrics.rank_metrics(found.ranks).items():
@@ -200,7 +209,7 @@ class Retrieval:
     def _geometry(self, pair: Pair) -> dict[str, float]:
         """How both modalities of a pair lie in their space (`vatt.evaluation.geometry`)."""
         sides = [(key, key.partition("_")[0]) for key in (pair.right, pair.left)]
-        right, left = (np.concatenate(self._vectors[key, ILLUSTRATED]) for key, _ in sides)
+        right, left = (self._all(key, ILLUSTRATED) for key, _ in sides)
         found = geometry.pair_geometry(right, left)
         for side, (_, modality) in zip(("left", "right"), sides, strict=True):
             found[f"uniformity_{modality}"] = found.pop(f"uniformity_{side}")
@@ -220,6 +229,17 @@ class Retrieval:
                 embd = metrics.window_mean(value, "embd", normalized=not as_is)
             self._vectors.setdefault((key, "cosine"), []).append(cosine)
             self._vectors.setdefault((key, "embd"), []).append(embd)
+
+    def _all(self, key: str, variant: metrics.Variant) -> np.ndarray:
+        """The vectors of all clips. Lets the pieces go that they are made of."""
+        parts = self._vectors[key, variant]
+        if len(parts) > 1:
+            whole = np.concatenate(parts)
+            for other in VARIANTS:
+                pieces = self._vectors[key, other]
+                if len(pieces) == len(parts) and all(map(operator.is_, pieces, parts)):
+                    self._vectors[key, other] = [whole]
+        return self._vectors[key, variant][0]
 
     def _examples(
         self, direction: Direction, queries: np.ndarray, gallery: np.ndarray
