@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from vatt.errors import DataError, nearest
 
+JOINED = "+"  # between the names of splits, in the name of a shard that they share and when reading
+
 
 @dataclass(frozen=True)
 class RecordSchema:
@@ -58,3 +60,8 @@ TEXT = "text"  # int32 [batch, candidates, words]
 AUDIO_MASK = "audio_mask"  # float32 [batch]
 TEXT_MASK = "text_mask"  # float32 [batch]
 LABEL = "label"  # float32 [batch, classes]
+
+
+def splits_of(joined: str) -> list[str]:
+    """Returns the names of the splits in "test_2+train_1", or the only one."""
+    return joined.split(JOINED)

@@ -28,7 +28,7 @@ import tensorflow as tf
 
 from vatt.data import audio, cards, clips, factories, sampling, streams, text, vision
 from vatt.data.bad_records import BadRecords
-from vatt.data.features import AUDIO, AUDIO_MASK, LABEL, RECORD, TEXT, TEXT_MASK, VIDEO
+from vatt.data.features import AUDIO, AUDIO_MASK, JOINED, LABEL, RECORD, TEXT, TEXT_MASK, VIDEO
 from vatt.errors import DataError
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ def load_card(name: str, data_dir: str | Path | None) -> cards.Card:
 def split_rows(card: cards.Card, splits: Sequence[str]) -> list[np.ndarray]:
     """Of splits read in one pass, which of the records read (from 0) are those of each split."""
     start, places = 0, {}
-    for shard in streams.shards_of(card, "+".join(splits)):
+    for shard in streams.shards_of(card, JOINED.join(splits)):
         places[shard.path] = np.arange(start, start := start + shard.records)
     parts = [[places[shard.path] for shard in streams.shards_of(card, split)] for split in splits]
     return [np.concatenate(part) for part in parts]

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from vatt.data import bad_records, cards, factories, ordering, sampling, vision
 from vatt.data.bad_records import BadRecords, Shard
-from vatt.data.features import VIDEO
+from vatt.data.features import VIDEO, splits_of
 from vatt.data.workers import available_cores
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def shards_of(card: cards.Card, split: str) -> list[Shard]:
     Of several splits, joined by "+", a shard they share comes once.
     """
     counts: dict[Path, int] = {}
-    for name in split.split("+"):
+    for name in splits_of(split):
         counts |= card.shard_records(name)
     return [Shard(str(path), count) for path, count in counts.items()]
 

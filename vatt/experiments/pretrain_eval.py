@@ -21,6 +21,7 @@ from absl import logging
 from vatt import configs
 from vatt.data import pipeline
 from vatt.data.cards import Card
+from vatt.data.features import JOINED
 from vatt.errors import DataError
 from vatt.evaluation import artefacts, attention, geometry, probe, retrieval, zero_shot
 from vatt.experiments import evaluator, features
@@ -181,7 +182,7 @@ class Evaluator(evaluator.Evaluator):
         """Features of splits; `part` "train" gives one window per clip and augmentation."""
         wanted = features.recipe(self._cfg, card, splits, modality, part, checkpoint)
         path = self._rundir.path / "features" / f"{card.name}-{modality}-{part}.npz"
-        split = "+".join(splits)
+        split = JOINED.join(splits)
         ledger, cfg, folder = self.ledger(), self._input, self._cfg.data_dir
         common = {"data_dir": folder, "ledger": ledger}
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from vatt.data.check import leakage
 from vatt.data.check.report import Report
 from vatt.data.check.shards import Job, check_shard
+from vatt.data.features import JOINED, splits_of
 from vatt.data.ingest import summary
-from vatt.data.ingest.manifest import JOINED, splits_of
 from vatt.errors import DataError
 
 if TYPE_CHECKING:

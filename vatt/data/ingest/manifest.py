@@ -24,7 +24,6 @@ from vatt.errors import DataError, nearest
 COLUMNS = ("path", "start", "end", "split", "label", "caption", "captions")
 JSON_LINES = (".jsonl", ".ndjson")
 SPLIT = re.compile(r"[A-Za-z0-9_]+")
-JOINED = "+"  # between the names of splits that have clips in common
 EXACT, TRIM, PIECE = "exact", "trim", "piece"  # values of `Row.fit`
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _SHOWN = 5
@@ -169,11 +168,6 @@ def check_split(split: str) -> None:
     """Raises a ValueError for what cannot be the name of a split."""
     if not SPLIT.fullmatch(split):
         raise ValueError(f"split '{split}': letters, digits and _ only")
-
-
-def splits_of(joined: str) -> list[str]:
-    """Returns the names in "train_1+test_2", or the only one."""
-    return joined.split(JOINED)
 
 
 def _text(fields: dict[str, Any], name: str) -> str:

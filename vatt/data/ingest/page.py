@@ -15,8 +15,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vatt.data.features import splits_of
 from vatt.data.ingest import summary
-from vatt.data.ingest.manifest import splits_of
 from vatt.files import replace_text
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vatt.data.features import JOINED, splits_of
 from vatt.data.ingest import captions as caption_files
 from vatt.data.ingest import manifest as manifests
-from vatt.data.ingest.manifest import JOINED, Row, splits_of
+from vatt.data.ingest.manifest import Row
 from vatt.data.ingest.sources import Times
 from vatt.errors import DataError
 from vatt.files import replace_text, sha256

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vatt.data.ingest.manifest import splits_of
+from vatt.data.features import splits_of
 from vatt.files import replace_text
 
 if TYPE_CHECKING:
