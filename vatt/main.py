@@ -59,8 +59,8 @@ flags.DEFINE_multi_string(
 flags.DEFINE_list(
     "import",
     [],
-    "Modules to import first, separated by commas: they can register data sets made in code "
-    "(vatt.data.factories).",
+    "Modules to import first, separated by commas: they can bring a method (docs/"
+    "adding-a-method.md) or register data sets made in code (vatt.data.factories).",
     flag_values=FLAGS,
 )
 flags.DEFINE_bool("verbose", False, "Keep TensorFlow's start-up messages.", flag_values=FLAGS)
@@ -101,6 +101,7 @@ def _run(argv: Sequence[str]) -> int:
 
     from vatt import configs  # after the flags: a wrong one needs no more than absl
 
+    _import_modules(FLAGS["import"].value)
     config_file, overrides = FLAGS.config_file, list(FLAGS.params_override)
     own = _config_of_run()
     if not config_file and own is not None:
@@ -125,17 +126,29 @@ def _run(argv: Sequence[str]) -> int:
 
     import_tensorflow_quietly(verbose=FLAGS.verbose)
     _show_log_lines()
-    from vatt.data import factories
-    from vatt.experiments import finetune, pretrain
+    from vatt.experiments import executor
 
-    factories.import_modules(FLAGS["import"].value)
-    executor = {"Pretrain": pretrain, "Finetune": finetune}[config.task]
     return executor.run(
         config,
         command=list(argv),
         allow_config_change=FLAGS.allow_config_change,
         fresh_start=FLAGS.fresh_start,
     )
+
+
+def _import_modules(modules: Sequence[str]) -> None:
+    """Imports what a run brings itself: methods, backbones, data sets made in code."""
+    if not modules:
+        return
+    from vatt import methods
+    from vatt.quiet import import_tensorflow_quietly
+
+    import_tensorflow_quietly(verbose=FLAGS.verbose)  # they may import it, which is loud
+    from vatt.data import factories
+
+    factories.import_modules(modules)
+    for module in modules:
+        methods.add(module)
 
 
 def _show_log_lines() -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from vatt.configs import base
+from vatt.configs import base, dataset
+from vatt.configs.backbones import Backbone, register
 from vatt.configs.base import Count, Positive, Rate, Share, UnitInterval
+from vatt.configs.problems import Problem, Problems, divides
+from vatt.configs.tokens import covers_waveform, keeps_tokens
 
 
-class ModelConfig(base.Config):
+class ModelConfig(Backbone):
     """Fields of every audio model."""
 
-    name: str = ""
+    modalities: ClassVar[tuple[str, ...]] = ("audio",)
+    fine_tuned: ClassVar[bool] = True
+
     freeze_backbone: bool = False
     final_endpoint: str | None = None
     num_classes: Count | None = None
@@ -21,7 +26,20 @@ class ModelConfig(base.Config):
     num_test_samples: Count | None = None
 
 
-class Resnet2DBase(ModelConfig):
+class SpectrogramModel(ModelConfig):
+    """Fields of every model of spectrograms."""
+
+    reads_spectrograms: ClassVar[bool] = True
+
+    def clip_problems(self, path: str, data: dataset.Dataset, owner: str) -> Problems:
+        """Yields waveforms."""
+        if data.raw_audio:
+            yield Problem(f"{path}.raw_audio", True, f"expected false: {owner} reads spectrograms")
+
+
+class Resnet2DBase(SpectrogramModel):
+    layer: ClassVar[str] = "vatt.modeling.backbones.resnet2d:resnet2d"
+
     name: str = "resnet2d"
     final_endpoint: str | None = "last_conv"
     backbone: base.choice("", "resnet50", "resnet101") = ""
@@ -37,18 +55,23 @@ class Resnet2DBase(ModelConfig):
     dropblock_size: Count | None = None
 
 
+@register("resnet2d_50")
 class Resnet2D50(Resnet2DBase):
     name: str = "resnet2d_50"
     backbone: base.choice("", "resnet50", "resnet101") = "resnet50"
 
 
+@register("resnet2d_101")
 class Resnet2D101(Resnet2DBase):
     name: str = "resnet2d_101"
     backbone: base.choice("", "resnet50", "resnet101") = "resnet101"
 
 
+@register("wat_base")
 class WaTBase(ModelConfig):
     """Transformer on pieces of the waveform; patch and stride in samples, buckets in patches."""
+
+    layer: ClassVar[str] = "vatt.modeling.backbones.audio:wat"
 
     name: str = "wat_base"
     final_endpoint: str | None = "predictions_1d"
@@ -75,7 +98,18 @@ class WaTBase(ModelConfig):
     post_proj_activation: base.Activation | None = "gelu"
     patch_init_std: Positive | None = None  # of the patch kernel; None: as published
 
+    def problems(self, path: str) -> Problems:
+        """Yields what does not fit together."""
+        yield from super().problems(path)
+        yield from keeps_tokens(path, self, self.max_temporal_buckets)
 
+    def clip_problems(self, path: str, data: dataset.Dataset, owner: str) -> Problems:
+        """Yields spectrograms, and waveforms that the patches do not cover evenly."""
+        patch, stride = self.temporal_patch_size, self.temporal_patch_stride
+        yield from covers_waveform(path, data, patch, stride, owner)
+
+
+@register("wat_medium")
 class WaTMedium(WaTBase):
     name: str = "wat_medium"
     d_model: Count = 1024
@@ -83,11 +117,13 @@ class WaTMedium(WaTBase):
     num_heads: Count = 16
 
 
+@register("wat_large")
 class WaTLarge(WaTMedium):
     name: str = "wat_large"
     num_layers: Count = 24
 
 
+@register("wat_tiny")
 class WaTTiny(WaTBase):
     """Not published: trains on a CPU. Made for 1.6 s at 16 kHz."""
 
@@ -104,8 +140,11 @@ class WaTTiny(WaTBase):
     patch_init_std: Positive | None = 0.6
 
 
-class SpTBase(ModelConfig):
+@register("spt_base")
+class SpTBase(SpectrogramModel):
     """Transformer on spectrogram patches (`spectoral` is the published spelling)."""
+
+    layer: ClassVar[str] = "vatt.modeling.backbones.audio:spt"
 
     name: str = "spt_base"
     final_endpoint: str | None = "predictions_2d"
@@ -130,7 +169,14 @@ class SpTBase(ModelConfig):
     d_post_proj: Count = 1024
     post_proj_activation: base.Activation | None = "gelu"
 
+    def clip_problems(self, path: str, data: dataset.Dataset, owner: str) -> Problems:
+        """Yields waveforms, and spectrograms that the patches do not cover evenly."""
+        yield from super().clip_problems(path, data, owner)
+        bins, what = self.spectoral_patch_size, f"the patch of {owner} (bins)"
+        yield from divides(f"{path}.mel_bins", data.mel_bins, bins, what)
 
+
+@register("spt_medium")
 class SpTMedium(SpTBase):
     name: str = "spt_medium"
     d_model: Count = 1024
@@ -138,6 +184,7 @@ class SpTMedium(SpTBase):
     num_heads: Count = 16
 
 
+@register("spt_large")
 class SpTLarge(SpTMedium):
     name: str = "spt_large"
     num_layers: Count = 24

@@ -1,79 +1,133 @@
-"""Backbone configurations by registry name (in upper or lower case), per modality."""
+"""The backbones by registry name; what every configuration of one has and can check.
+
+    @register("vit_base")
+    class ViTBase(VideoBackbone): ...
+
+    backbones.build("vit_base", {"dropout_rate": 0.0}, "video_backbone", "video_model_kwargs")
+
+Registering is this one decorator. The class says the rest: which modalities the backbone takes,
+which function builds its layer, what must fit its clips.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from vatt.configs import audio, base, text, unified, video
+from vatt.configs import base
 from vatt.configs.merge import merge
-from vatt.configs.problems import ConfigError, Problem
+from vatt.configs.problems import ConfigError, Problem, Problems
 from vatt.errors import nearest
 
-VID_MODELS: dict[str, type[base.Config]] = {
-    "I3D": video.I3D,
-    "VIT_BASE": video.ViTBase,
-    "VIT_MEDIUM": video.ViTMedium,
-    "VIT_LARGE": video.ViTLarge,
-    "VIT_XLARGE": video.ViTXLarge,
-    "VIT_TINY": video.ViTTiny,
-}
-AUD_MODELS: dict[str, type[base.Config]] = {
-    "RESNET2D_50": audio.Resnet2D50,
-    "RESNET2D_101": audio.Resnet2D101,
-    "WAT_BASE": audio.WaTBase,
-    "WAT_MEDIUM": audio.WaTMedium,
-    "WAT_LARGE": audio.WaTLarge,
-    "WAT_TINY": audio.WaTTiny,
-    "SPT_BASE": audio.SpTBase,
-    "SPT_MEDIUM": audio.SpTMedium,
-    "SPT_LARGE": audio.SpTLarge,
-}
-TXT_MODELS: dict[str, type[base.Config]] = {
-    "LINEAR": text.LinearModel,
-    "T5_SMALL": text.T5Small,
-    "T5_BASE": text.T5Base,
-    "T5_TINY": text.T5Tiny,
-    "BERT_SMALL": text.BertSmall,
-    "BERT_BASE": text.BertBase,
-}
-UNIFIED_MODELS: dict[str, type[base.Config]] = {
-    "UT_BASE": unified.UniTBase,
-    "UT_MEDIUM": unified.UniTMedium,
-    "UT_LARGE": unified.UniTLarge,
-    "UT_TINY": unified.UniTTiny,
-}
-BY_MODALITY = {
-    "video": VID_MODELS,
-    "audio": AUD_MODELS,
-    "text": TXT_MODELS,
-    "unified": UNIFIED_MODELS,
-}
+if TYPE_CHECKING:
+    from vatt.configs import dataset
+
+
+class Backbone(base.Config):
+    """A backbone. `name` is a label: the class decides what is built.
+
+    Class attributes:
+      modalities: what it takes; one taking several is called with a mapping by modality.
+      layer: "module:function" from (config, name, dtype) to its layer. A string, because nothing
+        here imports Keras.
+      fine_tuned: whether a classifier can be put on it (`--task=finetune --model_arch=...`).
+      reads_spectrograms: whether its sound is a spectrogram instead of a waveform.
+    """
+
+    modalities: ClassVar[tuple[str, ...]] = ()
+    layer: ClassVar[str] = ""
+    fine_tuned: ClassVar[bool] = False
+    reads_spectrograms: ClassVar[bool] = False
+
+    name: str = ""
+
+    def problems(self, path: str) -> Problems:
+        """Yields what does not fit together within the backbone that stands at `path`."""
+        default = type(self)().name
+        if self.name != default:
+            accepted = f"expected '{default}': the architecture chooses the backbone, not its label"
+            yield Problem(f"{path} name", self.name, accepted)
+
+    def clip_problems(self, path: str, data: dataset.Dataset, owner: str) -> Problems:
+        """Yields what of the clips of `data`, which stands at `path`, does not fit.
+
+        `owner` is how messages call the backbone.
+        """
+        yield from ()
+
+
+BackboneType = TypeVar("BackboneType", bound=type[Backbone])
+
+BACKBONES: dict[str, type[Backbone]] = {}  # by name in lower case, in the order of registration
+
+
+def register(name: str) -> Callable[[BackboneType], BackboneType]:
+    """Returns a decorator that makes a class the backbone `name`.
+
+    Raises:
+      ValueError: another class has that name.
+    """
+
+    def add(cls: BackboneType) -> BackboneType:
+        key = name.lower()
+        known = BACKBONES.setdefault(key, cls)
+        if known is not cls and known.__qualname__ != cls.__qualname__:
+            raise ValueError(f"backbone {key!r} is registered already: {known}")
+        BACKBONES[key] = cls
+        return cls
+
+    return add
+
+
+def of_modality(*modalities: str) -> dict[str, type[Backbone]]:
+    """Returns {name: class} of the backbones that take exactly `modalities`."""
+    return {name: cls for name, cls in BACKBONES.items() if cls.modalities == modalities}
+
+
+def fine_tuned() -> dict[str, type[Backbone]]:
+    """Returns {name: class} of the backbones that a classifier can be put on."""
+    return {name: cls for name, cls in BACKBONES.items() if cls.fine_tuned}
 
 
 def lookup(
-    table: Mapping[str, type[base.Config]], name: str, path: str, extra: str = ""
-) -> type[base.Config]:
-    """Returns the class called `name`; a ConfigError at `path` names choices and the nearest."""
-    found = table.get(name.upper()) if isinstance(name, str) else None
+    table: Mapping[str, Callable[[], Any]], name: str, path: str, extra: str = ""
+) -> Callable[[], Any]:
+    """Returns the entry called `name`; a ConfigError at `path` names choices and the nearest."""
+    found = table.get(name.lower()) if isinstance(name, str) else None
     if found is None:
-        choices = [key.lower() for key in table]
+        choices = list(table)
         accepted = f"expected one of {', '.join(choices)}{extra}"
         raise ConfigError([Problem(path, name, accepted, nearest(name, choices))])
     return found
 
 
 def build(
-    name: str, modality: str, kwargs: Mapping[str, Any], *, name_path: str, kwargs_path: str
-) -> base.Config:
-    """Returns the configuration of the backbone `name` of one modality with `kwargs` applied.
+    name: str,
+    kwargs: Mapping[str, Any],
+    name_path: str = "backbone",
+    kwargs_path: str = "",
+    modalities: tuple[str, ...] | None = None,
+) -> Backbone:
+    """Returns the configuration of the backbone `name` with `kwargs` applied.
+
+    Args:
+      name: in any case.
+      kwargs: fields to change.
+      name_path: where the name stands, for messages.
+      kwargs_path: where the fields stand.
+      modalities: accept only backbones that take exactly these; None accepts all.
 
     Raises:
-      ConfigError: listing an unknown name or every refused kwarg, at the given paths.
+      ConfigError: listing an unknown name or every refused field, at the given paths.
     """
-    config = lookup(BY_MODALITY[modality], name, name_path)()
+    table = BACKBONES if modalities is None else of_modality(*modalities)
     problems: list[Problem] = []
-    config = merge(config, kwargs, problems, kwargs_path)
+    config = merge(lookup(table, name, name_path)(), kwargs, problems, kwargs_path)
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def names_of(cls: type[Backbone]) -> Iterator[str]:
+    """Yields the names that a class is registered under."""
+    return (name for name, member in BACKBONES.items() if member is cls)

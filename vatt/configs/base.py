@@ -5,67 +5,16 @@
     cfg.train.max_checkpoints = "three"   # pydantic.ValidationError
     cfg.as_dict()                         # plain dicts, lists and numbers, published key names
 
-Class names, field names and defaults are those of the published configuration, so that its YAML
-overrides work; what differs stands in `DOCUMENTED_DIFFERENCES`, what was added in `EXTRA_FIELDS`. A
-test compares both with the published defaults.
+Where a published configuration has a class, names, fields and defaults are those of it, so that its
+YAML overrides work; tests/golden lists what differs and what was added, and compares.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-
-# Published fields with another default here: "module.Class.field" -> (published, ours, reason).
-DOCUMENTED_DIFFERENCES: dict[str, tuple[Any, Any, str]] = {
-    "experiment.RuntimeConfig.distribution_strategy": (
-        "tpu",
-        "auto",
-        "a machine without a TPU is the common case: all GPUs mirrored, else one CPU device",
-    ),
-}
-
-# Fields that the published configuration lacks, under the class that introduces them.
-EXTRA_FIELDS: dict[str, tuple[str, ...]] = {
-    "video.ViTBase": ("patch_init_std",),
-    "audio.WaTBase": ("patch_init_std",),
-    "text.ModelConfig": ("word_embeddings",),
-    "unified.UniTBase": ("word_embeddings", "vid_patch_init_std", "aud_patch_init_std"),
-    "multimodal.UnifiedBackboneConfig": ("unified_model_kwargs",),
-    "dataset.Dataset": (
-        "fps",
-        "sample_rate",
-        "vocabulary",
-        "use_bos",
-        "use_eos",
-        "shuffle_buffer",
-        "num_parallel_calls",
-        "published_resampling",
-        "scaled_decoding",
-        "max_bad_fraction",
-        "data_service",
-    ),
-    "dataset.Pretrain": ("mixing_weights", "caption_selection"),
-    "loss.BaseLossConfig": ("mask_normalization",),
-    "experiment.LearningRate": ("type",),
-    "experiment.TrainConfig": (
-        "max_bad_steps",
-        "log_every_steps",
-        "watchdog_s",
-        "layer_decay",
-        "ema_decay",
-    ),
-    "experiment.EvalConfig": ("poll_interval_s", "timeout_s", "report", "probes", "zero_shot"),
-    "experiment.RuntimeConfig": ("num_devices",),
-    "experiment.ExperimentConfig": (
-        "model_arch",
-        "seed",
-        "precision",
-        "jit_compile",
-        "data_dir",
-    ),
-}
 
 
 class Config(BaseModel):
@@ -87,9 +36,22 @@ class Config(BaseModel):
     stack_of: ClassVar[type[Config] | None] = None
 
     @classmethod
-    def variants(cls) -> Mapping[str, type[Config]]:
-        """Returns the classes of this family by the value of `variant_key`."""
-        return {}
+    def variants(cls) -> dict[str, type[Config]]:
+        """Returns the classes of this family by the value of `variant_key`, alphabetically.
+
+        Members are all subclasses whose field `variant_key` is a `choice` of one value, wherever
+        they are defined: defining one registers it.
+        """
+        families = (c for c in reversed(cls.__mro__) if getattr(c, "variant_key", None))
+        family, found = next(families, None), {}
+        waiting = [] if family is None else [family]
+        while waiting:
+            member = waiting.pop()
+            waiting += member.__subclasses__()
+            field = member.model_fields.get(family.variant_key)
+            if field is not None and get_origin(field.annotation) is Literal:
+                found[field.default] = member
+        return dict(sorted(found.items()))
 
     @classmethod
     def keys(cls) -> dict[str, str]:

@@ -5,13 +5,10 @@ Each check yields `Problem`s with a value that would do. Nothing here needs Tens
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from vatt.configs import audio, base, dataset, experiment, head, multimodal, text, unified, video
-from vatt.configs.problems import ConfigError, Problem
+from vatt.configs import dataset, experiment
+from vatt.configs.model import PretrainModel
+from vatt.configs.problems import ConfigError, Problem, Problems, divides
 from vatt.errors import nearest
-
-Problems = Iterator[Problem]
 
 
 def problems(config: experiment.ExperimentConfig) -> list[Problem]:
@@ -33,7 +30,7 @@ def check_batch(config: experiment.ExperimentConfig, num_replicas: int) -> None:
       ConfigError: with the nearest batch sizes that can.
     """
     found = list(
-        _divides("train.input.batch_size", config.train.input.batch_size, num_replicas, "replicas")
+        divides("train.input.batch_size", config.train.input.batch_size, num_replicas, "replicas")
     )
     if found:
         raise ConfigError(found)
@@ -43,145 +40,19 @@ def check_batch(config: experiment.ExperimentConfig, num_replicas: int) -> None:
 
 
 def _model(config: experiment.ExperimentConfig) -> Problems:
-    """Backbones exist, and their patches and kind fit the clips of training and evaluation."""
+    """The model fits together, and its backbones fit the clips of training and evaluation."""
     inputs = {"train.input": config.train.input, "eval.input": config.eval.input}
-    for path, backbone in _backbones(config.model):
+    pretrained = isinstance(config.model, PretrainModel)
+    backbones = config.model.backbones() if pretrained else {"model_config": config.model}
+    for path, backbone in backbones.items():
         if isinstance(backbone, ConfigError):
             yield from backbone.problems
             continue
-        yield from _keeps_tokens(path, backbone)
-        yield from _sees_words(path, backbone)
+        yield from backbone.problems(path)
         for input_path, data in inputs.items():
-            yield from _video_patches(input_path, data, backbone, path)
-            yield from _audio_patches(input_path, data, backbone, path)
-    if isinstance(config.model, multimodal.ModelConfig):
-        yield from _stacks(config.model)
-
-
-def _backbones(model: base.Config) -> Iterator[tuple[str, base.Config | ConfigError]]:
-    if not isinstance(model, multimodal.ModelConfig):
-        yield "model_config", model
-        return
-    stack = model.backbone_config
-    unified_stack = isinstance(stack, multimodal.UnifiedBackboneConfig)
-    for modality in ("unified",) if unified_stack else ("video", "audio", "text"):
-        path = f"model_config.backbone_config.{modality}_backbone"
-        try:
-            yield path, stack.resolve(modality)
-        except ConfigError as error:
-            yield path, error
-
-
-def _video_patches(path: str, data: dataset.Dataset, backbone: base.Config, owner: str) -> Problems:
-    if isinstance(backbone, video.ViTBase):
-        frames, pixels = backbone.temporal_patch_size, backbone.spatial_patch_size
-    elif isinstance(backbone, unified.UniTBase):
-        frames, pixels = backbone.vid_temporal_patch_size, backbone.vid_spatial_patch_size
-    else:
-        return
-    yield from _divides(
-        f"{path}.num_frames", data.num_frames, frames, f"the patch of {owner} (frames)"
-    )
-    yield from _divides(
-        f"{path}.frame_size", data.frame_size, pixels, f"the patch of {owner} (pixels)"
-    )
-
-
-def _audio_patches(path: str, data: dataset.Dataset, backbone: base.Config, owner: str) -> Problems:
-    if isinstance(backbone, (audio.SpTBase, audio.Resnet2DBase)):
-        if data.raw_audio:
-            yield Problem(f"{path}.raw_audio", True, f"expected false: {owner} reads spectrograms")
-        if isinstance(backbone, audio.SpTBase):
-            what = f"the patch of {owner} (bins)"
-            yield from _divides(
-                f"{path}.mel_bins", data.mel_bins, backbone.spectoral_patch_size, what
-            )
-        return
-    if isinstance(backbone, audio.WaTBase):
-        patch, stride = backbone.temporal_patch_size, backbone.temporal_patch_stride
-    elif isinstance(backbone, unified.UniTBase):
-        patch = stride = backbone.aud_temporal_patch_size
-    else:
-        return
-    if not data.raw_audio:
-        yield Problem(f"{path}.raw_audio", False, f"expected true: {owner} reads waveforms")
-        return
-    samples = data.num_audio_samples
-    if samples < patch or (samples - patch) % stride:
-        yield Problem(
-            f"{path}.num_frames",
-            data.num_frames,
-            f"a clip has {samples} audio samples (sample_rate {data.sample_rate} * num_frames"
-            f" / fps {data.fps:g}), which patches of {patch} every {stride} of {owner} do not cover"
-            " evenly",
-            _suggest_frames(data, patch, stride),
-        )
-
-
-def _suggest_frames(data: dataset.Dataset, patch: int, stride: int) -> str:
-    def fits(frames: int) -> bool:
-        samples = int(data.sample_rate * frames / data.fps)
-        return samples >= patch and (samples - patch) % stride == 0
-
-    near = sorted(range(1, 4 * data.num_frames + 1), key=lambda n: abs(n - data.num_frames))
-    found = next((n for n in near if fits(n)), None)
-    return f" Try num_frames {found}." if found else " Change sample_rate, fps or the patch size."
-
-
-def _keeps_tokens(path: str, backbone: base.Config) -> Problems:
-    """DropToken must leave at least one token."""
-    if not getattr(backbone, "random_patch_sampling", False):
-        return
-    if isinstance(backbone, video.ViTBase):
-        grids = [
-            backbone.max_temporal_buckets
-            * backbone.max_vertical_buckets
-            * backbone.max_horizontal_buckets
-        ]
-    elif isinstance(backbone, unified.UniTBase):
-        spatial = backbone.max_vid_spatial_buckets
-        grids = [backbone.max_vid_temporal_buckets * spatial**2, backbone.max_aud_temporal_buckets]
-    else:
-        grids = [backbone.max_temporal_buckets]
-    if int(backbone.patch_sampling_rate * min(grids)) < 1:
-        yield Problem(
-            f"{path} patch_sampling_rate",
-            backbone.patch_sampling_rate,
-            f"keeps none of {min(grids)} tokens; expected at least {1 / min(grids):.3g}",
-        )
-
-
-def _sees_words(path: str, backbone: base.Config) -> Problems:
-    """Without layers an aggregation token never meets a word: all sentences would be the same."""
-    if isinstance(backbone, text.LinearModel) and backbone.use_agg_token:
-        accepted = f"expected false: {backbone.name} has no layer in which the token sees the words"
-        yield Problem(f"{path} use_agg_token", True, accepted)
-
-
-def _stacks(model: multimodal.ModelConfig) -> Problems:
-    for name, stack in (("head_config", model.head_config), ("loss_config", model.loss_config)):
-        if not stack.bridge:
-            choices = ", ".join(type(stack).stack_of.variants())
-            yield Problem(f"model_config.{name}.bridge", [], f"expected at least one of {choices}")
-    for i, bridge in enumerate(model.head_config.bridge):
-        if isinstance(bridge, head.JointBridge):
-            sizes = [
-                bridge.vid_to_aud_txt_kwargs.d_model,
-                bridge.aud_to_vid_txt_kwargs.d_model,
-                bridge.txt_to_vid_aud_kwargs.d_model,
-            ]
-            if len(set(sizes)) > 1:
-                path = f"model_config.head_config.bridge.{i}"
-                accepted = "the joint head needs one d_model for video, audio and text"
-                yield Problem(f"{path} d_model", sizes, accepted, f" Try {max(sizes)} for all.")
-    for i, loss in enumerate(model.loss_config.bridge):
-        weights = [loss.vid_txt_weight, loss.vid_aud_weight, loss.aud_txt_weight]
-        path = f"model_config.loss_config.bridge.{i}"
-        if not any(weights):
-            yield Problem(f"{path} weights", weights, "expected at least one pair weight above 0")
-        if loss.aud_txt_weight:
-            accepted = "expected 0: no head gives audio and text a space of their own"
-            yield Problem(f"{path}.aud_txt_weight", loss.aud_txt_weight, accepted)
+            yield from backbone.clip_problems(input_path, data, path)
+    if pretrained:
+        yield from config.model.problems()
 
 
 def _inputs(config: experiment.ExperimentConfig) -> Problems:
@@ -203,6 +74,7 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
         if not data.raw_audio and data.stft_step > data.stft_length:
             accepted = f"expected at most stft_length, which is {data.stft_length:g}"
             yield Problem(f"{path}.stft_step", data.stft_step, accepted)
+        yield from _everything_is_read(path, data)
     data = config.train.input
     if isinstance(data, dataset.Pretrain) and data.mixing_weights is not None:
         sets = data.name.split("+")
@@ -211,17 +83,25 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
             yield Problem("train.input.mixing_weights", list(data.mixing_weights), accepted)
 
 
+def _everything_is_read(path: str, data: dataset.Dataset) -> Problems:
+    """`num_examples` is a published field that nothing reads: other values would be ignored."""
+    field = type(data).model_fields.get("num_examples")
+    if field is not None and data.num_examples != field.default:
+        accepted = f"expected {field.default}, as published: every record of the split is used"
+        yield Problem(f"{path}.num_examples", data.num_examples, accepted)
+
+
 # Loop ------------------------------------------------------------------------------------------
 
 
 def _loop(train: experiment.TrainConfig) -> Problems:
     loop = train.iterations_per_loop
-    yield from _divides(
+    yield from divides(
         "train.save_checkpoint_freq", train.save_checkpoint_freq, loop, "iterations_per_loop"
     )
     log = train.log_every_steps
     if log is not None and log % loop and loop % log:
-        yield from _divides("train.log_every_steps", log, loop, "iterations_per_loop")
+        yield from divides("train.log_every_steps", log, loop, "iterations_per_loop")
 
 
 def _finetuning(config: experiment.ExperimentConfig) -> Problems:
@@ -282,17 +162,10 @@ def _devices(config: experiment.ExperimentConfig) -> Problems:
     strategy = config.strategy_config.distribution_strategy
     if devices is not None:
         size = config.train.input.batch_size
-        yield from _divides("train.input.batch_size", size, devices, "strategy_config.num_devices")
+        yield from divides("train.input.batch_size", size, devices, "strategy_config.num_devices")
         if strategy == "one_device" and devices > 1:
             accepted = "expected 1 or null with the strategy one_device"
             yield Problem("strategy_config.num_devices", devices, accepted)
     if config.strategy_config.tpu and strategy not in ("tpu", "auto"):
         accepted = f"a TPU is named, but the strategy is {strategy}"
         yield Problem("strategy_config.tpu", config.strategy_config.tpu, accepted, " Try tpu.")
-
-
-def _divides(path: str, value: int, divisor: int, what: str) -> Problems:
-    if value % divisor:
-        below, above = value // divisor * divisor, (value // divisor + 1) * divisor
-        near = f"{below} or {above}" if below else f"{above}"
-        yield Problem(path, value, f"expected a multiple of {divisor}, {what}", f" Try {near}.")

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from vatt.configs import base
-from vatt.configs.base import Count, NonNegative, Positive, Share, WholeNumber
+from vatt.configs.base import Count, NonNegative, Positive, Share
 
-_NumExamples = Annotated[
+NumExamples = Annotated[
     int, Field(ge=-1, description="a whole number of examples, or -1 for all of them")
 ]
 
@@ -73,23 +73,15 @@ class Dataset(base.Config):
 
 
 class Pretrain(Dataset):
-    """Clips for contrastive pretraining. `name` joins several sets with "+"; each has a card.
+    """Clips for pretraining. `name` joins several sets with "+"; each has a card.
 
     `mixing_weights`: share of each set in a batch; None draws uniformly.
-    `caption_selection`: which captions become the `max_context_sentences` + 1 candidates.
     """
 
     name: Annotated[str, Field(min_length=1)] = "howto100m+audioset"
     split: str = "train"
-    max_num_words: Count = 16
-    max_context_sentences: WholeNumber = 4
-    audio_noise: NonNegative = 0.01
-    audio_mixup: bool = False
-    mixup_alpha: Positive = 10
-    mixup_beta: Positive = 2
-    num_examples: _NumExamples = -1
+    num_examples: NumExamples = -1
     mixing_weights: base.sequence(Positive) | None = None
-    caption_selection: base.choice("nearest", "first", "random") = "random"
 
 
 class Finetune(Dataset):
@@ -117,6 +109,6 @@ class Evaluation(Dataset):
     mixup_beta: Positive = 1
     multi_crop: bool = False
     max_num_words: Count = 16
-    num_examples: _NumExamples = 4096
+    num_examples: NumExamples = 4096
     num_windows_test: Count = 4
     num_augmentation: Count = 1

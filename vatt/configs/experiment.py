@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import Field, SerializeAsAny
 
-from vatt.configs import audio, base, dataset, multimodal, unified, video
+from vatt.configs import base, dataset, video
+from vatt.configs.backbones import Backbone
 from vatt.configs.base import Count, NonNegative, Positive, Rate, Share, WholeNumber
+from vatt.configs.model import PretrainModel
 
 STRATEGIES = ("auto", "tpu", "mirrored", "multi_worker_mirrored", "one_device")
 MODES = ("train", "eval", "train_and_eval")
@@ -24,12 +25,6 @@ class LearningRate(base.Config):
     type: base.choice("LearningRate") = "LearningRate"
     learning_rate_base: NonNegative = 1e-4
     total_steps: Count = 500_000
-
-    @classmethod
-    def variants(cls) -> Mapping[str, type[base.Config]]:
-        """Returns the schedules."""
-        family = (LearningRate, CosineDecayLearningRate, StepwiseCosineDecayLearningRate)
-        return {member.__name__: member for member in family}
 
 
 class CosineDecayLearningRate(LearningRate):
@@ -60,17 +55,6 @@ class OptimizerConfig(base.Config):
 
     name: str = ""
     learning_rate: SerializeAsAny[LearningRate] = Field(default_factory=LearningRate)
-
-    @classmethod
-    def variants(cls) -> Mapping[str, type[base.Config]]:
-        """Returns the optimizers."""
-        return {
-            "Adam": AdamOptimizer,
-            "AdamW": AdamWOptimizer,
-            "Momentum": MomentumOptimizer,
-            "MomentumW": MomentumWOptimizer,
-            "SGD": SGDOptimizer,
-        }
 
 
 class SGDOptimizer(OptimizerConfig):
@@ -184,24 +168,24 @@ class ExperimentConfig(base.Config):
 
 
 class Pretrain(ExperimentConfig):
+    """A pretraining run; each method has a subclass with its defaults.
+
+    `method` names the method (`vatt.methods`) that a subclass belongs to.
+    """
+
+    method: ClassVar[str] = ""
+
     task: base.choice("Pretrain") = "Pretrain"
-    model: SerializeAsAny[multimodal.ModelConfig] = Field(
-        default_factory=multimodal.TxFACModel, alias="model_config"
+    model: SerializeAsAny[PretrainModel] = Field(
+        default_factory=PretrainModel, alias="model_config"
     )
-    train: TrainConfig = Field(
-        default_factory=lambda: TrainConfig(
-            input=dataset.Pretrain(),
-            optimizer=AdamOptimizer(learning_rate=StepwiseCosineDecayLearningRate()),
-        )
-    )
+    train: TrainConfig = Field(default_factory=lambda: TrainConfig(input=dataset.Pretrain()))
     eval: EvalConfig = Field(default_factory=lambda: EvalConfig(input=dataset.Evaluation()))
 
 
 class Finetune(ExperimentConfig):
     task: base.choice("Finetune") = "Finetune"
-    model: SerializeAsAny[video.ModelConfig | audio.ModelConfig | unified.ModelConfig] = Field(
-        default_factory=video.ViTBase, alias="model_config"
-    )
+    model: SerializeAsAny[Backbone] = Field(default_factory=video.ViTBase, alias="model_config")
     train: TrainConfig = Field(
         default_factory=lambda: TrainConfig(
             input=dataset.Finetune(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from vatt.errors import UserError
@@ -25,6 +25,9 @@ class Problem:
         return f"{self.path} = {shown}: {self.accepted}.{self.hint}"
 
 
+Problems = Iterator[Problem]
+
+
 class ConfigError(UserError):
     """A configuration that was refused; `problems` holds every reason."""
 
@@ -34,3 +37,11 @@ class ConfigError(UserError):
         heading = "a problem" if count == 1 else f"{count} problems"
         lines = "".join(f"\n  {problem}" for problem in self.problems)
         super().__init__(f"{heading} in the configuration:{lines}")
+
+
+def divides(path: str, value: int, divisor: int, what: str) -> Problems:
+    """Yields a problem when `value` is no multiple of `divisor`, with the nearest that are."""
+    if value % divisor:
+        below, above = value // divisor * divisor, (value // divisor + 1) * divisor
+        near = f"{below} or {above}" if below else f"{above}"
+        yield Problem(path, value, f"expected a multiple of {divisor}, {what}", f" Try {near}.")

@@ -1,61 +1,28 @@
-"""Every preset by name: backbones, multimodal models, experiments. Names are case-insensitive.
+"""Presets by name: experiments of a task and an architecture, and the models in them.
 
-registry.backbone("vit_base", dropout_rate=0.0)
-registry.model("tx_fac_tiny")
 registry.experiment_config("pretrain", "tx_fac_tiny")
+registry.model("tx_fac_tiny")
+registry.backbone("vit_base", dropout_rate=0.0)
+
+Architectures of the task pretrain are those of the methods (`vatt.methods`), those of finetune the
+backbones that a classifier can be put on. Names are case-insensitive.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from vatt.configs import audio, base, experiment, multimodal
-from vatt.configs.backbones import (
-    AUD_MODELS,
-    TXT_MODELS,
-    UNIFIED_MODELS,
-    VID_MODELS,
-    lookup,
-)
+from vatt import methods
+from vatt.configs import backbones, experiment
+from vatt.configs.backbones import Backbone, lookup
 from vatt.configs.merge import merge
+from vatt.configs.model import PretrainModel
 from vatt.configs.problems import ConfigError, Problem
 
-MULTIMODAL_MODELS: dict[str, type[base.Config]] = {
-    "MMV_FAC": multimodal.MMVFACModel,
-    "TX_FAC": multimodal.TxFACModel,
-    "TX_FAC_BBS": multimodal.TxFACBBSModel,
-    "TX_FAC_MBS": multimodal.TxFACModel,
-    "TX_FAC_LBS": multimodal.TxFACLBSModel,
-    "TX_FAC_TINY": multimodal.TxFACTinyModel,
-    "UT_FAC": multimodal.UnifiedTxFACModel,
-    "UT_FAC_MEDIUM": multimodal.UnifiedTxFACModel,
-    "UT_FAC_TINY": multimodal.UnifiedTxFACTinyModel,
-}
-EXPERIMENT_CONFIGS: dict[str, type[experiment.ExperimentConfig]] = {
-    "PRETRAIN": experiment.Pretrain,
-    "FINETUNE": experiment.Finetune,
-}
-# What each task trains.
-ARCHITECTURES: dict[str, dict[str, type[base.Config]]] = {
-    "PRETRAIN": MULTIMODAL_MODELS,
-    "FINETUNE": {**VID_MODELS, **AUD_MODELS},
-}
-DEFAULT_ARCHITECTURE = {"PRETRAIN": "Tx_FAC", "FINETUNE": "ViT_Base"}
+DEFAULT_ARCHITECTURE = {"pretrain": "Tx_FAC", "finetune": "ViT_Base"}
 
-
-def backbone(name: str, /, **kwargs: Any) -> base.Config:
-    """Returns the configuration of a backbone of any modality, with `kwargs` changed.
-
-    Raises:
-      ConfigError: unknown name, or kwargs that the backbone does not have.
-    """
-    table = {**VID_MODELS, **AUD_MODELS, **TXT_MODELS, **UNIFIED_MODELS}
-    return _changed(lookup(table, name, "backbone")(), kwargs)
-
-
-def model(name: str, /, **kwargs: Any) -> base.Config:
-    """Returns the configuration of a multimodal model; the rest as `backbone`."""
-    return _changed(lookup(MULTIMODAL_MODELS, name, "model_arch")(), kwargs)
+Preset = Callable[[], experiment.ExperimentConfig]
 
 
 def experiment_config(task: str, model_arch: str | None = None) -> experiment.ExperimentConfig:
@@ -64,22 +31,56 @@ def experiment_config(task: str, model_arch: str | None = None) -> experiment.Ex
     Raises:
       ConfigError: unknown task or architecture (all that is wrong).
     """
-    config = lookup(EXPERIMENT_CONFIGS, task, "task")()
-    arch = model_arch if model_arch else DEFAULT_ARCHITECTURE[task.upper()]
-    config.model = lookup(ARCHITECTURES[task.upper()], arch, "model_arch", f" for task {task}")()
-    config.model_arch = arch.lower()
+    architectures = lookup(_TASKS, task, "task")
+    arch = (model_arch or DEFAULT_ARCHITECTURE[task.lower()]).lower()
+    config = lookup(architectures(arch), arch, "model_arch", f" for task {task}")()
+    config.model_arch = arch
     if _reads_spectrograms(config.model):
         config.train.input.raw_audio = config.eval.input.raw_audio = False
     return config
 
 
-def _reads_spectrograms(model: base.Config) -> bool:
-    if isinstance(model, multimodal.ModelConfig):
-        model = model.backbone_config.resolve("audio")
-    return isinstance(model, audio.SpTBase | audio.Resnet2DBase)
+def _pretraining(model_arch: str) -> Mapping[str, Preset]:
+    method = methods.with_architecture(model_arch)
+    if method is not None:  # those after it need not be imported
+        return method.presets
+    return {name: preset for other in methods.known() for name, preset in other.presets.items()}
 
 
-def _changed(config: base.Config, kwargs: dict[str, Any]) -> base.Config:
+def _finetuning(_model_arch: str) -> Mapping[str, Preset]:
+    def preset(cls: type[Backbone]) -> Preset:
+        return lambda: experiment.Finetune(model=cls())
+
+    return {name: preset(cls) for name, cls in backbones.fine_tuned().items()}
+
+
+_TASKS = {"pretrain": _pretraining, "finetune": _finetuning}
+
+
+def model(name: str, /, **kwargs: Any) -> PretrainModel:
+    """Returns the model of a pretraining preset, with `kwargs` changed.
+
+    Raises:
+      ConfigError: unknown name, or kwargs that the model does not have.
+    """
+    return _changed(experiment_config("pretrain", name).model, kwargs)
+
+
+def backbone(name: str, /, **kwargs: Any) -> Backbone:
+    """Returns the configuration of a backbone of any modality, with `kwargs` changed.
+
+    Raises:
+      ConfigError: unknown name, or kwargs that the backbone does not have.
+    """
+    return backbones.build(name, kwargs)
+
+
+def _reads_spectrograms(model: PretrainModel | Backbone) -> bool:
+    found = model.backbones().values() if isinstance(model, PretrainModel) else (model,)
+    return any(isinstance(b, Backbone) and b.reads_spectrograms for b in found)
+
+
+def _changed(config: PretrainModel, kwargs: Mapping[str, Any]) -> PretrainModel:
     problems: list[Problem] = []
     config = merge(config, kwargs, problems)
     if problems:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from vatt.configs import base
+from vatt.configs.backbones import Backbone, register
 from vatt.configs.base import Count, Positive, Rate
+from vatt.configs.problems import Problem, Problems
 
 
-class ModelConfig(base.Config):
+class ModelConfig(Backbone):
     """Fields of every text model. Word vectors (`d_embedding` values) are frozen by default."""
+
+    modalities: ClassVar[tuple[str, ...]] = ("text",)
 
     name: str = "language_model"
     d_pre_proj: Count | None = None
@@ -22,11 +28,24 @@ class ModelConfig(base.Config):
     word_embeddings: str | None = None  # pretrained table, misc_data/<name>.npz or a path
 
 
+@register("linear")
 class LinearModel(ModelConfig):
+    layer: ClassVar[str] = "vatt.modeling.backbones.text:linear"
+
     name: str = "linear_lm"
 
+    def problems(self, path: str) -> Problems:
+        """Yields an aggregation token that never meets a word: all sentences would be alike."""
+        yield from super().problems(path)
+        if self.use_agg_token:
+            accepted = f"expected false: {self.name} has no layer in which the token sees the words"
+            yield Problem(f"{path} use_agg_token", True, accepted)
 
+
+@register("t5_base")
 class T5Base(ModelConfig):
+    layer: ClassVar[str] = "vatt.modeling.backbones.text:t5"
+
     name: str = "t5_base"
     d_pre_proj: Count | None = 768
     d_model: Count = 768
@@ -43,6 +62,7 @@ class T5Base(ModelConfig):
     layer_norm_epsilon: Positive = 1e-6
 
 
+@register("t5_small")
 class T5Small(T5Base):
     name: str = "t5_small"
     d_pre_proj: Count | None = 512
@@ -52,6 +72,7 @@ class T5Small(T5Base):
     num_heads: Count = 8
 
 
+@register("t5_tiny")
 class T5Tiny(T5Base):
     """Not published: trains on a CPU, with word vectors learned from scratch."""
 
@@ -68,7 +89,10 @@ class T5Tiny(T5Base):
     dropout_rate: Rate = 0.0
 
 
+@register("bert_base")
 class BertBase(ModelConfig):
+    layer: ClassVar[str] = "vatt.modeling.backbones.text:bert"
+
     name: str = "bert_base"
     d_pre_proj: Count | None = 768
     d_model: Count = 768
@@ -84,8 +108,11 @@ class BertBase(ModelConfig):
     layer_norm_epsilon: Positive = 1e-6
 
 
+@register("bert_small")
 class BertSmall(T5Base):
     """Extends T5, as published: with a second aggregation token and without `pre_norm`."""
+
+    layer: ClassVar[str] = "vatt.modeling.backbones.text:bert"
 
     name: str = "bert_small"
     d_pre_proj: Count | None = 512

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from vatt.configs import base
+from typing import ClassVar
+
+from vatt.configs import base, dataset
+from vatt.configs.backbones import Backbone, register
 from vatt.configs.base import Count, Positive, Rate, Share
+from vatt.configs.problems import Problems, divides
+from vatt.configs.tokens import covers_waveform, keeps_tokens
 
 
-class ModelConfig(base.Config):
+class ModelConfig(Backbone):
     """Fields of every unified model."""
+
+    modalities: ClassVar[tuple[str, ...]] = ("video", "audio", "text")
+    layer: ClassVar[str] = "vatt.modeling.backbones.unified:ut"
 
     name: str = "unified_model"
     modality: base.choice("", "video", "audio", "text") = ""
@@ -15,6 +23,7 @@ class ModelConfig(base.Config):
     cls_dropout_rate: Rate = 0.2
 
 
+@register("ut_base")
 class UniTBase(ModelConfig):
     name: str = "ut_base"
     vid_temporal_patch_size: Count = 4
@@ -44,7 +53,23 @@ class UniTBase(ModelConfig):
     vid_patch_init_std: Positive | None = None  # of the patch kernels; None: as published
     aud_patch_init_std: Positive | None = None
 
+    def problems(self, path: str) -> Problems:
+        """Yields what does not fit together."""
+        yield from super().problems(path)
+        video = self.max_vid_temporal_buckets * self.max_vid_spatial_buckets**2
+        yield from keeps_tokens(path, self, min(video, self.max_aud_temporal_buckets))
 
+    def clip_problems(self, path: str, data: dataset.Dataset, owner: str) -> Problems:
+        """Yields clips that the patches do not cover evenly."""
+        frames, pixels = self.vid_temporal_patch_size, self.vid_spatial_patch_size
+        what = f"the patch of {owner}"
+        yield from divides(f"{path}.num_frames", data.num_frames, frames, f"{what} (frames)")
+        yield from divides(f"{path}.frame_size", data.frame_size, pixels, f"{what} (pixels)")
+        samples = self.aud_temporal_patch_size
+        yield from covers_waveform(path, data, samples, samples, owner)
+
+
+@register("ut_medium")
 class UniTMedium(UniTBase):
     name: str = "ut_medium"
     d_model: Count = 1024
@@ -52,11 +77,13 @@ class UniTMedium(UniTBase):
     num_heads: Count = 16
 
 
+@register("ut_large")
 class UniTLarge(UniTMedium):
     name: str = "ut_large"
     num_layers: Count = 24
 
 
+@register("ut_tiny")
 class UniTTiny(UniTBase):
     """Not published: trains on a CPU. Tokens are those of vit_tiny, wat_tiny and t5_tiny."""
 

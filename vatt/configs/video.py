@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from vatt.configs import base
+from typing import ClassVar
+
+from vatt.configs import base, dataset
+from vatt.configs.backbones import Backbone, register
 from vatt.configs.base import Count, NonNegative, Positive, Rate, Share, UnitInterval
+from vatt.configs.problems import Problems, divides
+from vatt.configs.tokens import keeps_tokens
 
 
-class ModelConfig(base.Config):
+class ModelConfig(Backbone):
     """Fields of every video model. `backbone_config` is published and always null."""
 
-    name: str = ""
+    modalities: ClassVar[tuple[str, ...]] = ("video",)
+    fine_tuned: ClassVar[bool] = True
+
     freeze_backbone: bool = False
     final_endpoint: str | None = None
     num_classes: Count | None = None
@@ -18,7 +25,10 @@ class ModelConfig(base.Config):
     backbone_config: None = None
 
 
+@register("i3d")
 class I3D(ModelConfig):
+    layer: ClassVar[str] = "vatt.modeling.backbones.i3d:i3d"
+
     name: str = "i3d"
     final_endpoint: str | None = "mixed_5c"
     width_multiplier: Positive = 1
@@ -30,8 +40,11 @@ class I3D(ModelConfig):
     data_format: base.choice("channels_last", "channels_first") = "channels_last"
 
 
+@register("vit_base")
 class ViTBase(ModelConfig):
     """Transformer on space-time patches; patch sizes in frames and pixels, buckets in patches."""
+
+    layer: ClassVar[str] = "vatt.modeling.backbones.video:vit"
 
     name: str = "vit_base"
     final_endpoint: str | None = "predictions_3d"
@@ -60,7 +73,21 @@ class ViTBase(ModelConfig):
     post_proj_activation: base.Activation | None = "gelu"
     patch_init_std: Positive | None = None  # of the patch kernel; None: as published
 
+    def problems(self, path: str) -> Problems:
+        """Yields what does not fit together."""
+        yield from super().problems(path)
+        area = self.max_vertical_buckets * self.max_horizontal_buckets
+        yield from keeps_tokens(path, self, self.max_temporal_buckets * area)
 
+    def clip_problems(self, path: str, data: dataset.Dataset, owner: str) -> Problems:
+        """Yields clips that the patches do not cover evenly."""
+        frames, pixels = self.temporal_patch_size, self.spatial_patch_size
+        what = f"the patch of {owner}"
+        yield from divides(f"{path}.num_frames", data.num_frames, frames, f"{what} (frames)")
+        yield from divides(f"{path}.frame_size", data.frame_size, pixels, f"{what} (pixels)")
+
+
+@register("vit_medium")
 class ViTMedium(ViTBase):
     name: str = "vit_medium"
     d_model: Count = 1024
@@ -68,11 +95,13 @@ class ViTMedium(ViTBase):
     num_heads: Count = 16
 
 
+@register("vit_large")
 class ViTLarge(ViTMedium):
     name: str = "vit_large"
     num_layers: Count = 24
 
 
+@register("vit_xlarge")
 class ViTXLarge(ViTBase):
     name: str = "vit_xlarge"
     d_model: Count = 1536
@@ -81,6 +110,7 @@ class ViTXLarge(ViTBase):
     num_heads: Count = 24
 
 
+@register("vit_tiny")
 class ViTTiny(ViTBase):
     """Not published: trains on a CPU. Made for 16 frames of 64 x 64 pixels."""
 

@@ -99,7 +99,7 @@ def parse(
     )
 
 
-def _frame_count(record: Record, spec: ClipSpec) -> tf.Tensor:
+def frame_count(record: Record, spec: ClipSpec) -> tf.Tensor:
     """Int32 number of frames; a record without frames fails."""
     count = tf.shape(record.frames)[0]
     check = tf.debugging.Assert(count > 0, [f"a record of data set {spec.name} has no frames"])
@@ -107,7 +107,7 @@ def _frame_count(record: Record, spec: ClipSpec) -> tf.Tensor:
         return tf.identity(count)
 
 
-def _present(waveform: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def present(waveform: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The waveform, or one zero sample when there is none, and the mask 1.0 or 0.0."""
     present = tf.shape(waveform)[0] > 0
     return tf.cond(present, lambda: waveform, lambda: tf.zeros([1])), tf.cast(present, tf.float32)
@@ -118,13 +118,13 @@ def absent(modality: str, shape: Sequence[int]) -> tf.Tensor:
     return tf.zeros(shape, tf.int32 if modality == TEXT else tf.float32)
 
 
-def _spectrogram(waveform: tf.Tensor, cfg: configs.dataset.Dataset) -> tf.Tensor:
+def spectrogram(waveform: tf.Tensor, cfg: configs.dataset.Dataset) -> tf.Tensor:
     """[..., samples] -> [..., time, mel, 1] in [0, 1]."""
     mel = audio.log_mel(waveform, cfg.sample_rate, cfg.mel_bins, cfg.stft_length, cfg.stft_step)
     return audio.minmax_normalise(mel)
 
 
-def _training_video(
+def training_video(
     record: Record,
     offset: tf.Tensor,
     seeds: tf.Tensor,
@@ -152,7 +152,7 @@ def _training_video(
     )
 
 
-def _training_audio(
+def training_audio(
     waveform: tf.Tensor,
     start: tf.Tensor,
     noise: float,
@@ -165,76 +165,7 @@ def _training_audio(
     samples = tf.gather(waveform, positions)
     if noise:
         samples = audio.add_noise(samples, seeds[sampling.NOISE], noise)
-    return samples[:, tf.newaxis] if cfg.raw_audio else _spectrogram(samples, cfg)
-
-
-def _training_text(
-    record: Record,
-    offset: tf.Tensor,
-    seeds: tf.Tensor,
-    cfg: configs.dataset.Pretrain,
-    spec: ClipSpec,
-    tokenize: text.Tokenizer,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Ids int32 [candidates, words] and the mask: 1 when there is a word in any of them."""
-    centre = (tf.cast(offset, tf.float32) + spec.frames * spec.video_stride / 2.0) / spec.fps
-    captions = text.select_captions(
-        record.captions,
-        cfg.max_context_sentences + 1,
-        cfg.caption_selection,
-        seed=seeds[sampling.CAPTIONS],
-        starts=record.caption_starts,
-        ends=record.caption_ends,
-        centre=centre,
-    )
-    ids = tokenize(captions, cfg.max_num_words)
-    return ids, tf.cast(tf.reduce_any(ids != 0), tf.float32)
-
-
-def pretraining_clip(
-    serialized: tf.Tensor,
-    seed: tf.Tensor,
-    cfg: configs.dataset.Pretrain,
-    spec: ClipSpec,
-    tokenize: text.Tokenizer | None,
-) -> dict[str, tf.Tensor]:
-    """One augmented clip: video, audio, text and the two masks; absent audio and text are zeros.
-
-    Sound and pictures begin at the same relative time.
-
-    Args:
-      serialized: string.
-      seed: int64 [2] of this element.
-      cfg: what to make.
-      spec: facts of the data set.
-      tokenize: from `text.tokenizer`; may be None when the set has no text.
-    """
-    seeds = sampling.seeds_per_use(seed)
-    record = parse(serialized, spec.schema, spec.record_type)
-    count = _frame_count(record, spec)
-    offset = sampling.random_offset(seeds[sampling.OFFSET], count, spec.frames, spec.video_stride)
-    if spec.has_audio:
-        waveform, audio_mask = _present(record.waveform)
-        start = sampling.synchronised_offset(
-            offset, count, tf.shape(waveform)[0], spec.samples, spec.audio_stride
-        )
-        sound = _training_audio(waveform, start, cfg.audio_noise, seeds, cfg, spec)
-    else:
-        sound = absent(AUDIO, [spec.samples])
-        sound = sound[:, tf.newaxis] if cfg.raw_audio else _spectrogram(sound, cfg)
-        audio_mask = tf.constant(0.0)
-    if spec.has_text:
-        ids, text_mask = _training_text(record, offset, seeds, cfg, spec, tokenize)
-    else:
-        ids = absent(TEXT, [cfg.max_context_sentences + 1, cfg.max_num_words])
-        text_mask = tf.constant(0.0)
-    return {
-        VIDEO: _training_video(record, offset, seeds, cfg, spec, cfg.crop_resize_style),
-        AUDIO: sound,
-        TEXT: ids,
-        AUDIO_MASK: audio_mask,
-        TEXT_MASK: text_mask,
-    }
+    return samples[:, tf.newaxis] if cfg.raw_audio else spectrogram(samples, cfg)
 
 
 def labelled_clip(
@@ -242,28 +173,35 @@ def labelled_clip(
     seed: tf.Tensor,
     cfg: configs.dataset.Finetune | configs.dataset.Evaluation,
     spec: ClipSpec,
-    modality: str,
+    modalities: Sequence[str],
 ) -> dict[str, tf.Tensor]:
-    """One augmented clip of `modality` (VIDEO or AUDIO) and its label [classes].
+    """One augmented clip of `modalities` (VIDEO, AUDIO or both) and its label [classes].
 
     Frames are cut in Inception style whatever `crop_resize_style` says (published). A record
-    without sound fails: it says nothing about its label.
+    without sound fails where sound is asked for: it says nothing about its label. Of both
+    modalities, sound begins at the same relative time as the frames.
     """
     seeds = sampling.seeds_per_use(seed)
     record = parse(serialized, spec.schema, spec.record_type)
     draw = seeds[sampling.OFFSET]
-    if modality == VIDEO:
-        count = _frame_count(record, spec)
-        offset = sampling.random_offset(draw, count, spec.frames, spec.video_stride)
-        clip = _training_video(record, offset, seeds, cfg, spec, "Inception")
-    else:
+    clip: dict[str, tf.Tensor] = {}
+    if VIDEO in modalities:
+        count = frame_count(record, spec)
+        first = sampling.random_offset(draw, count, spec.frames, spec.video_stride)
+        clip[VIDEO] = training_video(record, first, seeds, cfg, spec, "Inception")
+    if AUDIO in modalities:
         length = tf.shape(record.waveform)[0]
         check = tf.debugging.Assert(length > 0, [f"a record of data set {spec.name} has no sound"])
         with tf.control_dependencies([check]):
-            offset = sampling.random_offset(draw, length, spec.samples, spec.audio_stride)
+            if VIDEO in modalities:
+                offset = sampling.synchronised_offset(
+                    first, count, length, spec.samples, spec.audio_stride
+                )
+            else:
+                offset = sampling.random_offset(draw, length, spec.samples, spec.audio_stride)
         noise = getattr(cfg, "audio_noise", 0.0)  # evaluation sets have none (published)
-        clip = _training_audio(record.waveform, offset, noise, seeds, cfg, spec)
-    return {modality: clip, LABEL: label_of(record, spec.classes)}
+        clip[AUDIO] = training_audio(record.waveform, offset, noise, seeds, cfg, spec)
+    return clip | {LABEL: label_of(record, spec.classes)}
 
 
 def label_of(record: Record, classes: int) -> tf.Tensor:
@@ -292,7 +230,7 @@ def evaluation_video(
     cut. With three crops all windows of the first crop come first (published order).
     """
     crops = 3 if multi_crop else 1
-    count = _frame_count(record, spec)
+    count = frame_count(record, spec)
     offsets = sampling.window_offsets(count, windows, spec.frames, spec.video_stride)
     positions = sampling.indices(offsets, count, spec.frames, spec.video_stride)
     chosen = tf.gather(record.frames, tf.reshape(positions, [-1]))  # [windows * frames]
@@ -313,7 +251,7 @@ def evaluation_audio(
     offsets = sampling.window_offsets(length, windows, spec.samples, spec.audio_stride)
     positions = sampling.indices(offsets, length, spec.samples, spec.audio_stride)
     samples = tf.gather(waveform, positions)  # [windows, samples]
-    return samples[..., tf.newaxis] if cfg.raw_audio else _spectrogram(samples, cfg)
+    return samples[..., tf.newaxis] if cfg.raw_audio else spectrogram(samples, cfg)
 
 
 def evaluation_clip(
@@ -352,7 +290,7 @@ def evaluation_clip(
             clip[VIDEO] = tf.zeros([number, spec.frames, size, size, 3])
             clip["thumbnail"] = tf.zeros([THUMBNAILS, size, size, 3], tf.uint8)
     if AUDIO in modalities:
-        waveform, mask = _present(record.waveform if spec.has_audio else tf.zeros([0]))
+        waveform, mask = present(record.waveform if spec.has_audio else tf.zeros([0]))
         clip[AUDIO], clip[AUDIO_MASK] = evaluation_audio(waveform, spec, windows, cfg), mask
     if TEXT in modalities:
         caption = text.select_captions(record.captions, 1, "first")  # [1]

@@ -2,33 +2,32 @@
 
 | function | published loader | order, epochs |
 |---|---|---|
-| `pretrain_batches` | pretraining | shuffled, endless |
-| `finetune_batches` | vision and audio fine-tuning, train | shuffled, endless |
+| `training_batches` | pretraining; vision and audio fine-tuning, train | shuffled, endless |
 | `evaluation_batches` | pretraining evaluation and fine-tuning, test | fixed, each record once |
 | `probe_batches` | pretraining evaluation, train | fixed, each record `num_augmentation` times |
 
-    batches = pipeline.pretrain_batches(cfg.train.input, data_dir=..., seed=0, start_step=100)
+    batches = pipeline.training_batches(examples, data_dir=..., seed=0, start_step=100)
     for batch in batches: ...      # a function of (seed, step), whatever the number of threads
 
-A pretraining batch: video float32 [batch, frames, size, size, 3], audio float32 [batch, samples, 1]
-or [batch, time, mel, 1], text int32 [batch, candidates, words] with 0 = padding, audio_mask and
-text_mask float32 [batch]. A fine-tuning batch: video or audio, and label float32 [batch, classes].
+What a training batch holds, its `Examples` say: those of a pretraining method, or `LabelledClips`
+for fine-tuning (video or audio or both, and label float32 [batch, classes]).
 
 Records that cannot be used are passed over and go to `ledger` (vatt.data.bad_records).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from vatt.data import audio, cards, clips, factories, sampling, streams, text, vision
 from vatt.data.bad_records import BadRecords
-from vatt.data.features import AUDIO, AUDIO_MASK, JOINED, LABEL, RECORD, TEXT, TEXT_MASK, VIDEO
+from vatt.data.examples import Batch, Examples, Maker
+from vatt.data.features import AUDIO, JOINED, LABEL, RECORD, TEXT, VIDEO
 from vatt.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,11 +35,9 @@ if TYPE_CHECKING:
 
 EVERYTHING = (VIDEO, AUDIO, TEXT)
 
-Batch = dict[str, tf.Tensor]
 
-
-def pretrain_batches(
-    cfg: configs.dataset.Pretrain,
+def training_batches(
+    examples: Examples,
     *,
     data_dir: str | Path | None,
     seed: int,
@@ -52,11 +49,12 @@ def pretrain_batches(
     """Endless shuffled, augmented batches, beginning with the one of `start_step`.
 
     Args:
-      cfg: data sets (`name`, joined by "+"), clips, augmentation.
+      examples: what is made of a record; of its configuration also the data sets (`name`, joined by
+        "+").
       data_dir: folder that holds one folder per data set.
       seed: of the run; with the step it decides order and every random choice.
       start_step: batches passed over without decoding them.
-      batch_size: replaces `cfg.batch_size`, which counts clips of all replicas together.
+      batch_size: replaces `cfg.batch_size`, which counts examples of all replicas together.
       worker: (index, number of workers): which rows of every batch to make. Each worker gets a
         number of neighbouring rows; together they are the batch that one worker would make.
       ledger: where bad records are listed; None keeps the list in memory.
@@ -64,35 +62,18 @@ def pretrain_batches(
     Raises:
       DataError: a data set that is missing or does not fit the configuration.
     """
-    sets = [load_card(name.strip(), data_dir) for name in cfg.name.split("+")]
+    cfg = examples.cfg
+    sets = load_cards(cfg, data_dir)
     _check_frames(cfg)
-    weights = _weights(cfg, sets)
-    specs = [clip_spec(cfg, card, rate_stride(cfg, card)) for card in sets]
-    for card, spec in zip(sets, specs, strict=True):
-        if not spec.has_video:
-            raise DataError(
-                f"Data set '{card.name}' has no video: it cannot be used for pretraining."
-            )
-    tokenize = make_tokenizer(cfg) if any(spec.has_text for spec in specs) else None
-
-    def source(card: cards.Card, spec: clips.ClipSpec, weight: float) -> streams.Source:
-        def make_clip(seed: tf.Tensor, record: tf.Tensor) -> Batch:
-            return clips.pretraining_clip(record, seed, cfg, spec, tokenize)
-
-        return streams.Source(card, spec.video_stride, weight, make_clip)
-
-    def whole_batch(batch: Batch, seed: tf.Tensor) -> Batch:
-        if cfg.space_to_depth:
-            batch[VIDEO] = vision.space_to_depth(batch[VIDEO])
-        if cfg.audio_mixup:
-            batch[AUDIO] = audio.mixup(batch[AUDIO], seed, cfg.mixup_alpha, cfg.mixup_beta)
-        return batch
-
+    sources = [
+        streams.Source(card, examples.stride(card), weight, examples.maker(card))
+        for card, weight in zip(sets, _weights(cfg, sets), strict=True)
+    ]
     return streams.training_batches(
         cfg,
-        [source(*facts) for facts in zip(sets, specs, weights, strict=True)],
-        _raw_shapes(cfg) | {AUDIO_MASK: (), TEXT_MASK: ()},
-        whole_batch,
+        sources,
+        examples.record_shapes,
+        examples.whole_batch,
         seed=seed,
         start_step=start_step,
         batch_size=batch_size,
@@ -101,55 +82,60 @@ def pretrain_batches(
     )
 
 
-def finetune_batches(
-    cfg: configs.dataset.Finetune,
-    modality: str,
-    *,
-    data_dir: str | Path | None,
-    seed: int,
-    start_step: int = 0,
-    batch_size: int | None = None,
-    worker: tuple[int, int] = (0, 1),
-    ledger: BadRecords | None = None,
-) -> tf.data.Dataset:
-    """Endless shuffled, augmented batches of `modality` ("video" or "audio") with labels.
+class LabelledClips(Examples):
+    """Clips of one or several modalities with their labels, for fine-tuning.
 
-    Labels of videos are smoothed by `label_smoothing` (published: those of sounds are not); with
-    `mixup` clips and labels are mixed with those of another row, l ~ Beta(alpha, alpha).
-    Arguments as of `pretrain_batches`.
-
-    Raises:
-      DataError: a data set that is missing, has no labels or does not fit the configuration.
+    Labels of sets with one label per clip are smoothed by `label_smoothing` (published: those of
+    videos, which have one); with `mixup` clips and labels are mixed with those of another row, l ~
+    Beta(alpha, alpha).
     """
-    card = load_card(cfg.name, data_dir)
-    _check_frames(cfg)
-    spec = clip_spec(cfg, card, cfg.video_stride)
-    check_labelled(card, modality)
 
-    def make_clip(seed: tf.Tensor, record: tf.Tensor) -> Batch:
-        return clips.labelled_clip(record, seed, cfg, spec, modality)
+    cfg: configs.dataset.Finetune
 
-    def whole_batch(batch: Batch, seed: tf.Tensor) -> Batch:
-        if modality == VIDEO and cfg.label_smoothing:
+    def __init__(
+        self, cfg: configs.dataset.Finetune, card: cards.Card, modalities: Sequence[str]
+    ) -> None:
+        """Takes the configuration, the only set, and what the model takes of it."""
+        super().__init__(cfg)
+        self._card, self._modalities = card, tuple(modalities)
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the modalities and of the label, without the batch axis."""
+        return self._with_label(clip_shapes(self.cfg))
+
+    @property
+    def record_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """`shapes` before space-to-depth."""
+        return self._with_label(raw_shapes(self.cfg))
+
+    def _with_label(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        return {m: shapes[m] for m in self._modalities} | {LABEL: (self._card.classes,)}
+
+    def maker(self, card: cards.Card) -> Maker:
+        """Returns what makes a labelled clip from a record.
+
+        Raises:
+          DataError: a set without labels or one of the modalities, or one that does not fit.
+        """
+        spec = clip_spec(self.cfg, card, self.stride(card))
+        for modality in self._modalities:
+            check_labelled(card, modality)
+        return lambda seed, record: clips.labelled_clip(
+            record, seed, self.cfg, spec, self._modalities
+        )
+
+    def whole_batch(self, batch: Batch, seed: tf.Tensor) -> Batch:
+        """Smoothing of labels, mixup and space-to-depth, where they are asked for."""
+        cfg = self.cfg
+        if cfg.label_smoothing and not self._card.multi_label:
             batch[LABEL] = smooth_labels(batch[LABEL], cfg.label_smoothing)
         if cfg.mixup:
-            for name in (modality, LABEL):  # the same seed, so the same partners and shares
+            for name in (*self._modalities, LABEL):  # the same seed: the same partners and shares
                 batch[name] = audio.mixup(batch[name], seed, cfg.mixup_alpha, cfg.mixup_alpha)
-        if modality == VIDEO and cfg.space_to_depth:
+        if VIDEO in self._modalities and cfg.space_to_depth:
             batch[VIDEO] = vision.space_to_depth(batch[VIDEO])
         return batch
-
-    return streams.training_batches(
-        cfg,
-        [streams.Source(card, cfg.video_stride, 1.0, make_clip)],
-        {modality: _raw_shapes(cfg)[modality], LABEL: (spec.classes,)},
-        whole_batch,
-        seed=seed,
-        start_step=start_step,
-        batch_size=batch_size,
-        worker=worker,
-        ledger=ledger,
-    )
 
 
 def evaluation_batches(
@@ -183,7 +169,7 @@ def evaluation_batches(
     tokenize = make_tokenizer(cfg) if spec.has_text and TEXT in modalities else None
     windows = cfg.num_windows_test
     if factories.find(name):
-        shapes = {key: shape for key, shape in _raw_shapes(cfg).items() if key in modalities}
+        shapes = {key: shape for key, shape in raw_shapes(cfg).items() if key in modalities}
         if spec.classes:
             shapes[LABEL] = (spec.classes,)
         batches = factories.evaluation(
@@ -232,7 +218,7 @@ def probe_batches(
                 clip[VIDEO] = clip[VIDEO][1:2]  # one window: the central of the three crops
         else:
             own = sampling.fold(root, sampling.USE_CLIP, index)
-            clip = clips.labelled_clip(record, own, cfg, spec, modality)
+            clip = clips.labelled_clip(record, own, cfg, spec, (modality,))
             clip[modality] = clip[modality][tf.newaxis]
         return {**clip, "index": index}
 
@@ -255,11 +241,16 @@ def probe_batches(
     return batches.enumerate().map(sampling.plain_graph(mix))
 
 
-def describe(cfg: configs.dataset.Dataset, data_dir: str | Path | None = None) -> dict[str, Any]:
-    """Shapes per modality (without the batch axis) and the cards a configuration uses."""
-    names = cfg.name.split("+") if isinstance(cfg.name, str) else list(cfg.name)
-    sets = [load_card(name.strip(), data_dir) for name in names]
-    return clip_shapes(cfg) | {"cards": {card.name: card for card in sets}}
+def load_cards(
+    cfg: configs.dataset.Dataset, data_dir: str | Path | None = None
+) -> list[cards.Card]:
+    """The cards of the sets that a configuration names.
+
+    Raises:
+      DataError: one that is not there, or damaged.
+    """
+    names = cfg.name.split("+") if isinstance(cfg.name, str) else cfg.name
+    return [load_card(name.strip(), data_dir) for name in names]
 
 
 def clip_shapes(cfg: configs.dataset.Dataset) -> dict[str, tuple[int, ...]]:
@@ -274,7 +265,7 @@ def clip_shapes(cfg: configs.dataset.Dataset) -> dict[str, tuple[int, ...]]:
     return {"video": video, "audio": sound, "text": (candidates, getattr(cfg, "max_num_words", 0))}
 
 
-def _raw_shapes(cfg: configs.dataset.Dataset) -> dict[str, tuple[int, ...]]:
+def raw_shapes(cfg: configs.dataset.Dataset) -> dict[str, tuple[int, ...]]:
     """`clip_shapes` before space-to-depth."""
     size = cfg.frame_size
     return clip_shapes(cfg) | {"video": (cfg.num_frames, size, size, 3)}
@@ -383,8 +374,8 @@ def _check_frames(cfg: configs.dataset.Dataset, training: bool = True) -> None:
         )
 
 
-def _weights(cfg: configs.dataset.Pretrain, sets: Sequence[cards.Card]) -> Sequence[float]:
-    if cfg.mixing_weights is None:
+def _weights(cfg: configs.dataset.Dataset, sets: Sequence[cards.Card]) -> Sequence[float]:
+    if getattr(cfg, "mixing_weights", None) is None:
         return [1.0] * len(sets)
     if len(cfg.mixing_weights) != len(sets):
         raise DataError(

@@ -21,8 +21,13 @@ from vatt.errors import CheckpointError, UserError
 from vatt.files import replace_text
 from vatt.reporting import report
 from vatt.training import transfer
-from vatt.training.checkpoints import CheckpointStore, Damage, fingerprint, restore
-from vatt.training.loop import variable_map
+from vatt.training.checkpoints import (
+    CheckpointStore,
+    Damage,
+    fingerprint,
+    restore,
+    variable_map,
+)
 from vatt.training.rundir import RunDir
 
 

@@ -1,6 +1,6 @@
-"""What the executors of all tasks have in common: `--mode=train`, `eval`, `train_and_eval`.
+"""A run of any task and mode: from a checked configuration to checkpoints, figures and a report.
 
-run(cfg, task) -> strategy -> recipe (model and optimizer in its scope) -> initialise -> steps
+run(cfg) -> strategy -> recipe (model and optimizer in its scope) -> initialise -> steps
 -> checkpoints -> evaluation of each -> metrics.json, report.html
 
 A model gets its first values from, in this order: the newest checkpoint of the run's own folder;
@@ -17,8 +17,11 @@ import tensorflow as tf
 from absl import logging
 
 from vatt import configs
+from vatt.configs import experiment
 from vatt.data.bad_records import BadRecords
 from vatt.experiments.evaluator import Evaluator
+from vatt.experiments.finetune import Finetune
+from vatt.experiments.pretrain import Pretrain
 from vatt.training import loop, transfer
 from vatt.training import strategy as strategies
 from vatt.training.checkpoints import CheckpointStore
@@ -28,7 +31,7 @@ from vatt.training.rundir import RunDir
 class Recipe(loop.Recipe, Protocol):
     """What a task trains."""
 
-    ledger: BadRecords
+    bad_records: BadRecords
     files: Mapping[str, str]  # name -> text of what belongs beside config.yaml
 
     def initialise(self, checkpoint: str | None) -> None:
@@ -54,9 +57,13 @@ class Task(Protocol):
         """Returns what evaluates the checkpoints of that model."""
 
 
+def _task(cfg: configs.ExperimentConfig) -> Task:
+    """Returns the task of a configuration, by its class."""
+    return Pretrain() if isinstance(cfg, experiment.Pretrain) else Finetune()
+
+
 def run(
     cfg: configs.ExperimentConfig,
-    task: Task,
     command: Sequence[str] = (),
     *,
     allow_config_change: bool = False,
@@ -67,7 +74,7 @@ def run(
     Raises:
       UserError: what the user gave cannot work; every kind carries its exit code.
     """
-    strategy = strategies.build(cfg.strategy_config)
+    task, strategy = _task(cfg), strategies.build(cfg.strategy_config)
     configs.check_batch(cfg, strategy.num_replicas_in_sync)
     rundir = RunDir(cfg.model_dir)
     goes_on = (
@@ -101,5 +108,5 @@ def run(
         code = loop.train(recipe, cfg, strategy, rundir, on_checkpoint=evaluator.evaluate)
         if code == 0:
             evaluator.catch_up()
-    recipe.ledger.summary()
+    recipe.bad_records.summary()
     return code

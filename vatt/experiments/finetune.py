@@ -1,7 +1,7 @@
 """Fine-tuning of a classifier on a backbone: batches, model, losses (`executor.py` runs them).
 
-The modality is that of the architecture: a video backbone learns one class per clip or picture, an
-audio backbone any number of classes per sound.
+What the clips hold is up to the architecture; whether a clip has one class or any number, up to the
+card of the set.
 """
 
 from __future__ import annotations
@@ -12,51 +12,61 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from vatt import configs
+from vatt.configs import experiment
 from vatt.data import pipeline
 from vatt.data.bad_records import BadRecords
+from vatt.data.features import LABEL
 from vatt.errors import UserError
-from vatt.experiments import executor, labelled
+from vatt.experiments import labelled
 from vatt.experiments.finetune_eval import LABELS_FILE, Evaluator
 from vatt.modeling import factory, flops
 from vatt.modeling.random import Randomness
 from vatt.objectives import classification
-from vatt.training import loop, optimizers, transfer
+from vatt.training import layouts, loop, optimizers, replica, transfer
 
-METRICS = {"video": ("top_1_accuracy", "top_5_accuracy"), "audio": ("binary_cross_entropy",)}
+# Beside the losses, of sets with several labels per clip and of those with one.
+METRICS = {True: ("binary_cross_entropy",), False: ("top_1_accuracy", "top_5_accuracy")}
 
 
 class FinetuneRecipe:
     """A backbone and a classifier on it; with `freeze_backbone` only the latter is trained."""
 
-    def __init__(self, cfg: configs.ExperimentConfig, strategy: tf.distribute.Strategy) -> None:
+    def __init__(self, cfg: experiment.Finetune, strategy: tf.distribute.Strategy) -> None:
         """Builds model and optimizer under `strategy`."""
         self._cfg, self._set = cfg, labelled.open_set(cfg, "train")
-        self._input, self._modality = self._set.input, self._set.modality
-        self._shape = pipeline.clip_shapes(self._input)[self._modality]
-        self.ledger = BadRecords.of_run(cfg.model_dir, self._input)
+        self._input, self._modalities = self._set.input, self._set.modalities
+        self._examples = pipeline.LabelledClips(self._input, self._set.card, self._modalities)
+        self._shapes = self._examples.shapes
+        self.bad_records = BadRecords.of_run(cfg.model_dir, self._input)
         self.model = build_model(cfg, self._set, strategy)
         with strategy.scope():
             self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
-        if cfg.train.layer_decay != 1:
-            backbone = self.model.backbone
-            self.optimizer.rate_scales = optimizers.layer_scales(backbone, cfg.train.layer_decay)
         self.files = {LABELS_FILE: "".join(f"{name}\n" for name in self._set.labels)}
         losses = ("model_loss", "regularization_loss", "total_loss")
-        self.loss_names = (*losses, *METRICS[self._modality])
+        self.loss_names = (*losses, *METRICS[self._set.card.multi_label])
         rows = self._input.batch_size
-        self.flops_per_step = rows * flops.classification_step(self.model, self._shape)
+        self.flops_per_step = rows * flops.classification_step(self.model, self._shapes)
         self._classify = (
             tf.function(self._run_model, jit_compile=True) if cfg.jit_compile else self._run_model
         )
 
-    def gradient_groups(self) -> list[loop.Group]:
-        """Backbone and classifier, each clipped by its own norm."""
-        train, backbone = self._cfg.train, self.model.backbone.trainable_variables
-        classifier = self.model.classification.trainable_variables
+    @property
+    def checkpoint_facts(self) -> dict[str, object]:
+        """What the manifest of a checkpoint says of the model in it."""
+        return layouts.facts(self.model, layouts.FINETUNE, self._cfg.model_arch)
+
+    def parameter_groups(self) -> Sequence[loop.ParameterGroup]:
+        """Backbone and classifier, each clipped by its own norm; layers may have own rates."""
+        train, backbone = self._cfg.train, self.model.backbone
+        scales = {}
+        if train.layer_decay != 1:
+            scales = optimizers.layer_scales(backbone, train.layer_decay)
+        norms = (train.gradient_clip_norm, train.gradient_clip_norm_cls or 0.0)
         groups = [
-            loop.Group("backbone", backbone, train.gradient_clip_norm),
-            loop.Group("classifier", classifier, train.gradient_clip_norm_cls or 0.0),
+            loop.ParameterGroup("backbone", backbone.trainable_variables, norms[0], scales),
+            loop.ParameterGroup(
+                "classifier", self.model.classification.trainable_variables, norms[1]
+            ),
         ]
         return [group for group in groups if group.variables]
 
@@ -70,53 +80,50 @@ class FinetuneRecipe:
 
     def batches(self, start_step: int, worker: tuple[int, int]) -> tf.data.Dataset:
         """Rows of a worker of the global batches from `start_step` on."""
-        return pipeline.finetune_batches(
-            self._input,
-            self._modality,
+        return pipeline.training_batches(
+            self._examples,
             data_dir=self._cfg.data_dir,
             seed=self._cfg.seed,
             start_step=start_step,
             worker=worker,
-            ledger=self.ledger,
+            ledger=self.bad_records,
         )
 
     def check_input(self) -> None:
         """Raises DataError when too many records were bad."""
-        self.ledger.check()
+        self.bad_records.check()
 
     def losses(self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor) -> Mapping[str, tf.Tensor]:
         """Losses of this replica's rows; rarity weights count the labels of all replicas."""
-        context = tf.distribute.get_replica_context()
-        replicas, replica = context.num_replicas_in_sync, context.replica_id_in_sync_group
-        rows = self._input.batch_size // replicas
-        labels = tf.ensure_shape(batch["label"], [rows, self._set.classes])
-        logits = self._classify(
-            tf.ensure_shape(batch[self._modality], [rows, *self._shape]),
-            seed,
-            tf.cast(replica, tf.int32) * rows,
-        )
-
-        def gather(x: tf.Tensor) -> tf.Tensor:
-            return x if replicas == 1 else context.all_gather(x, axis=0)
-
-        if self._modality == "video":
-            model_loss = classification.video_loss(logits, labels)
-            metrics = [_top_k(logits, labels, k) for k in (1, 5)]
-        else:
-            counts = classification.count_labels(labels, gather)
-            model_loss = classification.audio_loss(logits, labels, counts)
+        this = replica.of_this_step()
+        rows = self._input.batch_size // this.count
+        batch = {
+            name: tf.ensure_shape(batch[name], [rows, *shape])
+            for name, shape in self._shapes.items()
+        }
+        labels = batch[LABEL]
+        inputs = {modality: batch[modality] for modality in self._modalities}
+        logits = self._classify(inputs, seed, tf.cast(this.index, tf.int32) * rows)
+        if self._set.card.multi_label:
+            counts = classification.count_labels(labels, this)
+            model_loss = classification.sigmoid_loss(logits, labels, counts)
             metrics = [tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))]
+        else:
+            model_loss = classification.softmax_loss(logits, labels)
+            metrics = [_top_k(logits, labels, k) for k in (1, 5)]
         regularization = tf.add_n([tf.zeros([]), *self.model.losses]) / 2.0
         losses = {
             "model_loss": model_loss,
             "regularization_loss": regularization,
             "total_loss": model_loss + regularization,
         }
-        return losses | dict(zip(METRICS[self._modality], metrics, strict=True))
+        return losses | dict(zip(METRICS[self._set.card.multi_label], metrics, strict=True))
 
-    def _run_model(self, clips, seed, first_row):
-        rng = Randomness(seed, first_row=first_row)
-        return self.model(clips, training=True, rng=rng)["logits"]
+    def _run_model(
+        self, inputs: Mapping[str, tf.Tensor], seed: tf.Tensor, first_row: tf.Tensor
+    ) -> tf.Tensor:
+        clips = labelled.as_inputs(inputs)
+        return self.model(clips, training=True, rng=Randomness(seed, first_row=first_row))["logits"]
 
 
 def _top_k(logits: tf.Tensor, labels: tf.Tensor, k: int) -> tf.Tensor:
@@ -126,7 +133,7 @@ def _top_k(logits: tf.Tensor, labels: tf.Tensor, k: int) -> tf.Tensor:
 
 
 def build_model(
-    cfg: configs.ExperimentConfig,
+    cfg: experiment.Finetune,
     labelled_set: labelled.LabelledSet,
     strategy: tf.distribute.Strategy,
 ) -> keras.Model:
@@ -149,13 +156,15 @@ def build_model(
             "null"
         )
     keras.utils.set_random_seed(cfg.seed)
+    shapes = pipeline.clip_shapes(labelled_set.input)
     with strategy.scope():
         built = factory.build_classifier(
             model.model_copy(update={"num_test_samples": windows}),
             num_classes=labelled_set.classes,
+            multi_label=labelled_set.card.multi_label,
             dtype=cfg.precision,
         )
-        built.build((None, *pipeline.clip_shapes(labelled_set.input)[labelled_set.modality]))
+        built.build(labelled.as_inputs({m: (None, *shapes[m]) for m in labelled_set.modalities}))
     return built
 
 
@@ -166,11 +175,6 @@ class Finetune:
     evaluator = Evaluator
 
     @staticmethod
-    def model(cfg: configs.ExperimentConfig, strategy: tf.distribute.Strategy) -> keras.Model:
+    def model(cfg: experiment.Finetune, strategy: tf.distribute.Strategy) -> keras.Model:
         """Builds the classifier for the set that it is evaluated on."""
         return build_model(cfg, labelled.open_set(cfg, "eval"), strategy)
-
-
-def run(cfg: configs.ExperimentConfig, command: Sequence[str] = (), **kwargs: bool) -> int:
-    """Runs `cfg.mode` and returns the exit code; see `executor.run`."""
-    return executor.run(cfg, Finetune(), command, **kwargs)

@@ -46,7 +46,7 @@ class Evaluator(evaluator.Evaluator):
         scores = Classification(
             opened.card.name,
             labels=opened.labels,
-            modality=opened.modality,
+            modality=opened.modalities[0],
             multi_label=opened.card.multi_label,
         )
         batches = pipeline.evaluation_batches(
@@ -54,11 +54,12 @@ class Evaluator(evaluator.Evaluator):
             opened.card.name,
             opened.input.split,
             data_dir=self._cfg.data_dir,
-            modalities=(opened.modality,),
+            modalities=opened.modalities,
             ledger=ledger,
         )
         for batch in self.rows(batches, ledger):
-            logits = self.on_replicas(self._classify, {"clips": batch[opened.modality]})["logits"]
+            inputs = {modality: batch[modality] for modality in opened.modalities}
+            logits = self.on_replicas(self._classify, inputs)["logits"]
             scores.add(batch, logits)
         result = scores.result()
         result.save(self._rundir.path, step)
@@ -71,6 +72,5 @@ class Evaluator(evaluator.Evaluator):
 
     def _classify_replica(self, inputs):
         """Logits `[rows, classes]` of clips `[rows, windows, ...]`."""
-        clips = inputs["clips"]
-        flat = tf.reshape(clips, [-1, *clips.shape[2:]])
-        return {"logits": self._model(flat, training=False)["logits"]}
+        flat = {m: tf.reshape(clips, [-1, *clips.shape[2:]]) for m, clips in inputs.items()}
+        return {"logits": self._model(labelled.as_inputs(flat), training=False)["logits"]}

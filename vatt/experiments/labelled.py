@@ -6,15 +6,17 @@ labelled.card, labelled.input.split, labelled.classes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vatt import configs
+from vatt.configs.backbones import Backbone
 from vatt.data import pipeline
 from vatt.data.cards import Card
 from vatt.errors import DataError
-from vatt.modeling import factory
 
+# What a card must list for a model of one modality; one of several needs the tasks of any of them.
 _TASKS = {
     "video": ("video_classification", "image_classification"),
     "audio": ("audio_classification",),
@@ -31,7 +33,7 @@ class LabelledSet:
 
     card: Card
     input: configs.dataset.Finetune
-    modality: str
+    modalities: tuple[str, ...]
 
     @property
     def classes(self) -> int:
@@ -46,7 +48,7 @@ class LabelledSet:
     @property
     def windows(self) -> int:
         """Rows that evaluation makes of one clip."""
-        crops = 3 if self.modality == "video" and self.input.multi_crop else 1
+        crops = 3 if "video" in self.modalities and self.input.multi_crop else 1
         return self.input.num_windows_test * crops
 
 
@@ -60,15 +62,14 @@ def open_set(cfg: configs.ExperimentConfig, part: str) -> LabelledSet:
     Raises:
       DataError: no such set or split, or one that cannot be used for a model of that modality.
     """
-    data = getattr(cfg, part).input
-    modality, path = factory.modality_of(cfg.model), f"{part}.input"
+    data, path = getattr(cfg, part).input, f"{part}.input"
     card = pipeline.load_card(data.name, cfg.data_dir)
-    _check(card, modality, f"{path}.name", cfg.model)
+    _check(card, f"{path}.name", cfg.model)
     changes = {}
     if not data.split:
         changes["split"] = _default_split(card, part)
     pipeline.check_split(card, changes.get("split", data.split))
-    if modality == "video" and "image_classification" in card.tasks:
+    if "video" in cfg.model.modalities and "image_classification" in card.tasks:
         if not hasattr(cfg.model, "temporal_patch_size"):
             raise DataError(
                 f"{path}.name: '{card.name}' holds pictures, which have no length to speak of for "
@@ -76,7 +77,12 @@ def open_set(cfg: configs.ExperimentConfig, part: str) -> LabelledSet:
             )
         changes |= {"num_frames": cfg.model.temporal_patch_size, "video_stride": 1}
         changes |= {"num_windows_test": 1, "multi_crop": False}
-    return LabelledSet(card, data.model_copy(update=changes), modality)
+    return LabelledSet(card, data.model_copy(update=changes), cfg.model.modalities)
+
+
+def as_inputs(by_modality: Mapping[str, Any]) -> Any:
+    """Returns what a classifier takes: the only value, or the mapping where there are several."""
+    return next(iter(by_modality.values())) if len(by_modality) == 1 else dict(by_modality)
 
 
 def check_same_classes(labels: Sequence[str], other: LabelledSet, where: str) -> None:
@@ -98,17 +104,14 @@ def check_same_classes(labels: Sequence[str], other: LabelledSet, where: str) ->
         )
 
 
-def _check(card: Card, modality: str, path: str, model: configs.base.Config) -> None:
-    pipeline.check_labelled(card, modality)
-    if not set(card.tasks) & set(_TASKS[modality]):
+def _check(card: Card, path: str, model: Backbone) -> None:
+    wanted = [task for modality in model.modalities for task in _TASKS[modality]]
+    for modality in model.modalities:
+        pipeline.check_labelled(card, modality)
+    if not set(card.tasks) & set(wanted):
         raise DataError(
             f"{path}: '{card.name}' serves {', '.join(card.tasks) or 'nothing'}; {model.name} "
-            f"needs a set whose card lists the task {' or '.join(_TASKS[modality])}"
-        )
-    if modality == "video" and card.multi_label:
-        raise DataError(
-            f"{path}: clips of '{card.name}' have several labels each, but {model.name} gives "
-            "every clip one class; accepted are sets with one label per clip, or an audio model"
+            f"needs a set whose card lists the task {' or '.join(wanted)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Contrastive pretraining: batches, model, losses (`executor.py` runs them)."""
+"""Pretraining by any method: examples -> features -> training outputs -> objective."""
 
 from __future__ import annotations
 
@@ -8,143 +8,117 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from vatt import configs
-from vatt.data import embeddings, pipeline, text
+from vatt import methods
+from vatt.configs import experiment
+from vatt.data import pipeline
 from vatt.data.bad_records import BadRecords
-from vatt.experiments import executor
 from vatt.experiments.pretrain_eval import Evaluator
-from vatt.modeling import factory, flops
+from vatt.modeling import flops
+from vatt.modeling.pretraining import Features, PretrainingModel
 from vatt.modeling.random import Randomness
-from vatt.objectives import contrastive
-from vatt.training import loop, optimizers, transfer
+from vatt.training import layouts, loop, optimizers, replica, transfer
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 class PretrainRecipe:
-    """VATT's method for the loop: towers, head, and contrastive losses over the global batch."""
+    """A method, for the loop: its examples, its model, its objective over the global batch."""
 
-    def __init__(self, cfg: configs.ExperimentConfig, strategy: tf.distribute.Strategy) -> None:
+    files: Mapping[str, str] = {}
+
+    def __init__(self, cfg: experiment.Pretrain, strategy: tf.distribute.Strategy) -> None:
         """Builds model and optimizer under `strategy`."""
-        self._cfg, self._input = cfg, cfg.train.input
-        self._shapes = pipeline.describe(self._input, cfg.data_dir)
-        self.ledger = BadRecords.of_run(cfg.model_dir, self._input)
-        words = text.load_vocabulary(self._input)
-        backbone = cfg.model.backbone_config
-        words.check_fits(backbone.vocab_size, backbone.word_embeddings)
+        self._cfg, self._method = cfg, methods.of(cfg)
+        self._examples = self._method.examples(cfg)
+        self._shapes = self._examples.shapes
+        pipeline.load_cards(cfg.train.input, cfg.data_dir)  # before the model costs time
+        self.bad_records = BadRecords.of_run(cfg.model_dir, cfg.train.input)
         self.model = build_model(cfg, self._shapes, strategy)
         with strategy.scope():
             self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
-        self.files: dict[str, str] = {}
-        self._objective = contrastive.build(cfg.model.loss_config)
+        self._objective = self._method.objective(cfg.model)
         self.loss_names = self._objective.names
-        self.flops_per_step = flops.pretraining_step(
-            cfg.model.backbone_config, self._shapes, self._input.batch_size
-        )
+        rows = cfg.train.input.batch_size
+        self.flops_per_step = rows * flops.pretraining_step(self.model, self._shapes)
         self._towers = (
             tf.function(self._run_towers, jit_compile=True) if cfg.jit_compile else self._run_towers
         )
 
-    def gradient_groups(self) -> list[loop.Group]:
+    @property
+    def checkpoint_facts(self) -> dict[str, object]:
+        """What the manifest of a checkpoint says of the model in it."""
+        return layouts.facts(self.model, layouts.PRETRAIN, self._cfg.model_arch, self._method.name)
+
+    def parameter_groups(self) -> Sequence[loop.ParameterGroup]:
         """All variables together."""
         variables = self.model.trainable_variables
-        return [loop.Group("model", variables, self._cfg.train.gradient_clip_norm)]
+        return [loop.ParameterGroup("model", variables, self._cfg.train.gradient_clip_norm)]
 
     def initialise(self, checkpoint: str | None) -> None:
-        """Takes all weights from a checkpoint, or the word embeddings from their table."""
+        """Takes all weights from a checkpoint, or first values as the method has them."""
         if checkpoint:
             report = transfer.load(checkpoint, self.model)
             logging.info("initialised from %s, training from step 0", report.table())
             return
         logging.info("initialised at random, seed %d", self._cfg.seed)
-        table = self.model.text.embedding.embeddings
-        name = self._cfg.model.backbone_config.word_embeddings
-        if name:
-            table.assign(embeddings.load_word_embeddings(name, *table.shape))
-        elif not self.model.text.embedding.trainable:
-            logging.warning(
-                "word embeddings are frozen at random values: name pretrained ones in"
-                " word_embeddings of the text model, or set trainable_embeddings"
-                " (misc_data/README.md)"
-            )
+        self._method.initialise(self.model, self._cfg.model)
 
     def batches(self, start_step: int, worker: tuple[int, int]) -> tf.data.Dataset:
         """Rows of a worker of the global batches from `start_step` on."""
-        return pipeline.pretrain_batches(
-            self._input,
+        return pipeline.training_batches(
+            self._examples,
             data_dir=self._cfg.data_dir,
             seed=self._cfg.seed,
             start_step=start_step,
             worker=worker,
-            ledger=self.ledger,
+            ledger=self.bad_records,
         )
 
     def check_input(self) -> None:
         """Raises DataError when too many records were bad."""
-        self.ledger.check()
+        self.bad_records.check()
 
     def losses(self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor) -> Mapping[str, tf.Tensor]:
-        """Losses of this replica's rows against the candidates of all replicas."""
-        context = tf.distribute.get_replica_context()
-        replicas, replica = context.num_replicas_in_sync, context.replica_id_in_sync_group
-        rows = self._input.batch_size // replicas
-        features = self._towers(
-            tf.ensure_shape(batch["video"], [rows, *self._shapes["video"]]),
-            tf.ensure_shape(batch["audio"], [rows, *self._shapes["audio"]]),
-            tf.reshape(batch["text"], [-1, self._shapes["text"][-1]]),
-            seed,
-            tf.cast(replica, tf.int32) * rows,
-        )
-        head = self.model.head(features, training=True)
+        """Losses of this replica's rows, which the objective compares with those of all."""
+        this = replica.of_this_step()
+        rows = self._cfg.train.input.batch_size // this.count
+        batch = {
+            name: tf.ensure_shape(batch[name], [rows, *shape])
+            for name, shape in self._shapes.items()
+        }
+        first_row = tf.cast(this.index, tf.int32) * rows
+        inputs = {modality: batch[modality] for modality in self.model.modalities}
+        features = self._towers(inputs, seed, first_row)
+        outputs = self.model.train_outputs(features)
+        return self._objective(outputs, batch, this, Randomness(seed, first_row=first_row))
 
-        def gather(x: tf.Tensor) -> tf.Tensor:
-            if replicas == 1:
-                return x
-            gathered = context.all_gather(tf.cast(x, tf.float32), axis=0)
-            return tf.ensure_shape(gathered, [x.shape[0] * replicas, *x.shape[1:]])
-
-        masks = {name: tf.ensure_shape(batch[f"{name}_mask"], [rows]) for name in ("audio", "text")}
-        return self._objective(head, masks, gather)
-
-    def _run_towers(self, video, audio, text, seed, first_row):
+    def _run_towers(
+        self, inputs: Mapping[str, tf.Tensor], seed: tf.Tensor, first_row: tf.Tensor
+    ) -> Features:
         rng = Randomness(seed, first_row=first_row)
-        inputs = {"video": video, "audio": audio, "text": text}
         return self.model.towers(inputs, training=True, rng=rng)
 
 
 def build_model(
-    cfg: configs.ExperimentConfig,
-    shapes: Mapping[str, tuple[int, ...]],
-    strategy: tf.distribute.Strategy,
-) -> keras.Model:
-    """Builds the multimodal model and all its variables under `strategy`.
+    cfg: experiment.Pretrain, shapes: Shapes, strategy: tf.distribute.Strategy
+) -> PretrainingModel:
+    """Builds the model of a run and all its variables under `strategy`.
 
-    `shapes` are per clip: video `(frames, height, width, 3)`, audio `(samples, 1)`, text
-    `(candidates, words)`.
+    `shapes` are those of an example by name.
     """
     keras.utils.set_random_seed(cfg.seed)
     with strategy.scope():
-        model = factory.build_multimodal(cfg.model, dtype=cfg.precision)
-        model.build_from(
-            {
-                "video": (None, *shapes["video"]),
-                "audio": (None, *shapes["audio"]),
-                "text": (None, shapes["text"][-1]),
-            }
-        )
-    return model
+        return methods.of(cfg).model(cfg.model, shapes, cfg.precision)
 
 
 class Pretrain:
-    """The task of contrastive pretraining."""
+    """The task of pretraining."""
 
     recipe = PretrainRecipe
     evaluator = Evaluator
 
     @staticmethod
-    def model(cfg: configs.ExperimentConfig, strategy: tf.distribute.Strategy) -> keras.Model:
+    def model(cfg: experiment.Pretrain, strategy: tf.distribute.Strategy) -> PretrainingModel:
         """Builds the model for the clips that evaluation reads."""
-        return build_model(cfg, pipeline.describe(cfg.eval.input, cfg.data_dir), strategy)
-
-
-def run(cfg: configs.ExperimentConfig, command: Sequence[str] = (), **kwargs: bool) -> int:
-    """Runs `cfg.mode` and returns the exit code; see `executor.run`."""
-    return executor.run(cfg, Pretrain(), command, **kwargs)
+        pipeline.load_cards(cfg.eval.input, cfg.data_dir)
+        return build_model(cfg, pipeline.clip_shapes(cfg.eval.input), strategy)

@@ -101,20 +101,10 @@ class Evaluator(evaluator.Evaluator):
         """Embeddings of every window: video and audio `[rows, windows, d]`, text `[rows, d]`."""
         rows, windows = inputs["video"].shape[:2]
         flat = {key: tf.reshape(value, [-1, *value.shape[2:]]) for key, value in inputs.items()}
-        head = self._model(flat, training=False)["head"]
-        beside_text = self._model.head.beside_text(head)
-        per_window = {
-            "video_totxt": head["video"]["totxt"],
-            "video_toaud": head["video"]["toaud"],
-            "audio_tovid": head["audio"]["tovid"],
-        }
-        outputs = {"text_tovid": tf.cast(head["text"]["tovid"], tf.float32)}
-        if "audio" in beside_text:
-            per_window["audio_totxt"] = beside_text["audio"]
-            outputs["text_toaud"] = tf.cast(beside_text["text"], tf.float32)
-        return outputs | {
-            key: tf.reshape(tf.cast(value, tf.float32), [rows, windows, -1])
-            for key, value in per_window.items()
+        found = self._model.embed(self._model.towers(flat))
+        return {
+            key: value if key.startswith("text") else tf.reshape(value, [rows, windows, -1])
+            for key, value in found.items()
         }
 
     def _attention(self, modality: str, clips: np.ndarray) -> np.ndarray | None:
@@ -213,10 +203,11 @@ class Evaluator(evaluator.Evaluator):
         ((modality, clips),) = inputs.items()
         rows, windows = clips.shape[:2]
         flat = {modality: tf.reshape(clips, [-1, *clips.shape[2:]])}
-        towers = self._model.towers(flat, training=False)
-        beside_text = self._model.head.beside_text(self._model.head(towers, training=False))
+        towers = self._model.towers(flat)
         pooled = towers[modality][features.LAYER]
-        embedded = beside_text.get(modality, tf.zeros([rows * windows, 0]))
+        embedded = self._model.embed(towers).get(f"{modality}_totxt")
+        if embedded is None:
+            embedded = tf.zeros([rows * windows, 0])
         return {
             name: tf.reshape(tf.cast(value, tf.float32), [rows, windows, value.shape[-1]])
             for name, value in (("pooled", pooled), ("beside_text", embedded))
@@ -271,8 +262,7 @@ class Evaluator(evaluator.Evaluator):
     @tf.function
     def _encode_text(self, inputs):
         def replica(inputs):
-            head = self._model.head(self._model.towers(inputs, training=False), training=False)
-            return {"text": tf.cast(self._model.head.beside_text(head)["text"], tf.float32)}
+            return {"text": self._model.embed(self._model.towers(inputs))["text_tovid"]}
 
         return self._strategy.run(replica, args=(inputs,))
 

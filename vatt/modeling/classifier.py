@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from vatt.errors import UserError, nearest
+from vatt.errors import UserError
 from vatt.modeling.layers.dropout import dropout
 from vatt.modeling.random import Randomness
 
-# modality -> initialiser of the kernel, from logits to probabilities
-MODALITIES = {"video": ("glorot_normal", ops.softmax), "audio": ("glorot_uniform", ops.sigmoid)}
 
-
-def initial_bias(modality: str, num_classes: int) -> float:
+def initial_bias(num_classes: int, multi_label: bool) -> float:
     """Returns the classifier's first bias.
 
-    A sound has few of many labels: its bias starts every probability at 1 / num_classes.
+    A clip has few of many labels: the bias starts every probability at 1 / num_classes.
     """
-    return -math.log(num_classes - 1) if modality == "audio" else 0.0
+    return -math.log(num_classes - 1) if multi_label else 0.0
 
 
 @keras.saving.register_keras_serializable("vatt")
 class ClassificationModel(keras.Model):
-    """A backbone and a classifier: one class per video, any number of classes per sound.
+    """A backbone and a classifier: one class per clip (softmax), or any number (sigmoid).
 
     The classifier works in float32 whatever the precision of the backbone.
 
@@ -35,7 +32,9 @@ class ClassificationModel(keras.Model):
         backbone: layer with `features_dim` that gives `features_pooled` `[batch, features_dim]`
             and `features`.
         num_classes: width of the logits.
-        modality: 'video' (softmax) or 'audio' (sigmoid); decides the initialisation too.
+        modalities: what the backbone takes. With one the inputs are an array, with several a
+            mapping of arrays by modality.
+        multi_label: whether a clip may have any number of classes; decides the initialisation too.
         dropout_rate: share of the pooled feature that is zeroed in training.
         num_test_samples: outside training, that many consecutive rows are windows of one sample and
             their logits are averaged.
@@ -49,8 +48,9 @@ class ClassificationModel(keras.Model):
         self,
         backbone: keras.layers.Layer,
         num_classes: int,
-        modality: str,
+        modalities: Sequence[str],
         *,
+        multi_label: bool = False,
         dropout_rate: float = 0.0,
         num_test_samples: int = 1,
         name: str,
@@ -58,33 +58,39 @@ class ClassificationModel(keras.Model):
         **kwargs: Any,
     ):
         super().__init__(name=name, dtype=dtype, **kwargs)
-        _check(num_classes, modality, dropout_rate, num_test_samples)
+        _check(num_classes, modalities, dropout_rate, num_test_samples)
         self.backbone = backbone
-        self.num_classes, self.modality = num_classes, modality
+        self.num_classes, self.multi_label = num_classes, multi_label
+        self.modalities = tuple(modalities)
         self.dropout_rate, self.num_test_samples = dropout_rate, num_test_samples
-        kernel, self._probabilities = MODALITIES[modality]
         self.classification = keras.layers.Dense(
             num_classes,
-            kernel_initializer=kernel,
-            bias_initializer=keras.initializers.Constant(initial_bias(modality, num_classes)),
+            kernel_initializer="glorot_uniform" if multi_label else "glorot_normal",
+            bias_initializer=keras.initializers.Constant(initial_bias(num_classes, multi_label)),
             name="classification",
             dtype="float32",
         )
 
-    def build(self, input_shape: Sequence[int | None]) -> None:
+    def build(self, input_shape: Sequence[int | None] | Mapping[str, Sequence[int | None]]) -> None:
         """Creates every variable, without running the model.
 
         Args:
-            input_shape: `[batch, *axes, channels]`; only the channels matter.
+            input_shape: `[batch, *axes, channels]`, by modality where there are several; only the
+                channels matter.
         """
-        self.backbone.build(tuple(input_shape))
+        several = isinstance(input_shape, Mapping)
+        self.backbone.build(dict(input_shape) if several else tuple(input_shape))
         self.classification.build((None, self.backbone.features_dim))
         self.built = True
+
+    def tower_paths(self) -> dict[str, dict[str, str]]:
+        """Returns where the backbone's variables stand; see `PretrainingModel.tower_paths`."""
+        return {"+".join(self.modalities): {"": f"{self.backbone.path}/"}}
 
     def call(
         self, inputs: Any, training: bool = False, rng: Randomness | None = None
     ) -> dict[str, Any]:
-        """Classifies `inputs`, `[batch, *axes, channels]`.
+        """Classifies `inputs`, `[batch, *axes, channels]`, by modality where there are several.
 
         Returns:
             `logits` and `probabilities`, float32 `[batch, classes]`, outside training `[batch /
@@ -94,7 +100,7 @@ class ClassificationModel(keras.Model):
         Raises:
             ValueError: outside training, rows that `num_test_samples` does not divide.
         """
-        below = None if rng is None else rng.child(self.modality)
+        below = None if rng is None else rng.child("+".join(self.modalities))
         features = self.backbone(inputs, training=training, rng=below)
         pooled = dropout(
             ops.cast(features["features_pooled"], "float32"),
@@ -108,7 +114,7 @@ class ClassificationModel(keras.Model):
             logits = self._average(logits)
         return {
             "logits": logits,
-            "probabilities": self._probabilities(logits),
+            "probabilities": (ops.sigmoid if self.multi_label else ops.softmax)(logits),
             "features_pooled": features["features_pooled"],
             "features": features["features"],
         }
@@ -128,9 +134,9 @@ class ClassificationModel(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal model."""
-        fields = ("num_classes", "modality", "dropout_rate", "num_test_samples", "name")
+        fields = ("num_classes", "modalities", "multi_label", "dropout_rate", "num_test_samples")
         return {
-            **{field: getattr(self, field) for field in fields},
+            **{field: getattr(self, field) for field in (*fields, "name")},
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "backbone": keras.saving.serialize_keras_object(self.backbone),
         }
@@ -142,12 +148,11 @@ class ClassificationModel(keras.Model):
         return cls(**{**config, "backbone": backbone})
 
 
-def _check(num_classes: int, modality: str, dropout_rate: float, num_test_samples: int) -> None:
-    if modality not in MODALITIES:
-        raise UserError(
-            f"modality: {modality!r} is not one of {sorted(MODALITIES)}."
-            f"{nearest(modality, MODALITIES)}"
-        )
+def _check(
+    num_classes: int, modalities: Sequence[str], dropout_rate: float, num_test_samples: int
+) -> None:
+    if not modalities or isinstance(modalities, str):
+        raise UserError(f"modalities: {modalities!r} is not a sequence of at least one name.")
     if num_classes < 2:
         raise UserError(f"num_classes: {num_classes} is not at least 2.")
     if not 0.0 <= dropout_rate < 1.0:

@@ -1,6 +1,6 @@
 """Operations and activations of a model, counted from the geometry of its layers.
 
-    layer = factory.build_backbone("video", configs.registry.backbone("vit_base"))
+    layer = factory.build_backbone(configs.registry.backbone("vit_base"))
     tower = flops.count(layer, (32, 224, 224, 3), training=True)
     print(tower.tokens, tower.cost.step / 1e9, tower.cost.activation_bytes("float32") / 2**20)
 
@@ -23,25 +23,24 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
-from vatt import configs
-from vatt.modeling import factory
 from vatt.modeling.backbones import text
 from vatt.modeling.backbones.i3d import I3D, POOLS, Mixed
 from vatt.modeling.backbones.patch_transformer import PatchTransformer
 from vatt.modeling.backbones.resnet2d import Bottleneck, ResNet2D
 from vatt.modeling.backbones.unified import WordTransformer
 from vatt.modeling.classifier import ClassificationModel
-from vatt.modeling.heads import FACHead, HeadStack, JointHead
 from vatt.modeling.layers import activations
 from vatt.modeling.layers.conv import ConvNorm
 from vatt.modeling.layers.encoder import Encoder, EncoderBlock
 from vatt.modeling.layers.norm import RMSNorm
 from vatt.modeling.layers.tokens import num_kept
-from vatt.modeling.multimodal import MODALITIES
+
+if TYPE_CHECKING:
+    from vatt.modeling.pretraining import PretrainingModel
 
 Shape = tuple[int, ...]
 
@@ -100,35 +99,29 @@ class Tower:
     cost: Cost
 
 
-def towers(backbones: Any) -> dict[str, keras.layers.Layer]:
-    """Returns the (unbuilt) backbone of each modality of a pretraining model's backbone config."""
-    if isinstance(backbones, configs.multimodal.UnifiedBackboneConfig):
-        layer = factory.build_backbone("unified", backbones.resolve("unified"))
-        return {modality: getattr(layer, modality) for modality in MODALITIES}
-    return {m: factory.build_backbone(m, backbones.resolve(m)) for m in MODALITIES}
+def pretraining_step(model: PretrainingModel, shapes: Mapping[str, Shape]) -> float:
+    """Returns the operations that one example costs in a training step.
 
-
-def pretraining_step(backbones: Any, shapes: Mapping[str, Any], batch_size: int) -> float:
-    """Returns the operations of one step over `batch_size` clips.
-
-    `shapes` are those of a clip, text as `(candidates, words)`. Heads and loss are left out: they
-    are thousandths of the towers.
+    `shapes` are those of an example by modality, text as `(candidates, words)`. Heads and losses
+    are left out: they are thousandths of the towers.
     """
     total = 0.0
-    for modality, layer in towers(backbones).items():
+    for modality in model.modalities:
         rows, shape = 1, tuple(shapes[modality])
         if modality == "text":
             rows, shape = shape[0], shape[1:]
-        total += rows * count(layer, shape, training=True).cost.step
-    return batch_size * total
+        total += rows * count(model.backbone(modality), shape, training=True).cost.step
+    return total
 
 
-def classification_step(model: ClassificationModel, shape: Shape) -> float:
-    """Returns the operations that one clip of `shape` costs in a step of fine-tuning.
+def classification_step(model: ClassificationModel, shapes: Mapping[str, Shape]) -> float:
+    """Returns the operations that one clip costs in a step of fine-tuning; `shapes` by modality.
 
     A frozen backbone only runs forward, on all tokens.
     """
     trained = bool(model.backbone.trainable_variables)
+    own = [shapes[modality] for modality in model.modalities]
+    shape = own[0] if len(own) == 1 else dict(zip(model.modalities, own, strict=True))
     cost = count(model.backbone, shape, training=trained).cost
     return (cost.step if trained else cost.forward) + classifier(
         model.backbone.features_dim, model.num_classes
@@ -160,7 +153,7 @@ def _(layer: PatchTransformer, shape: Shape, training: bool = False) -> Tower:
         # Masking may put any token of the batch anywhere, so all are projected first.
         projected = kept if layer.masking is None else projected
     volume = math.prod(layer.patches.patch) * shape[-1]
-    cost = _product(projected, volume, layer.d_model) + Cost(values=projected * volume)
+    cost = product(projected, volume, layer.d_model) + Cost(values=projected * volume)
     cost += _dense(layer.pre_projection, kept, layer.d_model)
     cost += Cost(values=kept * layer.d_model)  # mask of the dropout on positions
     cost += _encoder(layer.encoder, kept + 1)
@@ -176,7 +169,7 @@ def _(layer: text.TextModel, shape: Shape, training: bool = False) -> Tower:
         width = layer.pre_projection.units
     base, encoded = layer.base, None
     if isinstance(base, text.LinearBase):
-        cost += _product(tokens, width, base.d_model)
+        cost += product(tokens, width, base.d_model)
         cost += Cost(values=tokens * (width + base.d_model))
     else:
         if isinstance(base, text.BertEncoder):
@@ -216,11 +209,11 @@ def _block(block: EncoderBlock, tokens: int) -> Cost:
     scores = attention.num_heads * pairs
     products = 4.0 * pairs * inner
     cost = Cost(products, 3 * products, products)
-    cost += _product(tokens, d_model, 3 * inner) + _product(tokens, inner, d_model)
+    cost += product(tokens, d_model, 3 * inner) + product(tokens, inner, d_model)
     cost += Cost(float32=scores, values=2 * scores * dropped, half=scores * (not dropped))
     cost += Cost(values=4 * tokens * inner)
     gates = int(hidden.gate is not None)
-    cost += _product(tokens, d_model, (1 + gates) * d_ff) + _product(tokens, d_ff, d_model)
+    cost += product(tokens, d_model, (1 + gates) * d_ff) + product(tokens, d_ff, d_model)
     cost += Cost(values=tokens * d_ff * (1 + dropped + 2 * gates))
     cost += _activation(hidden.activation, tokens * d_ff)
     for norm in (block.attention_norm, block.feed_forward_norm):
@@ -237,7 +230,7 @@ def _dense(layer: keras.layers.Dense | None, rows: int, inputs: int) -> Cost:
     if layer is None:
         return Cost()
     inner = _activation(layer.activation, rows * layer.units)
-    return _product(rows, inputs, layer.units) + Cost(values=rows * inputs) + inner
+    return product(rows, inputs, layer.units) + Cost(values=rows * inputs) + inner
 
 
 def _activation(function: Any, values: int) -> Cost:
@@ -247,7 +240,7 @@ def _activation(function: Any, values: int) -> Cost:
     return Cost(values=values if function is activations.ACTIVATIONS["swish"] else 0)
 
 
-def _product(rows: int, inputs: int, outputs: int) -> Cost:
+def product(rows: int, inputs: int, outputs: int) -> Cost:
     operations = 2.0 * rows * inputs * outputs
     return Cost(operations, 3 * operations)
 
@@ -316,7 +309,7 @@ def _conv(layer: ConvNorm, shape: Shape) -> tuple[Cost, Shape]:
     if layer.padding is not None:
         pairs = zip(shape, layer.padding[1:], strict=True)
         kept += Cost(values=math.prod(size + sum(pair) for size, pair in pairs))
-    return _product(math.prod(result[:-1]), volume, layer.filters) + kept, result
+    return product(math.prod(result[:-1]), volume, layer.filters) + kept, result
 
 
 def _strided(shape: Shape, strides: Shape) -> Shape:
@@ -325,39 +318,9 @@ def _strided(shape: Shape, strides: Shape) -> Shape:
     return (*sizes, shape[-1])
 
 
-# Heads -----------------------------------------------------------------------------------------
-
-
-def head(layer: HeadStack, widths: Mapping[str, int], candidates: int) -> Cost:
-    """Returns the cost for one clip with that many text candidates.
-
-    `widths` are those of the pooled features by modality.
-    """
-    cost = Cost()
-    for bridge in layer.bridges:
-        for modality, inputs, dense in _head_products(bridge, widths):
-            rows = candidates if modality == "text" else 1
-            kept = Cost(float32=rows * (inputs + dense.units))
-            cost += _product(rows, inputs, dense.units) + kept
-    return cost
-
-
-def _head_products(
-    layer: FACHead | JointHead, widths: Mapping[str, int]
-) -> list[tuple[str, int, keras.layers.Dense]]:
-    """Returns the modality, width of the input and layer of each product."""
-    if isinstance(layer, JointHead):
-        units = {"video": layer.vid_to_vat, "audio": layer.aud_to_vat, "text": layer.txt_to_vat}
-        return [(modality, widths[modality], units[modality].dense) for modality in MODALITIES]
-    return [
-        ("video", widths["video"], layer.vid_to_hid),
-        ("video", layer.d_video, layer.hid_to_va.dense),
-        ("video", layer.d_video, layer.va_to_vat.dense),
-        ("audio", widths["audio"], layer.aud_to_va),
-        ("text", widths["text"], layer.txt_to_vat),
-    ]
+# Classifier ------------------------------------------------------------------------------------
 
 
 def classifier(features: int, classes: int) -> Cost:
     """Returns the cost of the classifier on one clip."""
-    return _product(1, features, classes) + Cost(float32=features + classes)
+    return product(1, features, classes) + Cost(float32=features + classes)

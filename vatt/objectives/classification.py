@@ -1,7 +1,10 @@
-"""Objectives of fine-tuning: one label per video, any number of labels per sound.
+"""Objectives of fine-tuning: one label per clip, or any number of labels per clip.
 
-    loss = video_loss(logits, labels)                                     # one of the classes
-    loss = audio_loss(logits, labels, count_labels(labels, gather))       # any of the classes
+    loss = softmax_loss(logits, labels)                                   # one of the classes
+    loss = sigmoid_loss(logits, labels, count_labels(labels, replica))    # any of the classes
+
+Which of them, the card of the set says (`multi_label`). Published: videos have one label, sounds
+any number.
 
 Both return this replica's share: with equal local batches the mean over replicas is the loss of the
 global batch. They work in float32 whatever the precision of the logits.
@@ -13,10 +16,10 @@ from typing import Any
 
 from keras import ops
 
-from vatt.objectives.contrastive import Gather, identity
+from vatt.objectives.replica import ALONE, Replica
 
 
-def video_loss(logits: Any, labels: Any) -> Any:
+def softmax_loss(logits: Any, labels: Any) -> Any:
     """Returns the softmax cross-entropy, a scalar, averaged over the rows.
 
     Args:
@@ -30,7 +33,7 @@ def video_loss(logits: Any, labels: Any) -> Any:
     return -ops.mean(ops.sum(labels * ops.log_softmax(logits, axis=-1), axis=-1))
 
 
-def audio_loss(logits: Any, labels: Any, label_counts: Any = None) -> Any:
+def sigmoid_loss(logits: Any, labels: Any, label_counts: Any = None) -> Any:
     """Returns the sigmoid cross-entropy, a scalar: summed over classes, mean over weighted rows.
 
     A row weighs as much as its labels do on average, and a label weighs 1 / (its count in the
@@ -54,14 +57,14 @@ def audio_loss(logits: Any, labels: Any, label_counts: Any = None) -> Any:
     return ops.mean(weights * ops.sum(entropy, axis=-1))
 
 
-def count_labels(labels: Any, gather: Gather = identity) -> Any:
+def count_labels(labels: Any, replica: Replica = ALONE) -> Any:
     """Returns how often each class occurs in the global batch, float32 `[classes]`.
 
     Args:
         labels: `[batch, classes]`, this replica's rows.
-        gather: concatenates a float32 tensor over replicas.
+        replica: the way to rows of other replicas.
     """
-    return ops.sum(gather(ops.cast(labels, "float32")), axis=0)
+    return ops.sum(replica.gather(ops.cast(labels, "float32")), axis=0)
 
 
 def _divide(numerator: Any, count: Any) -> Any:
@@ -77,6 +80,3 @@ def _float32(logits: Any, labels: Any) -> tuple[Any, Any]:
             "accepted: [batch, classes] for both"
         )
     return ops.cast(logits, "float32"), ops.cast(labels, "float32")
-
-
-LOSSES = {"video": video_loss, "audio": audio_loss}

@@ -22,11 +22,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vatt import __version__, configs
+from vatt import __version__, configs, methods
 from vatt.errors import CheckpointError
 from vatt.files import replace_text, sha256
-from vatt.modeling import factory, published
-from vatt.training import checkpoints, loop, optimizers, transfer
+from vatt.modeling import factory
+from vatt.training import checkpoints, layouts, optimizers, transfer
 
 NOT_NEEDED = {
     "_CHECKPOINTABLE_OBJECT_GRAPH": "structure of the saved objects; here names are explicit",
@@ -36,11 +36,6 @@ HYPERPARAMETER = "hyper-parameter, compared with the configuration"
 UNKNOWN = "neither model nor optimizer; not known here"
 _HYPERPARAMETERS = ("beta_1", "beta_2", "momentum", "weight_decay")
 _OPTIMIZERS = {frozenset("mv"): "Adam", frozenset({"momentum"}): "Momentum"}
-_FIXES = {
-    "pretrain": "pass the --model_arch of three backbones, such as tx_fac or mmv_fac",
-    "unified": "pass a modality-agnostic --model_arch, such as ut_fac",
-    "finetune": "pass --task=finetune and the --model_arch of its backbone, such as vit_base",
-}
 
 
 @dataclass(frozen=True)
@@ -81,17 +76,20 @@ def convert(
     _check_kind(source, cfg)
     store = _free_place(folder, source.step)
     model = _build(cfg, source)
-    keys = published.model_keys(model)
+    if not source.layout.fits(model):
+        raise _other_kind(source, cfg)
+    keys = source.layout.model_keys(model)
     transfer.load(source, model)
     links: dict[str, str | None] = {f"model/{path}": key for path, key in keys.items()}
     optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
     optimizer.build(model.trainable_variables)
     slots = _load_optimizer(source, model, optimizer, keys)
     links |= {f"optimizer/{path}": key for path, key in (slots or {}).items()}
-    tensors = loop.variable_map(model, None if slots is None else optimizer)
+    tensors = checkpoints.variable_map(model, None if slots is None else optimizer)
     assert set(tensors) == set(links), sorted(set(tensors) ^ set(links))[:3]
     try:
-        prefix = store.save(source.step, tensors, converted_from=source.prefix)
+        said = _facts(model, cfg)
+        prefix = store.save(source.step, tensors, converted_from=source.prefix, **said)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
@@ -108,17 +106,18 @@ def convert(
 
 
 def _check_kind(source: transfer.Source, cfg: configs.ExperimentConfig) -> None:
-    if not source.published:
-        raise CheckpointError(f"{source.prefix}: a {source.description()}, nothing to convert")
-    if cfg.task == "Finetune":
-        wanted = "finetune"
-    else:
-        wanted = "unified" if factory.is_unified(cfg.model) else "pretrain"
-    if source.model != wanted:
-        raise CheckpointError(
-            f"{source.prefix}: a {source.description()}, but the configuration is that of task"
-            f" {cfg.task.lower()}, model_arch {cfg.model_arch}: {_FIXES[source.model]}"
-        )
+    layout = source.layout
+    if not layout.published:
+        raise CheckpointError(f"{source.prefix}: a {layout.description}, nothing to convert")
+    if layout.kind != cfg.task.lower():
+        raise _other_kind(source, cfg)
+
+
+def _other_kind(source: transfer.Source, cfg: configs.ExperimentConfig) -> CheckpointError:
+    return CheckpointError(
+        f"{source.prefix}: a {source.layout.description}, but the configuration is that of task"
+        f" {cfg.task.lower()}, model_arch {cfg.model_arch}: {source.layout.fix()}"
+    )
 
 
 def _files(prefix: Path) -> list[Path]:
@@ -144,18 +143,26 @@ def _free_place(folder: str | Path, step: int) -> checkpoints.CheckpointStore:
 def _build(cfg: configs.ExperimentConfig, source: transfer.Source) -> keras.Model:
     """Builds the model of a configuration; a fine-tuned source may say how many classes."""
     data = cfg.train.input
-    shapes = {
-        "video": (None, None, None, None, 24 if data.space_to_depth else 3),
-        "audio": (None, None, 1) if data.raw_audio else (None, None, None, 1),
+    shapes: dict[str, tuple[int | None, ...]] = {
+        "video": (None, None, None, 24 if data.space_to_depth else 3),
+        "audio": (None, 1) if data.raw_audio else (None, None, 1),
         "text": (None, None),
     }
-    if cfg.task != "Finetune":
-        return factory.build_multimodal(cfg.model, dtype=cfg.precision).build_from(shapes)
-    bias = source.shapes.get(f"{published.CLASSIFIER_ROOT}/bias")
+    if isinstance(cfg, configs.experiment.Pretrain):
+        return methods.of(cfg).model(cfg.model, shapes, cfg.precision)
+    bias = source.shapes.get(source.layout.classifier_key("bias"))
     classes = cfg.model.num_classes or (bias[0] if bias else None)
     model = factory.build_classifier(cfg.model, num_classes=classes, dtype=cfg.precision)
-    model.build(shapes[factory.modality_of(cfg.model)])
+    own = {modality: (None, *shapes[modality]) for modality in model.modalities}
+    model.build(own if len(own) > 1 else next(iter(own.values())))
     return model
+
+
+def _facts(model: keras.Model, cfg: configs.ExperimentConfig) -> dict[str, object]:
+    """Returns what the manifest of the new checkpoint says of the model."""
+    if isinstance(cfg, configs.experiment.Pretrain):
+        return layouts.facts(model, layouts.PRETRAIN, cfg.model_arch, methods.of(cfg).name)
+    return layouts.facts(model, layouts.FINETUNE, cfg.model_arch)
 
 
 def _load_optimizer(
@@ -195,7 +202,7 @@ def _load_optimizer(
         if stored:
             slot.assign(values[key])
     optimizer.iterations.assign(source.step)
-    counter = source.step_key if source.has(source.step_key) else None
+    counter = source.layout.step_key if source.has(source.layout.step_key) else None
     return {slot.path: key if stored else None for slot, key in slots} | {
         optimizer.iterations.path: counter
     }
@@ -231,10 +238,10 @@ def _certificate(
     if differing := sorted(set(written.get_variable_to_shape_map()) ^ set(links) ^ {"step"}):
         raise CheckpointError(f"{prefix}: not written as intended: {differing[0]}")
     rows = {name: _compared(name, key, written, source) for name, key in links.items()}
-    counter = source.step_key if source.has(source.step_key) else None
+    counter = source.layout.step_key if source.has(source.layout.step_key) else None
     step = _compared("step", counter, written, source)
     unused = [{"key": key, "reason": NOT_NEEDED.get(key, UNKNOWN)} for key in source.others]
-    left = sorted(set(source.slots) - set(links.values()) - {source.step_key})
+    left = sorted(set(source.slots) - set(links.values()) - {source.layout.step_key})
     unused += [{"key": key, "reason": HYPERPARAMETER} for key in left]
     hyperparameters = _hyperparameters(source, left, cfg.train.optimizer)
     files = transfer.data_files(source.prefix)
@@ -243,7 +250,7 @@ def _certificate(
         "vatt": __version__,
         "source": {
             "prefix": source.prefix,
-            "kind": source.description(),
+            "kind": source.layout.description,
             "key_ending": transfer.SUFFIX,
             "files": {file.name: sha256(file) for file in files},
         },
@@ -311,8 +318,8 @@ def _notes(
         )
     elif source.step >= (total := cfg.train.optimizer.learning_rate.total_steps):
         notes.append(f"nothing left to train: step {source.step}, total_steps {total}")
-    if not source.has(source.step_key):
-        notes.append(f"the source has no {source.step_key}: step 0 was taken")
+    if not source.has(source.layout.step_key):
+        notes.append(f"the source has no {source.layout.step_key}: step 0 was taken")
     return notes
 
 

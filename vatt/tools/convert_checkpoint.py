@@ -54,7 +54,7 @@ def _convert(options: argparse.Namespace) -> int:
     source = transfer.open_source(options.source)
     task = options.task
     if not task and not options.config_file:
-        task = "finetune" if source.model == "finetune" else "pretrain"
+        task = source.layout.kind
     cfg = configs.resolve(
         task=task,
         model_arch=options.model_arch,

@@ -16,10 +16,10 @@ import argparse
 import dataclasses
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vatt import configs, quiet
+from vatt import configs, methods, quiet
 from vatt.configs import backbones, registry
 from vatt.errors import UserError
 
@@ -101,8 +101,8 @@ def summarise(config: configs.ExperimentConfig) -> Summary:
     from vatt.modeling import factory, flops
 
     shapes = pipeline.clip_shapes(config.train.input)
-    if not isinstance(config.model, configs.multimodal.ModelConfig):
-        modality = factory.modality_of(config.model)
+    if not isinstance(config, configs.experiment.Pretrain):
+        (modality,) = config.model.modalities
         classes = config.model.num_classes or CLASSES[modality]
         model = factory.build_classifier(config.model, num_classes=classes)
         _build(model, _batch({modality: shapes[modality]})[modality])
@@ -110,25 +110,29 @@ def summarise(config: configs.ExperimentConfig) -> Summary:
         tower = _tower(f"{modality} {config.model.name}", model.backbone, shapes[modality])
         classifier = Part("classifier", *_parameters(model.classification), cost, cost)
         return Summary({modality: shapes[modality]}, [tower, classifier], model.backbone, classes)
-    model = factory.build_multimodal(config.model)
-    _build(model, _batch(shapes))
-    towers = {modality: getattr(model, modality) for modality in shapes}
-    backbone = config.model.backbone_config
-    names = {m: backbone.resolve(m).name for m in shapes}
-    parts = _towers(towers, names, shapes, model.unified)
-    widths = {modality: layer.features_dim for modality, layer in towers.items()}
-    cost = flops.head(model.head, widths, shapes["text"][0])
-    return Summary(shapes, [*parts, Part("head", *_parameters(model.head), cost, cost)])
+    import keras
+
+    method = methods.of(config)
+    with keras.StatelessScope(initialize_variables=False):  # variables without values
+        model = method.model(config.model, shapes, "float32")
+    shapes = {modality: shapes[modality] for modality in model.modalities}
+    towers = {modality: model.backbone(modality) for modality in shapes}
+    names = {m: b.name for b in config.model.backbones().values() for m in b.modalities}
+    shared = getattr(model, "unified", None)
+    parts = _towers(towers, names, shapes, shared)
+    below = {id(v) for layer in (*towers.values(), shared) if layer for v in layer.variables}
+    cost = model.head_cost(shapes)
+    return Summary(shapes, [*parts, Part("head", *_parameters(model, below), cost, cost)])
 
 
-def summarise_backbone(modality: str, name: str) -> Summary:
+def summarise_backbone(name: str) -> Summary:
     """Returns a text or unified backbone by itself, for the clips of the pretraining preset."""
     from vatt.data import pipeline
     from vatt.modeling import factory
 
-    layer = factory.build_backbone(modality, registry.backbone(name))
-    shapes = pipeline.clip_shapes(configs.dataset.Pretrain())
-    if modality == "text":
+    layer = factory.build_backbone(registry.backbone(name))
+    shapes = pipeline.clip_shapes(registry.experiment_config("pretrain").train.input)
+    if registry.backbone(name).modalities == ("text",):
         sentence = shapes["text"][1:]
         _build(layer, (None, *sentence))
         return Summary({"text": sentence}, [_tower(f"text {name}", layer, sentence)])
@@ -173,7 +177,8 @@ def _tower(
     inference, training = (_count(layer, shape, training) for training in (False, True))
     costs = (inference.cost * rows, training.cost * rows)
     tokens = (inference.tokens, training.tokens)
-    return Part(name, *_parameters(layer, shared), *costs, inference.grid, tokens)
+    without = set() if shared is None else {id(variable) for variable in shared.variables}
+    return Part(name, *_parameters(layer, without), *costs, inference.grid, tokens)
 
 
 def _count(layer: Any, shape: tuple[int, ...], training: bool = False) -> Any:
@@ -185,9 +190,8 @@ def _count(layer: Any, shape: tuple[int, ...], training: bool = False) -> Any:
         raise UserError(f"a clip is too short: {error}") from error
 
 
-def _parameters(layer: Any, without: Any = None) -> tuple[int, int]:
+def _parameters(layer: Any, left_out: Collection[int] = ()) -> tuple[int, int]:
     """Returns how many numbers are in a layer's variables and in those that are trained."""
-    left_out = set() if without is None else {id(variable) for variable in without.variables}
 
     def size(variables: Iterable[Any]) -> int:
         return sum(math.prod(v.shape) for v in variables if id(v) not in left_out)
@@ -241,18 +245,18 @@ def describe_all(markdown: bool) -> str:
 
 def presets() -> Iterator[tuple[str, Summary]]:
     """Yields every preset: models for pretraining, for fine-tuning, text and unified backbones."""
-    for name in registry.ARCHITECTURES["PRETRAIN"]:
-        yield name.lower(), summarise(configs.resolve(task="pretrain", model_arch=name))
-    for name in (*backbones.VID_MODELS, *backbones.AUD_MODELS):
+    for name in (name for method in methods.known() for name in method.presets):
+        yield name, summarise(configs.resolve(task="pretrain", model_arch=name))
+    for name in backbones.fine_tuned():
         for more in ("", " agnostic"):
-            label = name.lower() + more
+            label = name + more
             if not more or label in PUBLISHED:
                 changes = [AGNOSTIC] if more else []
                 config = configs.resolve(task="finetune", model_arch=name, params_override=changes)
                 yield label, summarise(config)
-    for modality in ("text", "unified"):
-        for name in backbones.BY_MODALITY[modality]:
-            yield name.lower(), summarise_backbone(modality, name.lower())
+    for name, cls in backbones.BACKBONES.items():
+        if not cls.fine_tuned:
+            yield name, summarise_backbone(name)
 
 
 def _part_cells(part: Part) -> list[str]:

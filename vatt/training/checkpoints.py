@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -188,6 +189,19 @@ class CheckpointStore:
         return step
 
 
+def variable_map(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
+) -> dict[str, keras.Variable]:
+    """Stable name -> variable, for all variables of `model` and `optimizer`."""
+    named = [(f"model/{v.path}", v) for v in model.variables]
+    if optimizer is not None:
+        named += [(f"optimizer/{v.path}", v) for v in optimizer.variables]
+    names = [name for name, _ in named]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    assert not repeated, f"variables that share a name: {repeated}"
+    return dict(named)
+
+
 def restore(prefix: str | os.PathLike, variables: Mapping[str, object]) -> int:
     """Assigns every variable from the checkpoint `prefix`; returns its step.
 
@@ -239,6 +253,15 @@ def newest_in(folder: str | os.PathLike) -> Path:
     if not steps:
         raise CheckpointError(f"{folder}: no checkpoint (ckpt-<step>.index) in that folder")
     return store.path(max(steps))
+
+
+def manifest_facts(prefix: str | os.PathLike) -> dict[str, object]:
+    """Returns what a checkpoint's manifest says beside its files; nothing without a manifest."""
+    try:
+        content = json.loads(Path(f"{prefix}.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def fingerprint(prefix: str | os.PathLike) -> str:

@@ -9,13 +9,16 @@ Gradients must be dense: sum repeated embedding rows first (`tf.convert_to_tenso
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from vatt.errors import UserError, nearest
+from vatt.configs import experiment
+from vatt.errors import UserError
 from vatt.training import schedules
 
 _LAYER = re.compile(r"encoder/layer_(\d+)/")
@@ -26,7 +29,7 @@ def _raw(variable: Any) -> tf.Variable:
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
-class _FusedOptimizer(keras.optimizers.Optimizer):
+class FusedOptimizer(keras.optimizers.Optimizer):
     """Common part: no clipping, unscaled weight decay, slots named `<variable path>_<slot>`."""
 
     slots: tuple[str, ...] = ()
@@ -34,15 +37,27 @@ class _FusedOptimizer(keras.optimizers.Optimizer):
     def __init__(self, learning_rate: Any, *, decay: float = 0.0, name: str):
         super().__init__(learning_rate=learning_rate, name=name)
         self.decay = decay  # not Keras' `weight_decay`, which multiplies by the learning rate
-        self.rate_scales: dict[str, float] = {}  # variable path -> factor; set before `build`
 
-    def build(self, variables: list[Any]) -> None:
-        """Creates the slots of every variable."""
+    def build(
+        self, variables: Sequence[keras.Variable], rate_scales: Mapping[str, float] | None = None
+    ) -> None:
+        """Creates the slots of every variable.
+
+        Args:
+            variables: what is trained.
+            rate_scales: factors of the learning rate by variable path, where it is not 1.
+        """
         if self.built:
             return
         super().build(variables)
-        self._scales = [self.rate_scales.get(v.path, 1.0) for v in variables]
+        rate_scales = rate_scales or {}
+        self._scales = [rate_scales.get(v.path, 1.0) for v in variables]
         self._slots = {slot: self.add_optimizer_variables(variables, slot) for slot in self.slots}
+
+    def rate_at(self, step: int) -> float:
+        """Returns the learning rate of the update of `step`, before any factor."""
+        rate = self._learning_rate
+        return float(rate(step) if callable(rate) else rate)
 
     def slot_variables(self) -> dict[str, list[Any]]:
         """Returns the slot variables by published slot name, in the order of the variables."""
@@ -75,7 +90,7 @@ class _FusedOptimizer(keras.optimizers.Optimizer):
         return {"learning_rate": rate, "decay": self.decay, "name": self.name}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> _FusedOptimizer:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FusedOptimizer:
         """Rebuilds the optimizer from `get_config`."""
         rate = config["learning_rate"]
         if isinstance(rate, dict):
@@ -84,7 +99,7 @@ class _FusedOptimizer(keras.optimizers.Optimizer):
 
 
 @keras.saving.register_keras_serializable("vatt")
-class Adam(_FusedOptimizer):
+class Adam(FusedOptimizer):
     """`p -= lr_t m / (sqrt(v) + epsilon)` with `lr_t = lr sqrt(1 - beta_2^t) / (1 - beta_1^t)`."""
 
     slots = ("m", "v")
@@ -124,7 +139,7 @@ class Adam(_FusedOptimizer):
 
 
 @keras.saving.register_keras_serializable("vatt")
-class SGD(_FusedOptimizer):
+class SGD(FusedOptimizer):
     """`v = momentum * v - lr * g; p += v`; Nesterov: `p += momentum * v - lr * g`."""
 
     def __init__(
@@ -157,23 +172,6 @@ class SGD(_FusedOptimizer):
         return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
 
 
-def _adam(config: Any, rate: Any, name: str, decay: float = 0.0) -> Adam:
-    return Adam(rate, config.beta_1, config.beta_2, config.epsilon, decay=decay, name=name)
-
-
-def _momentum(config: Any, rate: Any, name: str, decay: float = 0.0) -> SGD:
-    return SGD(rate, config.momentum, config.nesterov, decay=decay, name=name)
-
-
-OPTIMIZERS = {
-    "Adam": _adam,
-    "AdamW": lambda config, rate, name: _adam(config, rate, name, config.weight_decay),
-    "Momentum": _momentum,
-    "MomentumW": lambda config, rate, name: _momentum(config, rate, name, config.weight_decay),
-    "SGD": lambda config, rate, name: SGD(rate, name=name),
-}
-
-
 def layer_scales(backbone: Any, decay: float) -> dict[str, float]:
     """Returns {variable path: factor of the learning rate} of a transformer, for layer-wise decay.
 
@@ -198,19 +196,59 @@ def layer_scales(backbone: Any, decay: float) -> dict[str, float]:
     return scales
 
 
-def build(config: Any, name: str = "optimizer") -> keras.optimizers.Optimizer:
-    """Returns the optimizer of an optimizer config with its schedule.
+@functools.singledispatch
+def build(config: experiment.OptimizerConfig, name: str = "optimizer") -> FusedOptimizer:
+    """Returns the optimizer of a configuration, by its class, with its schedule.
 
     Args:
-        config: its `name` chooses the optimizer, its `learning_rate` the schedule.
+        config: of an optimizer.
         name: prefix of the slot variables' paths.
 
     Raises:
-        UserError: unknown optimizer or schedule.
+        UserError: nothing builds an optimizer from that class.
     """
-    if config.name not in OPTIMIZERS:
-        raise UserError(
-            f"optimizer.name: {config.name!r} is not one of {sorted(OPTIMIZERS)}."
-            f"{nearest(config.name, OPTIMIZERS)}"
-        )
-    return OPTIMIZERS[config.name](config, schedules.build(config.learning_rate), name)
+    raise UserError(
+        f"optimizer.name: {config.name!r} is not one of "
+        f"{', '.join(experiment.OptimizerConfig.variants())}."
+    )
+
+
+@build.register
+def _(config: experiment.AdamOptimizer, name: str = "optimizer") -> Adam:
+    return _adam(config, name)
+
+
+@build.register
+def _(config: experiment.AdamWOptimizer, name: str = "optimizer") -> Adam:
+    return _adam(config, name, config.weight_decay)
+
+
+@build.register
+def _(config: experiment.MomentumOptimizer, name: str = "optimizer") -> SGD:
+    return _momentum(config, name)
+
+
+@build.register
+def _(config: experiment.MomentumWOptimizer, name: str = "optimizer") -> SGD:
+    return _momentum(config, name, config.weight_decay)
+
+
+@build.register
+def _(config: experiment.SGDOptimizer, name: str = "optimizer") -> SGD:
+    return SGD(schedules.build(config.learning_rate), name=name)
+
+
+def _adam(
+    config: experiment.AdamOptimizer | experiment.AdamWOptimizer, name: str, decay: float = 0.0
+) -> Adam:
+    rate = schedules.build(config.learning_rate)
+    return Adam(rate, config.beta_1, config.beta_2, config.epsilon, decay=decay, name=name)
+
+
+def _momentum(
+    config: experiment.MomentumOptimizer | experiment.MomentumWOptimizer,
+    name: str,
+    decay: float = 0.0,
+) -> SGD:
+    rate = schedules.build(config.learning_rate)
+    return SGD(rate, config.momentum, config.nesterov, decay=decay, name=name)

@@ -6,6 +6,7 @@ published code rises again or, with its defaults, is not a number (docs/differen
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from vatt.errors import UserError, nearest
+from vatt.configs import experiment
+from vatt.errors import UserError
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -132,39 +134,32 @@ class StepwiseCosineDecay(Schedule):
         return dict(vars(self))
 
 
-SCHEDULES: dict[str, type[Schedule]] = {
-    "LearningRate": Constant,
-    "CosineDecayLearningRate": CosineDecay,
-    "StepwiseCosineDecayLearningRate": StepwiseCosineDecay,
-}
-FIELDS = {
-    "LearningRate": ("learning_rate_base",),
-    "CosineDecayLearningRate": (
-        "learning_rate_base",
-        "total_steps",
-        "warmup_learning_rate",
-        "warmup_steps",
-    ),
-    "StepwiseCosineDecayLearningRate": (
-        "learning_rate_levels",
-        "learning_rate_steps",
-        "total_steps",
-        "warmup_learning_rate",
-        "warmup_steps",
-    ),
-}
-
-
-def build(config: Any) -> Schedule:
-    """Returns the schedule of a learning rate config; its `type` (or class name) chooses which.
+@functools.singledispatch
+def build(config: experiment.LearningRate) -> Schedule:
+    """Returns the schedule of a configuration, by its class.
 
     Raises:
-        UserError: unknown type or inconsistent settings.
+        UserError: inconsistent settings.
     """
-    kind = getattr(config, "type", None) or type(config).__name__
-    if kind not in SCHEDULES:
-        raise UserError(
-            f"learning_rate.type: {kind!r} is not one of {sorted(SCHEDULES)}."
-            f"{nearest(kind, SCHEDULES)}"
-        )
-    return SCHEDULES[kind](**{field: getattr(config, field) for field in FIELDS[kind]})
+    return Constant(config.learning_rate_base)
+
+
+@build.register
+def _(config: experiment.CosineDecayLearningRate) -> CosineDecay:
+    return CosineDecay(
+        config.learning_rate_base,
+        config.total_steps,
+        config.warmup_learning_rate,
+        config.warmup_steps,
+    )
+
+
+@build.register
+def _(config: experiment.StepwiseCosineDecayLearningRate) -> StepwiseCosineDecay:
+    return StepwiseCosineDecay(
+        config.learning_rate_levels,
+        config.learning_rate_steps,
+        config.total_steps,
+        config.warmup_learning_rate,
+        config.warmup_steps,
+    )

@@ -4,10 +4,11 @@
     report = transfer("ckpt-500000", classifier) # the backbone of a fine-tuning model
     print(report.table())
 
-The kind of a checkpoint is recognised from the names in the file. Whole models are matched
-variable by variable. A fine-tuning model takes its backbone from a pre-training checkpoint
-(modality-specific or -agnostic) or from another fine-tuned one; position tables of another length
-are resampled. Everything is checked and read before the first variable changes.
+A checkpoint of this project says in its manifest what it is; others are recognised by the methods
+that know them (`vatt.training.layouts`). Whole models are matched variable by variable. A
+fine-tuning model takes its backbone from a pre-training checkpoint or from another fine-tuned one;
+position tables of another length are resampled. Everything is checked and read before the first
+variable changes.
 """
 
 from __future__ import annotations
@@ -24,19 +25,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from vatt import methods
 from vatt.errors import CheckpointError
-from vatt.modeling import published
 from vatt.modeling.layers.positions import spline_matrix
-from vatt.training.checkpoints import newest_in, open_checkpoint
+from vatt.training.checkpoints import manifest_facts, newest_in, open_checkpoint
+from vatt.training.layouts import FINETUNE, Layout, Own, Shapes
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 SLOT = "/.OPTIMIZER_SLOT/optimizer/"
-_KINDS = {
-    "pretrain": "pre-training",
-    "unified": "modality-agnostic pre-training",
-    "finetune": "fine-tuned",
-}
-_VIDEO_ONLY = ("/voxel_to_patch/", "/conv3d_1a_7x7/")  # parts of published video backbones
 _MASKS = ("/mask_embedding", "/masking/embedding")  # used in pre-training only
 
 
@@ -46,16 +42,14 @@ class Source:
 
     Attributes:
         prefix: path without ending.
-        published: written by the published code, else by this project.
-        model: 'pretrain', 'unified' (modality-agnostic pre-training) or 'finetune'.
+        layout: what its tensors are called.
         shapes: shape of every tensor of the model by key, without suffix; no optimizer.
         slots: keys of optimizer slots and counters.
         others: keys of everything else.
     """
 
     prefix: str
-    published: bool
-    model: str
+    layout: Layout
     shapes: Mapping[str, tuple[int, ...]]
     slots: tuple[str, ...]
     others: tuple[str, ...]
@@ -72,17 +66,13 @@ class Source:
     @property
     def step(self) -> int:
         """Number of updates behind these weights."""
-        return int(self.tensor(self.step_key)) if self.has(self.step_key) else 0
-
-    @property
-    def step_key(self) -> str:
-        """Key of the number of updates."""
-        return "optimizer/iter" if self.published else "step"
+        key = self.layout.step_key
+        return int(self.tensor(key)) if self.has(key) else 0
 
     @property
     def model_name(self) -> str:
         """Name of the model, which keys of this project begin with."""
-        return next(iter(self.shapes)).split("/")[1]
+        return _model_name(self.shapes)
 
     def has(self, key: str) -> bool:
         """Returns whether there is a tensor of that key."""
@@ -92,13 +82,9 @@ class Source:
         """Returns the name of a key in the file."""
         return key + SUFFIX if self.reader.has_tensor(key + SUFFIX) else key
 
-    def description(self) -> str:
-        """Returns the kind in words."""
-        return f"{'published' if self.published else 'vatt'} {_KINDS[self.model]} checkpoint"
-
 
 def open_source(prefix: str | os.PathLike) -> Source:
-    """Opens a checkpoint and recognises its kind; a folder stands for its newest checkpoint.
+    """Opens a checkpoint and finds out its kind; a folder stands for its newest checkpoint.
 
     Raises:
         CheckpointError: no such checkpoint, a damaged or incomplete one, or one of another program.
@@ -106,25 +92,32 @@ def open_source(prefix: str | os.PathLike) -> Source:
     prefix = newest_in(prefix) if Path(prefix).is_dir() else Path(prefix)
     reader = open_checkpoint(prefix)
     stored = reader.get_variable_to_shape_map()
-    is_published = any(key.endswith(SUFFIX) for key in stored)
     keys = {key.removesuffix(SUFFIX): tuple(stored[key]) for key in sorted(stored)}
     shapes = {key: s for key, s in keys.items() if key.startswith("model/") and SLOT not in key}
     slots = tuple(key for key in keys if key.startswith("optimizer/") or SLOT in key)
     others = tuple(key for key in keys if key not in shapes and key not in slots)
-    if is_published:
-        markers = {"unified": "/unified_backbone/", "pretrain": "/_base_layer/"}
-        markers["finetune"] = f"{published.BACKBONE_ROOT}/"
-    else:
-        markers = {"unified": "/unified/", "pretrain": "/head/", "finetune": "/classification/"}
-    model = next((m for m, part in markers.items() if any(part in key for key in shapes)), None)
-    if model is None or any("tsm_blocks" in key for key in shapes):
+    layout = _layout(prefix, shapes, any(key.endswith(SUFFIX) for key in stored))
+    if layout is None:
         some = ", ".join(list(keys)[:3])
         raise CheckpointError(
-            f"{prefix}: not a VATT checkpoint of a kind known here (it holds {some}, ...); accepted"
+            f"{prefix}: not a checkpoint of a kind known here (it holds {some}, ...); accepted"
             " are checkpoints of this project and published pre-training and fine-tuned ones"
         )
     _check_size(reader, prefix)
-    return Source(str(prefix), is_published, model, shapes, slots, others, reader)
+    return Source(str(prefix), layout, shapes, slots, others, reader)
+
+
+def _layout(prefix: Path, shapes: Shapes, object_graph: bool) -> Layout | None:
+    """Returns the layout that the manifest says; without one, that which a method recognises."""
+    facts = manifest_facts(prefix)
+    if "kind" in facts and shapes and not object_graph:
+        return Own(facts, _model_name(shapes))
+    recognise = (r for method in methods.known() for r in method.layouts())
+    return next(filter(None, (r(shapes, object_graph) for r in recognise)), None)
+
+
+def _model_name(shapes: Shapes) -> str:
+    return next(iter(shapes)).split("/")[1]
 
 
 def data_files(prefix: str | os.PathLike) -> list[Path]:
@@ -208,7 +201,7 @@ class Report:
         """Returns counts, then everything that was not simply restored."""
         counts = Counter(row.action for row in self.rows)
         head = ", ".join(f"{counts[a]} {a}" for a in ("restored", "resampled", "new", "skipped"))
-        lines = [f"{self.source.prefix} ({self.source.description()}): {head}"]
+        lines = [f"{self.source.prefix} ({self.source.layout.description}): {head}"]
         lines += [f"  {row.action:<9} {row}" for row in self.rows if row.action != "restored"]
         return "\n".join(lines + [f"  not used  {key}" for key in self.left])
 
@@ -220,13 +213,16 @@ def load(prefix: str | os.PathLike | Source, model: Any) -> Report:
         CheckpointError: not a checkpoint, or one of another architecture; names what differs.
     """
     source = prefix if isinstance(prefix, Source) else open_source(prefix)
-    keys = _own_keys(model, source)
+    keys = source.layout.model_keys(model)
     rows = [_row(v, keys[v.path], source) for v in model.variables]
     unused = tuple(sorted(set(source.shapes) - set(keys.values())))
     wrong = [str(row) for row in rows if row.action != "restored"]
     if wrong or unused:
-        name = "" if source.published else f" of a model called '{source.model_name}'"
-        message = f"{source.prefix}: a {source.description()}{name}, which does not fit the model"
+        ours = not source.layout.published
+        name = f" of a model called '{source.model_name}'" if ours else ""
+        message = (
+            f"{source.prefix}: a {source.layout.description}{name}, which does not fit the model"
+        )
         message += f" '{model.name}'"
         raise CheckpointError(_differences(message, wrong, unused, source))
     _assign_all(model.variables, rows, source)
@@ -250,23 +246,25 @@ def transfer(prefix: str | os.PathLike | Source, model: Any, *, partial: bool = 
             the backbone does not fit completely; names what differs.
     """
     source = prefix if isinstance(prefix, Source) else open_source(prefix)
-    keys = _backbone_source_keys(model, source)
+    modality = "+".join(model.modalities)
+    keys = source.layout.backbone_keys(model.backbone, modality)
     backbone = {v.path for v in model.backbone.variables}
     head = [v for v in model.variables if v.path not in backbone]
-    if source.model == "finetune":
-        keys |= {v.path: key for v, key in zip(head, _classifier_keys(head, source), strict=True)}
+    if source.layout.kind == FINETUNE:
+        keys |= {v.path: source.layout.classifier_key(v.name) for v in head}
     rows = [_row(v, keys.get(v.path), source, resample=True) for v in model.variables]
     unfit = [row for row in rows if row.variable in backbone and row.action in ("new", "skipped")]
     if len(unfit) == len(backbone) and all(row.action == "new" for row in unfit):
         raise CheckpointError(
-            f"{source.prefix}: a {source.description()} with nothing that fits the"
-            f" {model.modality} backbone: not one of its {len(unfit)} variables is there"
+            f"{source.prefix}: a {source.layout.description} with nothing that fits the"
+            f" {modality} backbone: not one of its {len(unfit)} variables is there"
         )
     unused = tuple(sorted(set(source.shapes) - set(keys.values())))
-    left = tuple(k for k in unused if _of_backbone(k, model, source) and not k.endswith(_MASKS))
+    of_backbone = source.layout.of_backbone
+    left = tuple(k for k in unused if of_backbone(k, modality) and not k.endswith(_MASKS))
     if len(unfit) == len(backbone) or (not partial and (unfit or left)):
-        message = f"{source.prefix}: a {source.description()} that does not fit the"
-        message += f" {model.modality} backbone{_projections_of(source, left, unfit)}"
+        message = f"{source.prefix}: a {source.layout.description} that does not fit the"
+        message += f" {modality} backbone{_projections_of(source, left, unfit)}"
         raise CheckpointError(_differences(message, list(map(str, unfit)), left, source))
     rows = _whole_classifier(rows, backbone)
     _assign_all(model.variables, rows, source)
@@ -286,58 +284,6 @@ def slot_keys(model: Any, optimizer: Any, keys: Mapping[str, str]) -> list[tuple
         for name, slots in optimizer.slot_variables().items()
         for variable, slot in zip(model.trainable_variables, slots, strict=True)
     ]
-
-
-def _own_keys(model: Any, source: Source) -> dict[str, str]:
-    if source.published:
-        return published.model_keys(model)
-    return {v.path: f"model/{v.path}" for v in model.variables}
-
-
-def _backbone_source_keys(model: Any, source: Source) -> dict[str, str]:
-    """Returns {variable path: key in the checkpoint} of the backbone's variables."""
-    modality, backbone = model.modality, model.backbone
-    if source.published:
-        if source.model == "unified":
-            towers = hasattr(backbone, "encoder")  # else convolutional: nothing in common
-            return published.unified_tower_keys(backbone, modality) if towers else {}
-        if source.model == "pretrain":
-            return published.backbone_keys(backbone, published.PRETRAIN_ROOTS[modality])
-        # Video and audio share a root, and most names below it.
-        is_video = any(part in key for key in source.shapes for part in _VIDEO_ONLY)
-        fits = is_video == (modality == "video")
-        return published.backbone_keys(backbone, published.BACKBONE_ROOT) if fits else {}
-    root = f"model/{source.model_name}"
-    keys = {}
-    for variable in backbone.variables:
-        local = variable.path.removeprefix(f"{backbone.path}/")
-        if source.model != "unified":
-            keys[variable.path] = f"{root}/{modality}/{local}"
-        elif local.startswith("encoder/"):
-            keys[variable.path] = f"{root}/unified/{local}"
-        else:
-            keys[variable.path] = f"{root}/unified/{modality}/{local}"
-    return keys
-
-
-def _of_backbone(key: str, model: Any, source: Source) -> bool:
-    """Returns whether a tensor of the checkpoint is part of its backbone of this modality."""
-    modality = model.modality
-    if source.model == "unified":
-        token = f"{published.SHORT[modality]}_agg_embedding"
-        parts = f"/{modality}/", f"/{token}", "/unified_transformer/tx/", "/unified/encoder/"
-        return any(part in key for part in parts)
-    if not source.published:
-        return key.startswith(f"model/{source.model_name}/{modality}/")
-    finetuned = source.model == "finetune"
-    root = published.BACKBONE_ROOT if finetuned else published.PRETRAIN_ROOTS[modality]
-    return key.startswith(f"{root}/")
-
-
-def _classifier_keys(variables: list[Any], source: Source) -> list[str]:
-    ours = f"model/{source.model_name}/classification"
-    root = published.CLASSIFIER_ROOT if source.published else ours
-    return [f"{root}/{variable.path.rpartition('/')[2]}" for variable in variables]
 
 
 def _row(variable: Any, key: str | None, source: Source, resample: bool = False) -> Row:

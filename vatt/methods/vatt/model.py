@@ -1,4 +1,4 @@
-"""The pre-training model: a backbone per modality and heads that bring them into common spaces."""
+"""VATT's model: a backbone per modality and heads that bring them into common spaces."""
 
 from __future__ import annotations
 
@@ -6,14 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
+from vatt.methods.vatt import config as configuration
+from vatt.methods.vatt import heads
+from vatt.methods.vatt.config import MODALITIES
+from vatt.modeling import factory, flops
+from vatt.modeling.pretraining import Features, Pair, PretrainingModel
 from vatt.modeling.random import Randomness
 
-MODALITIES = ("video", "audio", "text")
+# What can be compared, by keys of `MultimodalModel.embed`. Nothing trains sound and text together.
+PAIRS = (
+    Pair("text", "video", "text_tovid", "video_totxt"),
+    Pair("audio", "video", "audio_tovid", "video_toaud"),
+    Pair("text", "audio", "text_toaud", "audio_totxt"),
+)
 
 
 @keras.saving.register_keras_serializable("vatt")
-class MultimodalModel(keras.Model):
+class MultimodalModel(PretrainingModel):
     """Video, audio and text towers and their heads.
 
     `towers` and `head` can be called by themselves: a training step may compile the towers and
@@ -66,22 +77,64 @@ class MultimodalModel(keras.Model):
         self.build({modality: tuple(batch_shapes[modality]) for modality in MODALITIES})
         return self
 
+    modalities = MODALITIES
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Pairs of embeddings in one space; text and sound meet where the head maps sound on."""
+        return PAIRS if self.head.maps_sound_to_text else PAIRS[:2]
+
+    def tower_paths(self) -> dict[str, dict[str, str]]:
+        """Returns where the variables of each backbone stand; of a unified one the encoder too."""
+        paths = super().tower_paths()
+        if self.unified is not None:
+            for places in paths.values():
+                places["encoder/"] = f"{self.unified.encoder.path}/"
+        return paths
+
+    def head_cost(self, shapes: Mapping[str, tuple[int, ...]]) -> flops.Cost:
+        """Returns what the head costs for one clip with its text candidates."""
+        widths = {modality: getattr(self, modality).features_dim for modality in MODALITIES}
+        return heads.cost(self.head, widths, shapes["text"][0])
+
     def towers(
         self, inputs: Mapping[str, Any], training: bool = False, rng: Randomness | None = None
-    ) -> dict[str, dict[str, Any]]:
+    ) -> Features:
         """Runs the backbone of each modality in `inputs` and returns its features by modality.
 
-        Text may hold several rows per clip, clip-major; they draw from their own global rows.
+        Text may hold several rows per clip, `[clips, candidates, words]` or clip-major `[rows,
+        words]`; they draw from their own global rows.
         """
         features = {}
         for modality in MODALITIES:
             if modality in inputs:
-                below = None if rng is None else rng.child(modality)
-                if below is not None and modality == "text":
-                    below = below.rows(_rows_per_clip(inputs))
+                values, below = inputs[modality], None if rng is None else rng.child(modality)
+                if modality == "text":
+                    if below is not None:
+                        below = below.rows(_rows_per_clip(inputs))
+                    if len(values.shape) == 3:
+                        values = ops.reshape(values, (-1, values.shape[-1]))
                 tower = getattr(self, modality)
-                features[modality] = tower(inputs[modality], training=training, rng=below)
+                features[modality] = tower(values, training=training, rng=below)
         return features
+
+    def train_outputs(self, features: Features) -> heads.Embeddings:
+        """Returns the head's embeddings; its batch norm sees the batch of all replicas."""
+        return self.head(features, training=True)
+
+    def embed(self, features: Features) -> dict[str, Any]:
+        """Returns `video_totxt`, `video_toaud`, `audio_tovid`, `text_tovid`, `[rows, d]` each.
+
+        Where the head has a space for text and sound also `audio_totxt` and `text_toaud`.
+        """
+        head = self.head(features, training=False)
+        found = {f"{m}_{target}": x for m, values in head.items() for target, x in values.items()}
+        if self.head.maps_sound_to_text:
+            in_text_space = self.head.text_space(head)
+            for modality, key in (("audio", "audio_totxt"), ("text", "text_toaud")):
+                if modality in in_text_space:
+                    found[key] = in_text_space[modality]
+        return {key: ops.cast(value, "float32") for key, value in found.items()}
 
     def call(
         self, inputs: Mapping[str, Any], training: bool = False, rng: Randomness | None = None
@@ -113,6 +166,8 @@ class MultimodalModel(keras.Model):
 
 def _rows_per_clip(inputs: Mapping[str, Any]) -> int:
     """Returns how many text rows belong to a clip, from static batch sizes; 1 for text alone."""
+    if len(inputs["text"].shape) == 3:
+        return inputs["text"].shape[1]
     clips = next((inputs[m].shape[0] for m in ("video", "audio") if m in inputs), None)
     rows = inputs["text"].shape[0]
     if clips is None:
@@ -122,3 +177,32 @@ def _rows_per_clip(inputs: Mapping[str, Any]) -> int:
             f"text has {rows} rows for {clips} clips: not the same number for every clip"
         )
     return rows // clips
+
+
+def input_shapes(
+    shapes: Mapping[str, tuple[int | None, ...]],
+) -> dict[str, tuple[int | None, ...]]:
+    """Returns the shapes of a batch from those of a clip, text as `(candidates, words)`."""
+    return {m: (None, *(shapes[m][-1:] if m == "text" else shapes[m])) for m in MODALITIES}
+
+
+def build(
+    config: configuration.ModelConfig,
+    *,
+    dtype: factory.Precision = "float32",
+    name: str | None = None,
+) -> MultimodalModel:
+    """Returns the (unbuilt) model of a configuration; see `MultimodalModel.build_from`.
+
+    Args:
+        config: backbones and heads.
+        dtype: 'float32' or 'mixed_bfloat16'.
+        name: model name and prefix of every variable path, by default `config.model_name`.
+    """
+    policy, stack = keras.dtype_policies.get(dtype), config.backbone_config
+    if isinstance(stack, configuration.UnifiedBackboneConfig):
+        towers = {"unified": factory.build_backbone(stack.resolve(), dtype=policy)}
+    else:
+        towers = {m: factory.build_backbone(stack.resolve(m), dtype=policy) for m in MODALITIES}
+    head = heads.build(config.head_config)
+    return MultimodalModel(head, **towers, name=name or config.model_name, dtype=policy)

@@ -8,12 +8,15 @@ losses need it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from vatt.errors import UserError, nearest
+from vatt.configs.problems import ConfigError
+from vatt.methods.vatt import config as configuration
+from vatt.modeling import flops
 from vatt.modeling.layers import batch_norm
 from vatt.modeling.layers.base import ConfiguredLayer
 
@@ -69,7 +72,7 @@ class FACHead(ConfiguredLayer):
         self.va_to_vat = ReluDenseNorm(d_text, norm, name="va_to_vat")
         self.aud_to_va = keras.layers.Dense(d_audio, name="aud_to_va", dtype="float32")
         self.txt_to_vat = keras.layers.Dense(d_text, name="txt_to_vat", dtype="float32")
-        self.d_video = d_video
+        self.d_video, self.d_audio = d_video, d_audio
 
     def build(self, widths: dict[str, int]) -> None:
         """Creates the variables for pooled features of the given width per modality."""
@@ -94,8 +97,13 @@ class FACHead(ConfiguredLayer):
             outputs["text"] = {"tovid": self.txt_to_vat(pooled["text"])}
         return outputs
 
-    def beside_text(self, embeddings: Embeddings) -> dict[str, Any]:
-        """Returns what of `call`'s embeddings is compared with text, by modality.
+    @property
+    def maps_sound_to_text(self) -> bool:
+        """Whether sounds can be mapped on to the space of text."""
+        return self.d_audio == self.d_video
+
+    def text_space(self, embeddings: Embeddings) -> dict[str, Any]:
+        """Returns embeddings in the space of text by modality, from those of `call`.
 
         Sounds are mapped on from the space of video and audio as videos are; nothing was trained
         for that pair. Without effect on batch normalisation.
@@ -103,7 +111,7 @@ class FACHead(ConfiguredLayer):
         found = {}
         if "video" in embeddings:
             found["video"] = embeddings["video"]["totxt"]
-        if "audio" in embeddings and embeddings["audio"]["tovid"].shape[-1] == self.d_video:
+        if "audio" in embeddings and self.maps_sound_to_text:
             found["audio"] = self.va_to_vat(embeddings["audio"]["tovid"], training=False)
         if "text" in embeddings:
             found["text"] = embeddings["text"]["tovid"]
@@ -141,8 +149,10 @@ class JointHead(ConfiguredLayer):
                 outputs[modality] = dict.fromkeys(targets, embedding)
         return outputs
 
-    def beside_text(self, embeddings: Embeddings) -> dict[str, Any]:
-        """Returns what of `call`'s embeddings is compared with text, by modality: all of it."""
+    maps_sound_to_text = True
+
+    def text_space(self, embeddings: Embeddings) -> dict[str, Any]:
+        """Returns embeddings in the space of text by modality: all of `call`'s."""
         return {modality: next(iter(found.values())) for modality, found in embeddings.items()}
 
     def _layers_by_modality(self) -> tuple[tuple[str, ReluDenseNorm], ...]:
@@ -174,13 +184,18 @@ class HeadStack(ConfiguredLayer):
                 outputs.setdefault(modality, {}).update(embeddings)
         return outputs
 
-    def beside_text(self, embeddings: Embeddings) -> dict[str, Any]:
+    @property
+    def maps_sound_to_text(self) -> bool:
+        """Whether sounds can be mapped on to the space of text."""
+        return self.bridges[-1].maps_sound_to_text
+
+    def text_space(self, embeddings: Embeddings) -> dict[str, Any]:
         """Returns embeddings in the space that holds text, `[rows, d]` by modality.
 
         Args:
             embeddings: what `call` returned, of any modalities.
         """
-        return self.bridges[-1].beside_text(embeddings)
+        return self.bridges[-1].text_space(embeddings)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal layer."""
@@ -194,7 +209,7 @@ class HeadStack(ConfiguredLayer):
         return cls(**{**config, "bridges": bridges})
 
 
-def _norm_options(config: Any) -> dict[str, Any]:
+def _norm_options(config: configuration.Bridge) -> dict[str, Any]:
     bn = config.bn_config
     return {
         "momentum": bn.momentum,
@@ -204,41 +219,62 @@ def _norm_options(config: Any) -> dict[str, Any]:
     }
 
 
-def _fac(config: Any, name: str) -> FACHead:
-    return FACHead(
-        d_video=config.vid_to_aud_txt_kwargs.d_model,
-        d_audio=config.aud_to_vid_txt_kwargs.d_model,
-        d_text=config.txt_to_vid_aud_kwargs.d_model,
-        norm=_norm_options(config),
-        name=name,
-    )
+@functools.singledispatch
+def build_bridge(config: configuration.BaseHeadConfig, *, name: str) -> keras.layers.Layer:
+    """Returns the head of a configuration, by its class."""
+    raise TypeError(f"nothing builds a head from {type(config).__name__}")
 
 
-def _joint(config: Any, name: str) -> JointHead:
-    fields = ("vid_to_aud_txt_kwargs", "aud_to_vid_txt_kwargs", "txt_to_vid_aud_kwargs")
-    widths = {field: getattr(config, field).d_model for field in fields}
-    if len(set(widths.values())) != 1:
-        raise UserError(
-            f"head mlp_joint: d_model of {widths} must be equal: all modalities share one space."
-        )
-    return JointHead(d_model=widths[fields[0]], norm=_norm_options(config), name=name)
+@build_bridge.register
+def _(config: configuration.FACBridge, *, name: str) -> FACHead:
+    d_video, d_audio, d_text = config.widths()
+    return FACHead(d_video, d_audio, d_text, norm=_norm_options(config), name=name)
 
 
-HEADS = {"mlp_fac": _fac, "mlp_joint": _joint}
+@build_bridge.register
+def _(config: configuration.JointBridge, *, name: str) -> JointHead:
+    return JointHead(d_model=config.widths()[0], norm=_norm_options(config), name=name)
 
 
-def build(head_config: Any, *, name: str = "head") -> HeadStack:
-    """Returns the heads of a head stack config (field `bridge`).
+def build(head_config: configuration.HeadStack, *, name: str = "head") -> HeadStack:
+    """Returns the heads of a head stack configuration.
 
     Raises:
-        UserError: unknown head name, or joint widths that differ.
+        ConfigError: widths that do not fit together.
     """
-    bridges = []
-    for index, config in enumerate(head_config.bridge):
-        if config.name not in HEADS:
-            raise UserError(
-                f"head_config.bridge[{index}].name: {config.name!r} is not one of {sorted(HEADS)}."
-                f"{nearest(config.name, HEADS)}"
-            )
-        bridges.append(HEADS[config.name](config, name=f"bridge_{index}"))
-    return HeadStack(bridges, name=name)
+    bridges = head_config.bridge
+    problems = [p for i, c in enumerate(bridges) for p in c.problems(f"head_config.bridge.{i}")]
+    if problems:
+        raise ConfigError(problems)
+    built = [build_bridge(config, name=f"bridge_{i}") for i, config in enumerate(bridges)]
+    return HeadStack(built, name=name)
+
+
+def cost(layer: HeadStack, widths: Mapping[str, int], candidates: int) -> flops.Cost:
+    """Returns the cost for one clip with that many text candidates.
+
+    `widths` are those of the pooled features by modality.
+    """
+    total = flops.Cost()
+    for bridge in layer.bridges:
+        for modality, inputs, dense in _products(bridge, widths):
+            rows = candidates if modality == "text" else 1
+            kept = flops.Cost(float32=rows * (inputs + dense.units))
+            total += flops.product(rows, inputs, dense.units) + kept
+    return total
+
+
+def _products(
+    layer: FACHead | JointHead, widths: Mapping[str, int]
+) -> list[tuple[str, int, keras.layers.Dense]]:
+    """Returns the modality, width of the input and layer of each product."""
+    if isinstance(layer, JointHead):
+        units = {"video": layer.vid_to_vat, "audio": layer.aud_to_vat, "text": layer.txt_to_vat}
+        return [(m, widths[m], units[m].dense) for m in configuration.MODALITIES]
+    return [
+        ("video", widths["video"], layer.vid_to_hid),
+        ("video", layer.d_video, layer.hid_to_va.dense),
+        ("video", layer.d_video, layer.va_to_vat.dense),
+        ("audio", widths["audio"], layer.aud_to_va),
+        ("text", widths["text"], layer.txt_to_vat),
+    ]

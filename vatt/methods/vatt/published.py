@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vatt.modeling import published_conv
+from vatt.methods.vatt import published_conv
 from vatt.modeling.backbones.i3d import I3D
 from vatt.modeling.backbones.resnet2d import ResNet2D
 

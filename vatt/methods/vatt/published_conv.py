@@ -1,6 +1,6 @@
 """Names of the convolutional backbones' variables in the published checkpoints.
 
-Tables from a path below the layer to a key below the backbone's root; `vatt.modeling.published`
+Tables from a path below the layer to a key below the backbone's root; `vatt.methods.vatt.published`
 applies them.
 """
 

@@ -1,0 +1,161 @@
+"""What VATT is trained on: a clip's frames, its sound, and several captions around it.
+
+An example: video float32 [frames, size, size, 3], audio float32 [samples, 1] or [time, mel, 1],
+text int32 [candidates, words] with 0 = padding, audio_mask and text_mask float32 scalars. What a
+set lacks is zeros, and its mask 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+from absl import logging
+
+from vatt.data import audio, clips, embeddings, pipeline, sampling, text, vision
+from vatt.data.cards import Card
+from vatt.data.examples import Batch, Examples, Maker
+from vatt.data.features import AUDIO, AUDIO_MASK, TEXT, TEXT_MASK, VIDEO
+from vatt.errors import DataError
+from vatt.methods.vatt.config import ModelConfig, Pretrain, PretrainInput
+from vatt.methods.vatt.model import MultimodalModel
+
+
+class VideoAudioText(Examples):
+    """Clips of a configuration."""
+
+    cfg: PretrainInput
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes by name, without the batch axis."""
+        return pipeline.clip_shapes(self.cfg) | {AUDIO_MASK: (), TEXT_MASK: ()}
+
+    @property
+    def record_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """`shapes` before space-to-depth."""
+        return self.shapes | {VIDEO: pipeline.raw_shapes(self.cfg)[VIDEO]}
+
+    def stride(self, card: Card) -> int:
+        """Frames of a record per frame of a clip: of records at a higher rate some are left out."""
+        return pipeline.rate_stride(self.cfg, card)
+
+    def maker(self, card: Card) -> Maker:
+        """Returns what makes a clip from a record.
+
+        Raises:
+          DataError: a set without video, or one that does not fit the configuration.
+        """
+        spec = pipeline.clip_spec(self.cfg, card, self.stride(card))
+        if not spec.has_video:
+            raise DataError(
+                f"Data set '{card.name}' has no video: it cannot be used for pretraining."
+            )
+        tokenize = pipeline.make_tokenizer(self.cfg) if spec.has_text else None
+        return lambda seed, record: pretraining_clip(record, seed, self.cfg, spec, tokenize)
+
+    def whole_batch(self, batch: Batch, seed: tf.Tensor) -> Batch:
+        """Space-to-depth and mixup of sounds, where they are asked for."""
+        cfg = self.cfg
+        if cfg.space_to_depth:
+            batch[VIDEO] = vision.space_to_depth(batch[VIDEO])
+        if cfg.audio_mixup:
+            batch[AUDIO] = audio.mixup(batch[AUDIO], seed, cfg.mixup_alpha, cfg.mixup_beta)
+        return batch
+
+
+def build(cfg: Pretrain) -> VideoAudioText:
+    """Returns the examples of a run.
+
+    Raises:
+      UserError: a vocabulary that is not there, or larger than the model's word embedding.
+    """
+    words, stack = text.load_vocabulary(cfg.train.input), cfg.model.backbone_config
+    words.check_fits(stack.vocab_size, stack.word_embeddings)
+    return VideoAudioText(cfg.train.input)
+
+
+def initialise_words(model: MultimodalModel, cfg: ModelConfig) -> None:
+    """Gives a new model the word embeddings of its table, if one is named.
+
+    Raises:
+      UserError: no such table, or one of another size.
+    """
+    table, name = model.text.embedding.embeddings, cfg.backbone_config.word_embeddings
+    if name:
+        table.assign(embeddings.load_word_embeddings(name, *table.shape))
+    elif not model.text.embedding.trainable:
+        logging.warning(
+            "word embeddings are frozen at random values: name pretrained ones in"
+            " word_embeddings of the text model, or set trainable_embeddings"
+            " (misc_data/README.md)"
+        )
+
+
+def pretraining_clip(
+    serialized: tf.Tensor,
+    seed: tf.Tensor,
+    cfg: PretrainInput,
+    spec: clips.ClipSpec,
+    tokenize: text.Tokenizer | None,
+) -> dict[str, tf.Tensor]:
+    """One augmented clip: video, audio, text and the two masks; absent audio and text are zeros.
+
+    Sound and pictures begin at the same relative time.
+
+    Args:
+      serialized: string.
+      seed: int64 [2] of this element.
+      cfg: what to make.
+      spec: facts of the data set.
+      tokenize: from `text.tokenizer`; may be None when the set has no text.
+    """
+    seeds = sampling.seeds_per_use(seed)
+    record = clips.parse(serialized, spec.schema, spec.record_type)
+    count = clips.frame_count(record, spec)
+    offset = sampling.random_offset(seeds[sampling.OFFSET], count, spec.frames, spec.video_stride)
+    if spec.has_audio:
+        waveform, audio_mask = clips.present(record.waveform)
+        start = sampling.synchronised_offset(
+            offset, count, tf.shape(waveform)[0], spec.samples, spec.audio_stride
+        )
+        sound = clips.training_audio(waveform, start, cfg.audio_noise, seeds, cfg, spec)
+    else:
+        sound = clips.absent(AUDIO, [spec.samples])
+        sound = sound[:, tf.newaxis] if cfg.raw_audio else clips.spectrogram(sound, cfg)
+        audio_mask = tf.constant(0.0)
+    if spec.has_text:
+        ids, text_mask = _captions(record, offset, seeds, cfg, spec, tokenize)
+    else:
+        ids = clips.absent(TEXT, [cfg.max_context_sentences + 1, cfg.max_num_words])
+        text_mask = tf.constant(0.0)
+    return {
+        VIDEO: clips.training_video(record, offset, seeds, cfg, spec, cfg.crop_resize_style),
+        AUDIO: sound,
+        TEXT: ids,
+        AUDIO_MASK: audio_mask,
+        TEXT_MASK: text_mask,
+    }
+
+
+def _captions(
+    record: clips.Record,
+    offset: tf.Tensor,
+    seeds: tf.Tensor,
+    cfg: PretrainInput,
+    spec: clips.ClipSpec,
+    tokenize: text.Tokenizer,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Ids int32 [candidates, words] and the mask: 1 when there is a word in any of them."""
+    centre = (tf.cast(offset, tf.float32) + spec.frames * spec.video_stride / 2.0) / spec.fps
+    captions = text.select_captions(
+        record.captions,
+        cfg.max_context_sentences + 1,
+        cfg.caption_selection,
+        seed=seeds[sampling.CAPTIONS],
+        starts=record.caption_starts,
+        ends=record.caption_ends,
+        centre=centre,
+    )
+    ids = tokenize(captions, cfg.max_num_words)
+    return ids, tf.cast(tf.reduce_any(ids != 0), tf.float32)

@@ -1,0 +1,89 @@
+"""What every model for pretraining offers, whatever the method.
+
+features = model.towers(inputs, training=True, rng=rng)     # may be compiled by XLA
+outputs = model.train_outputs(features)                     # what the objective reads
+embeddings = model.embed(model.towers(inputs))              # what evaluation compares
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from vatt.modeling import flops
+from vatt.modeling.random import Randomness
+
+Features = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two embeddings in one space, each of which can be looked for with the other.
+
+    Attributes:
+      query: what the left embedding is of: "text", "audio", "text+video", ...
+      target: what the right one is of.
+      left: its key in what `embed` returns.
+      right: its key in what `embed` returns.
+    """
+
+    query: str
+    target: str
+    left: str
+    right: str
+
+
+class PretrainingModel(keras.Model):
+    """The base of models for pretraining.
+
+    Attributes:
+      modalities: the inputs it takes, by their names in a batch.
+      pairs: what of its embeddings can be compared; a property of the built model.
+    """
+
+    modalities: tuple[str, ...] = ()
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Pairs of embeddings that lie in one space."""
+        return ()
+
+    def backbone(self, modality: str) -> keras.layers.Layer:
+        """Returns the tower of a modality: what a classifier can be put on."""
+        return getattr(self, modality)
+
+    def tower_paths(self) -> dict[str, dict[str, str]]:
+        """Returns, by modality, where the variables of its backbone stand.
+
+        {start of a path below the backbone: path it stands for}; the longest start that fits
+        counts. A backbone of its own is {"": its path}; one that shares layers has more entries.
+        """
+        return {m: {"": f"{self.backbone(m).path}/"} for m in self.modalities}
+
+    def head_cost(self, shapes: Mapping[str, tuple[int, ...]]) -> flops.Cost:
+        """Returns what follows the towers costs for one example; `shapes` by modality."""
+        return flops.Cost()
+
+    def towers(
+        self, inputs: Mapping[str, Any], training: bool = False, rng: Randomness | None = None
+    ) -> Features:
+        """Returns the features of each modality in `inputs`, by modality.
+
+        Each has `features_pooled` `[rows, d]`. Nothing here may wait for other replicas, so that
+        the function can be compiled.
+        """
+        raise NotImplementedError
+
+    def train_outputs(self, features: Features) -> Mapping[str, Any]:
+        """Returns what the objective reads, from the towers' features in training."""
+        return features
+
+    def embed(self, features: Features) -> dict[str, Any]:
+        """Returns embeddings `[rows, d]` by key, from the towers' features outside training.
+
+        Only those that the modalities in `features` allow.
+        """
+        return {}

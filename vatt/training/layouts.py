@@ -1,0 +1,128 @@
+"""How tensors of a checkpoint are named: ours by what its manifest says, others by their method.
+
+    layout = Own({"kind": "pretrain", "towers": {"video": {"": "vatt/video/"}}, ...}, "vatt")
+    layout.backbone_keys(classifier.backbone, "video")      # {variable path: key in the checkpoint}
+
+A method lists functions that recognise checkpoints of others from the keys in them
+(`Method.layouts`); what they return is a `Layout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import keras
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+PRETRAIN, FINETUNE = "pretrain", "finetune"  # kinds of checkpoints
+
+
+class Checkpointed(Protocol):
+    """A model that says where the variables of its backbones stand."""
+
+    def tower_paths(self) -> dict[str, dict[str, str]]:
+        """Returns them as `PretrainingModel.tower_paths` does."""
+
+
+def facts(
+    model: Checkpointed, kind: str, architecture: str, method: str | None = None
+) -> dict[str, object]:
+    """Returns what the manifest of a checkpoint says of the model in it; `Own` reads it."""
+    known = {} if method is None else {"method": method}
+    return {"kind": kind, **known, "architecture": architecture, "towers": model.tower_paths()}
+
+
+class Layout(Protocol):
+    """Names of a checkpoint's tensors.
+
+    Attributes:
+        description: the kind of checkpoint in words, for messages.
+        kind: `PRETRAIN` or `FINETUNE`.
+        published: written by the published code of a method, else by this project.
+        step_key: key of the number of updates.
+    """
+
+    description: str
+    kind: str
+    published: bool
+    step_key: str
+
+    def model_keys(self, model: keras.Model) -> dict[str, str]:
+        """Returns {variable path: key} of a whole model."""
+
+    def backbone_keys(self, backbone: keras.layers.Layer, modality: str) -> dict[str, str]:
+        """Returns {variable path: key} of a backbone; empty where there is none for it."""
+
+    def of_backbone(self, key: str, modality: str) -> bool:
+        """Returns whether a tensor is part of the backbone of a modality."""
+
+    def classifier_key(self, leaf: str) -> str:
+        """Returns the key of the classifier's "kernel" or "bias"."""
+
+    def fits(self, model: keras.Model) -> bool:
+        """Returns whether a whole model is of the kind that is in the checkpoint."""
+
+    def fix(self) -> str:
+        """Returns the flags of a run that takes such a checkpoint."""
+
+
+# (shapes by key, whether names are those of an object graph) -> layout, None where it is another's
+Recognise = Callable[[Shapes, bool], Layout | None]
+
+
+class Own:
+    """A checkpoint of this project, from what its manifest says.
+
+    Args:
+        facts: `kind`, `towers` (see `PretrainingModel.tower_paths`), and for descriptions
+            `method` and `architecture`.
+        model_name: first part of the variables' paths.
+    """
+
+    published = False
+    step_key = "step"
+
+    def __init__(self, facts: Mapping[str, object], model_name: str) -> None:
+        """Takes the manifest's facts."""
+        self.kind, self._towers = str(facts["kind"]), facts["towers"]
+        self._facts, self.model_name = facts, model_name
+
+    @property
+    def description(self) -> str:
+        """The kind of checkpoint in words."""
+        if self.kind == FINETUNE:
+            return "vatt fine-tuned checkpoint"
+        shared = any(len(paths) > 1 for paths in self._towers.values())
+        return f"vatt {'modality-agnostic ' * shared}pre-training checkpoint"
+
+    def model_keys(self, model: keras.Model) -> dict[str, str]:
+        """Returns {variable path: key} of a whole model."""
+        return {v.path: f"model/{v.path}" for v in model.variables}
+
+    def backbone_keys(self, backbone: keras.layers.Layer, modality: str) -> dict[str, str]:
+        """Returns {variable path: key} of a backbone; empty where there is none for it."""
+        paths, keys = self._towers.get(modality, {}), {}
+        for variable in backbone.variables if paths else ():
+            local = variable.path.removeprefix(f"{backbone.path}/")
+            start = max((s for s in paths if local.startswith(s)), key=len)
+            keys[variable.path] = f"model/{paths[start]}{local[len(start) :]}"
+        return keys
+
+    def of_backbone(self, key: str, modality: str) -> bool:
+        """Returns whether a tensor is part of the backbone of a modality."""
+        return key.startswith(tuple(f"model/{p}" for p in self._towers.get(modality, {}).values()))
+
+    def classifier_key(self, leaf: str) -> str:
+        """Returns the key of the classifier's "kernel" or "bias"."""
+        return f"model/{self.model_name}/classification/{leaf}"
+
+    def fits(self, model: keras.Model) -> bool:
+        """Returns True: what differs is told variable by variable."""
+        return True
+
+    def fix(self) -> str:
+        """Returns the flags of a run that takes such a checkpoint."""
+        arch = self._facts.get("architecture")
+        return f"--task={self.kind}" + (f" --model_arch={arch}" if arch else "")
