@@ -19,6 +19,7 @@ from vatt.data.features import (
     VIDEO,
     RecordSchema,
 )
+from vatt.data.views import View, vatt_view
 
 if TYPE_CHECKING:
     from vatt import configs
@@ -128,28 +129,53 @@ def _training_video(
     record: Record,
     offset: tf.Tensor,
     seeds: tf.Tensor,
+    view: View,
     cfg: configs.dataset.Dataset,
     spec: ClipSpec,
-    style: str,
 ) -> tf.Tensor:
-    """Float32 [frames, size, size, 3], augmented; `style` is "VGG" or "Inception"."""
+    """Float32 [frames, size, size, 3], augmented as `view` says."""
     count = tf.shape(record.frames)[0]
     positions = sampling.indices(offset, count, spec.frames, spec.video_stride)
     return vision.training_frames(
         tf.gather(record.frames, positions),
         spec.frames,
         seeds,
-        size=cfg.frame_size,
-        style=style,
-        min_resize=cfg.min_resize,
-        scale_jitter=cfg.scale_jitter,
-        area=(cfg.min_area_ratio, cfg.max_area_ratio),
-        aspect=(cfg.min_aspect_ratio, cfg.max_aspect_ratio),
-        colour=cfg.color_augment,
-        zero_centred=cfg.zero_centering_image,
+        view,
         published=cfg.published_resampling,
         scaled_decoding=cfg.scaled_decoding,
     )
+
+
+def training_views(
+    record: Record,
+    seeds: tf.Tensor,
+    views: Sequence[View],
+    cfg: configs.dataset.Dataset,
+    spec: ClipSpec,
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Several clips of one record, each in several views.
+
+    Args:
+      record: with frames, else the graph fails when it runs.
+      seeds: int64 [clips, len(views), ROWS, 2] from `sampling.view_seeds`.
+      views: what the clips look like.
+      cfg: how frames are decoded and resampled.
+      spec: facts of the data set.
+
+    Returns:
+      For each view float32 [clips, frames, size, size, 3], and int32 [clips]: the first frame of
+      each clip in the record (`sampling.synchronised_offset` finds the sound there).
+    """
+    if seeds.shape[1] != len(views):
+        raise ValueError(f"seeds are for {seeds.shape[1]} views, but there are {len(views)}")
+    count = _frame_count(record, spec)
+    offsets, videos = [], [[] for _ in views]
+    for own in tf.unstack(seeds):  # of a clip: [views, ROWS, 2]
+        draw = own[0, sampling.OFFSET]
+        offsets.append(sampling.random_offset(draw, count, spec.frames, spec.video_stride))
+        for video, view, rows in zip(videos, views, tf.unstack(own), strict=True):
+            video.append(_training_video(record, offsets[-1], rows, view, cfg, spec))
+    return [tf.stack(video) for video in videos], tf.stack(offsets)
 
 
 def _training_audio(
@@ -210,6 +236,7 @@ def pretraining_clip(
       tokenize: from `text.tokenizer`; may be None when the set has no text.
     """
     seeds = sampling.seeds_per_use(seed)
+    view = vatt_view(cfg, cfg.crop_resize_style)
     record = parse(serialized, spec.schema, spec.record_type)
     count = _frame_count(record, spec)
     offset = sampling.random_offset(seeds[sampling.OFFSET], count, spec.frames, spec.video_stride)
@@ -229,7 +256,7 @@ def pretraining_clip(
         ids = absent(TEXT, [cfg.max_context_sentences + 1, cfg.max_num_words])
         text_mask = tf.constant(0.0)
     return {
-        VIDEO: _training_video(record, offset, seeds, cfg, spec, cfg.crop_resize_style),
+        VIDEO: _training_video(record, offset, seeds, view, cfg, spec),
         AUDIO: sound,
         TEXT: ids,
         AUDIO_MASK: audio_mask,
@@ -255,7 +282,8 @@ def labelled_clip(
     if modality == VIDEO:
         count = _frame_count(record, spec)
         offset = sampling.random_offset(draw, count, spec.frames, spec.video_stride)
-        clip = _training_video(record, offset, seeds, cfg, spec, "Inception")
+        view = vatt_view(cfg, "Inception")
+        clip = _training_video(record, offset, seeds, view, cfg, spec)
     else:
         length = tf.shape(record.waveform)[0]
         check = tf.debugging.Assert(length > 0, [f"a record of data set {spec.name} has no sound"])
