@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import tensorflow as tf
 
-from vatt.data import audio, sampling, text, vision
+from vatt.data import audio, sampling, text, views, vision
 from vatt.data.features import (
     AUDIO,
     AUDIO_MASK,
@@ -19,6 +19,7 @@ from vatt.data.features import (
     VIDEO,
     RecordSchema,
 )
+from vatt.data.views import View
 
 if TYPE_CHECKING:
     from vatt import configs
@@ -128,28 +129,53 @@ def training_video(
     record: Record,
     offset: tf.Tensor,
     seeds: tf.Tensor,
+    view: View,
     cfg: configs.dataset.Dataset,
     spec: ClipSpec,
-    style: str,
 ) -> tf.Tensor:
-    """Float32 [frames, size, size, 3], augmented; `style` is "VGG" or "Inception"."""
+    """Float32 [frames, size, size, 3], augmented as `view` says."""
     count = tf.shape(record.frames)[0]
     positions = sampling.indices(offset, count, spec.frames, spec.video_stride)
     return vision.training_frames(
         tf.gather(record.frames, positions),
         spec.frames,
         seeds,
-        size=cfg.frame_size,
-        style=style,
-        min_resize=cfg.min_resize,
-        scale_jitter=cfg.scale_jitter,
-        area=(cfg.min_area_ratio, cfg.max_area_ratio),
-        aspect=(cfg.min_aspect_ratio, cfg.max_aspect_ratio),
-        colour=cfg.color_augment,
-        zero_centred=cfg.zero_centering_image,
+        view,
         published=cfg.published_resampling,
         scaled_decoding=cfg.scaled_decoding,
     )
+
+
+def training_views(
+    record: Record,
+    seeds: tf.Tensor,
+    several: Sequence[View],
+    cfg: configs.dataset.Dataset,
+    spec: ClipSpec,
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Several clips of one record, each in several views.
+
+    Args:
+      record: with frames, else the graph fails when it runs.
+      seeds: int64 [clips, len(several), ROWS, 2] from `sampling.view_seeds`.
+      several: what the clips look like, the views.
+      cfg: how frames are decoded and resampled.
+      spec: facts of the data set.
+
+    Returns:
+      For each view float32 [clips, frames, size, size, 3], and int32 [clips]: the first frame of
+      each clip in the record (`sampling.synchronised_offset` finds the sound there).
+    """
+    if seeds.shape[1] != len(several):
+        raise ValueError(f"seeds are for {seeds.shape[1]} views, but there are {len(several)}")
+    count = frame_count(record, spec)
+    offsets, videos = [], [[] for _ in several]
+    for own in tf.unstack(seeds):  # of a clip: [views, ROWS, 2]
+        draw = own[0, sampling.OFFSET]
+        offsets.append(sampling.random_offset(draw, count, spec.frames, spec.video_stride))
+        for video, view, rows in zip(videos, several, tf.unstack(own), strict=True):
+            video.append(training_video(record, offsets[-1], rows, view, cfg, spec))
+    return [tf.stack(video) for video in videos], tf.stack(offsets)
 
 
 def training_audio(
@@ -168,6 +194,37 @@ def training_audio(
     return samples[:, tf.newaxis] if cfg.raw_audio else spectrogram(samples, cfg)
 
 
+def synchronised_clip(
+    record: Record,
+    seeds: tf.Tensor,
+    view: View,
+    noise: float,
+    cfg: configs.dataset.Dataset,
+    spec: ClipSpec,
+    modalities: Sequence[str],
+) -> dict[str, tf.Tensor]:
+    """One augmented clip of VIDEO, AUDIO or both; then the sound begins where the frames do.
+
+    A record without sound fails where sound is asked for.
+    """
+    draw, clip = seeds[sampling.OFFSET], {}
+    if VIDEO in modalities:
+        count = frame_count(record, spec)
+        first = sampling.random_offset(draw, count, spec.frames, spec.video_stride)
+        clip[VIDEO] = training_video(record, first, seeds, view, cfg, spec)
+    if AUDIO in modalities:
+        length = tf.shape(record.waveform)[0]
+        check = tf.debugging.Assert(length > 0, [f"a record of data set {spec.name} has no sound"])
+        with tf.control_dependencies([check]):
+            steps, stride = spec.samples, spec.audio_stride
+            if VIDEO in modalities:
+                start = sampling.synchronised_offset(first, count, length, steps, stride)
+            else:
+                start = sampling.random_offset(draw, length, steps, stride)
+        clip[AUDIO] = training_audio(record.waveform, start, noise, seeds, cfg, spec)
+    return clip
+
+
 def labelled_clip(
     serialized: tf.Tensor,
     seed: tf.Tensor,
@@ -178,29 +235,13 @@ def labelled_clip(
     """One augmented clip of `modalities` (VIDEO, AUDIO or both) and its label [classes].
 
     Frames are cut in Inception style whatever `crop_resize_style` says (published). A record
-    without sound fails where sound is asked for: it says nothing about its label. Of both
-    modalities, sound begins at the same relative time as the frames.
+    without sound fails where sound is asked for: it says nothing about its label.
     """
     seeds = sampling.seeds_per_use(seed)
     record = parse(serialized, spec.schema, spec.record_type)
-    draw = seeds[sampling.OFFSET]
-    clip: dict[str, tf.Tensor] = {}
-    if VIDEO in modalities:
-        count = frame_count(record, spec)
-        first = sampling.random_offset(draw, count, spec.frames, spec.video_stride)
-        clip[VIDEO] = training_video(record, first, seeds, cfg, spec, "Inception")
-    if AUDIO in modalities:
-        length = tf.shape(record.waveform)[0]
-        check = tf.debugging.Assert(length > 0, [f"a record of data set {spec.name} has no sound"])
-        with tf.control_dependencies([check]):
-            if VIDEO in modalities:
-                offset = sampling.synchronised_offset(
-                    first, count, length, spec.samples, spec.audio_stride
-                )
-            else:
-                offset = sampling.random_offset(draw, length, spec.samples, spec.audio_stride)
-        noise = getattr(cfg, "audio_noise", 0.0)  # evaluation sets have none (published)
-        clip[AUDIO] = training_audio(record.waveform, offset, noise, seeds, cfg, spec)
+    view = views.of_config(cfg, "Inception")
+    noise = getattr(cfg, "audio_noise", 0.0)  # evaluation sets have none (published)
+    clip = synchronised_clip(record, seeds, view, noise, cfg, spec, modalities)
     return clip | {LABEL: label_of(record, spec.classes)}
 
 
