@@ -80,7 +80,12 @@ class Evaluator(evaluator.Evaluator):
         lacking = tuple(query for query in ("text", "audio") if getattr(card, query) is None)
         ledger, name = self.ledger(), card.name
         batches = pipeline.evaluation_batches(
-            self._input, name, self._input.split, data_dir=self._cfg.data_dir, ledger=ledger
+            self._input,
+            name,
+            self._input.split,
+            data_dir=self._cfg.data_dir,
+            modalities=self._model.modalities,
+            ledger=ledger,
         )
         shown = attention.Examples(name)
         for batch in self.rows(batches, ledger):

@@ -7,7 +7,7 @@ embeddings = model.embed(model.towers(inputs))              # what evaluation co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,14 +37,19 @@ class Pair:
 
 
 class PretrainingModel(keras.Model):
-    """The base of models for pretraining.
+    """The base of models for pretraining: a backbone for each modality, as attribute of its name.
 
     Attributes:
       modalities: the inputs it takes, by their names in a batch.
-      pairs: what of its embeddings can be compared; a property of the built model.
     """
 
     modalities: tuple[str, ...] = ()
+
+    def build(self, shapes: Mapping[str, Sequence[int | None]]) -> None:
+        """Creates every variable; `shapes` are those of an example, by modality."""
+        for modality in self.modalities:
+            self.backbone(modality).build((None, *shapes[modality]))
+        self.built = True
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -75,7 +80,15 @@ class PretrainingModel(keras.Model):
         Each has `features_pooled` `[rows, d]`. Nothing here may wait for other replicas, so that
         the function can be compiled.
         """
-        raise NotImplementedError
+        return {
+            modality: self.backbone(modality)(
+                inputs[modality],
+                training=training,
+                rng=None if rng is None else rng.child(modality),
+            )
+            for modality in self.modalities
+            if modality in inputs
+        }
 
     def train_outputs(self, features: Features) -> Mapping[str, Any]:
         """Returns what the objective reads, from the towers' features in training."""
