@@ -22,17 +22,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import keras
 
 from vatt import configs
 from vatt.modeling import factory
-from vatt.modeling.backbones import text
 from vatt.modeling.backbones.i3d import I3D, POOLS, Mixed
+from vatt.modeling.backbones.language_models import BertEncoder, LinearBase
 from vatt.modeling.backbones.patch_transformer import PatchTransformer
 from vatt.modeling.backbones.resnet2d import Bottleneck, ResNet2D
+from vatt.modeling.backbones.text import TextModel
 from vatt.modeling.backbones.unified import WordTransformer
 from vatt.modeling.classifier import ClassificationModel
 from vatt.modeling.heads import FACHead, HeadStack, JointHead
@@ -42,8 +43,12 @@ from vatt.modeling.layers.encoder import Encoder, EncoderBlock
 from vatt.modeling.layers.norm import RMSNorm
 from vatt.modeling.layers.tokens import num_kept
 from vatt.modeling.multimodal import MODALITIES
+from vatt.modeling.typing import Tensor
 
-Shape = tuple[int, ...]
+Shape: TypeAlias = tuple[int, ...]
+BackboneConfigs: TypeAlias = (
+    configs.multimodal.BackboneConfig | configs.multimodal.UnifiedBackboneConfig
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Tower:
     cost: Cost
 
 
-def towers(backbones: Any) -> dict[str, keras.layers.Layer]:
+def towers(backbones: BackboneConfigs) -> dict[str, keras.layers.Layer]:
     """Returns the (unbuilt) backbone of each modality of a pretraining model's backbone config."""
     if isinstance(backbones, configs.multimodal.UnifiedBackboneConfig):
         layer = factory.build_backbone("unified", backbones.resolve("unified"))
@@ -108,7 +113,9 @@ def towers(backbones: Any) -> dict[str, keras.layers.Layer]:
     return {m: factory.build_backbone(m, backbones.resolve(m)) for m in MODALITIES}
 
 
-def pretraining_step(backbones: Any, shapes: Mapping[str, Any], batch_size: int) -> float:
+def pretraining_step(
+    backbones: BackboneConfigs, shapes: Mapping[str, Sequence[int]], batch_size: int
+) -> float:
     """Returns the operations of one step over `batch_size` clips.
 
     `shapes` are those of a clip, text as `(candidates, words)`. Heads and loss are left out: they
@@ -136,7 +143,7 @@ def classification_step(model: ClassificationModel, shape: Shape) -> float:
 
 
 @functools.singledispatch
-def count(layer: Any, shape: Shape, training: bool = False) -> Tower:
+def count(layer: keras.layers.Layer, shape: Shape, training: bool = False) -> Tower:
     """Returns what a backbone does with one clip of `shape`, `(*axes, channels)`, or `(words,)`.
 
     `training` lets DropToken work; activations are those of training either way.
@@ -169,17 +176,17 @@ def _(layer: PatchTransformer, shape: Shape, training: bool = False) -> Tower:
 
 
 @count.register
-def _(layer: text.TextModel, shape: Shape, training: bool = False) -> Tower:
+def _(layer: TextModel, shape: Shape, training: bool = False) -> Tower:
     tokens, width = shape[0] + (layer.aggregation is not None), layer.d_embedding
     cost = _dense(layer.pre_projection, tokens, width)
     if layer.pre_projection is not None:
         width = layer.pre_projection.units
     base, encoded = layer.base, None
-    if isinstance(base, text.LinearBase):
+    if isinstance(base, LinearBase):
         cost += _product(tokens, width, base.d_model)
         cost += Cost(values=tokens * (width + base.d_model))
     else:
-        if isinstance(base, text.BertEncoder):
+        if isinstance(base, BertEncoder):
             cost += Cost(values=tokens * base.d_model)  # mask of the dropout on positions
             tokens += 1
         elif base.dropout_rate:
@@ -240,7 +247,7 @@ def _dense(layer: keras.layers.Dense | None, rows: int, inputs: int) -> Cost:
     return _product(rows, inputs, layer.units) + Cost(values=rows * inputs) + inner
 
 
-def _activation(function: Any, values: int) -> Cost:
+def _activation(function: Callable[[Tensor], Tensor], values: int) -> Cost:
     """Returns what an activation function keeps beside its result."""
     if function is activations.gelu:
         return Cost(values=2 * values, half=values)
