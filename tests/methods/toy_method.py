@@ -41,7 +41,7 @@ class Tower(ConfiguredLayer):
     """Mean squares in coarse cells, then a dense layer."""
 
     def __init__(self, cells, width, **kwargs):
-        super().__init__(config={"cells": cells, "width": width}, **kwargs)
+        super().__init__(**kwargs)
         self.cells, self.features_dim = cells, width
         self.dense = keras.layers.Dense(width, name="dense", dtype=self.dtype_policy)
 

@@ -15,8 +15,9 @@ import keras
 
 from vatt.modeling import flops
 from vatt.modeling.random import Randomness
+from vatt.modeling.typing import Tensor
 
-Features = dict[str, dict[str, Any]]
+Features = dict[str, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class PretrainingModel(keras.Model):
         return flops.Cost()
 
     def towers(
-        self, inputs: Mapping[str, Any], training: bool = False, rng: Randomness | None = None
+        self, inputs: Mapping[str, Tensor], training: bool = False, rng: Randomness | None = None
     ) -> Features:
         """Returns the features of each modality in `inputs`, by modality.
 
@@ -94,7 +95,7 @@ class PretrainingModel(keras.Model):
         """Returns what the objective reads, from the towers' features in training."""
         return features
 
-    def embed(self, features: Features) -> dict[str, Any]:
+    def embed(self, features: Features) -> dict[str, Tensor]:
         """Returns embeddings `[rows, d]` by key, from the towers' features outside training.
 
         Only those that the modalities in `features` allow.
