@@ -259,16 +259,16 @@ def test_losses_of_any_method(synthetic, tmp_path):
     lines = [synthetic.line(s, "train", losses | {"step_lossy": 1.0}) for s in (1, 2)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     page = page_of(tmp_path)
-    notes = re.findall(r'<b>(Total loss|Losses)</b><span class="note">([^<]*)</span>', page)
+    notes = re.findall(r'<b>(Total loss|Loss[^<]*)</b><span class="note">([^<]*)</span>', page)
     silent = "pairs; 0 throughout, not drawn: silent"
     assert notes == [
         ("Total loss", "the same, not drawn: model_loss"),
         ("Losses", silent),
         ("Losses", silent),
-        ("Losses", "other"),
+        ("Loss: one", "other"),
     ]
     labels = re.findall(r'<i class="(s\d)"></i>(\w)<', page)
-    assert labels == [(f"s{n % 6}", kind) for n, kind in enumerate("abcdefgh")]
+    assert labels == [(f"s{n % 4}", kind) for n, kind in enumerate("abcdefgh")]
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,7 @@ def headline(title: str, measures: Measures) -> str:
         head = [figures.of(name).title for name in group]
         tables.append(figures.headline(head, [f"<tr>{cells}</tr>"]))
     remarks = [
-        text
-        for name, text in CHANCE.items()
-        if figures.chance(newest.get(name)) is not None
+        text for name, text in CHANCE.items() if figures.chance(newest.get(name)) is not None
     ]
     remarks += [
         text.format(known.value)

@@ -136,8 +136,8 @@ def headline_cell(measure: Measure | None) -> str:
 
 def share_cell(value: float, guessed: float | None = None) -> str:
     """A cell with a bar for a share 0..1, and a tick at what guessing reaches."""
-    width = 100 * value if math.isfinite(value) else 0.0
-    tick = "" if guessed is None else f'<i style="left:{100 * guessed:.1f}%"></i>'
+    width = 100 * min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
+    tick = "" if guessed is None else f'<i style="left:{100 * min(guessed, 1.0):.1f}%"></i>'
     bar = f'<div class="track"><b style="width:{width:.1f}%"></b>{tick}</div>'
     return f'<td class="share">{bar}</td>'
 
@@ -160,7 +160,7 @@ def by_step(columns: Sequence[Measures], above: str = "") -> str:
             cells.append(f"<td>{f'<b>{text(measure)}</b>' if bold else text(measure)}</td>")
         rows.append(f'<tr><th scope="row">{step:,}</th>{"".join(cells)}</tr>')
     head = ["step", *(escape(figure.title) for figure in shown)]
-    return table(head, rows, "data", above=above, tall=True)
+    return table(head, rows, "data", left=("step",), above=above, tall=True)
 
 
 def _best(figure: Figure, column: Measures) -> float | None:

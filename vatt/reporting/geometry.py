@@ -66,7 +66,7 @@ def _table(title: str, measures: Measures) -> str:
         cells = []
         for name, modality in _columns(*pair).items():
             latest = _of(measures, pair, name).latest()
-            note = f' <span class="note">{escape(modality)}</span>' if modality else ""
+            note = f' <span class="note">{escape(_modality(modality))}</span>' if modality else ""
             cells.append(f"<td>{figures.decimals(latest[1].value) + note if latest else NONE}</td>")
         rows.append(f'<tr><th scope="row">{escape(_title(pair))}</th>{"".join(cells)}</tr>')
     gap, alignment, uniformity = (heading for heading, _ in FIGURES.values())
@@ -100,7 +100,7 @@ def _series(measures: Measures, pairs: Sequence[Pair], figure: str) -> list[Seri
                 continue
             steps, values = _of(measures, (left, right), name).series()
             label = _title((left, right))
-            label = f"{modality} ({label})" if modality else label
+            label = f"{_modality(modality)} ({label})" if modality else label
             color = 2 * place + (modality == right) if modality else place
             if len(steps):
                 series.append(Series(label, steps, values, color))
@@ -116,4 +116,9 @@ def _of(measures: Measures, pair: Pair, name: str) -> Measures:
 
 
 def _title(pair: Pair) -> str:
-    return "–".join(pair).replace("+", " + ")  # noqa: RUF001
+    joint = " – " if any("+" in modality for modality in pair) else "–"  # noqa: RUF001
+    return joint.join(map(_modality, pair))
+
+
+def _modality(modality: str) -> str:
+    return modality.replace("+", " + ")

@@ -79,5 +79,5 @@ def metrics(history: History) -> str:
             f"{'was' if one else 'were'} written by an earlier version, which logged names only: "
             f"{'its' if one else 'their'} figures are listed by name.</p>"
         )
-    shown = table(["metric", "step", "value"], rows, "data left", tall=True)
+    shown = table(["metric", "step", "value"], rows, "data", left=("metric",), tall=True)
     return f"<h2>Other metrics</h2>{why}{shown}"

@@ -7,7 +7,7 @@ has a row for each, those after the first with the modality behind the name of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from vatt.evaluation.measures import KNN, LINEAR, PROBES, PUBLISHED_PROBE, ZERO_SHOT, Measure
@@ -88,10 +88,9 @@ def _rows(history: History, measures: Measures) -> Rows:
 def _tables(rows: Rows) -> str:
     """Latest figures beside chance; sets with one and with several labels per clip apart."""
     parts = []
-    for names in (SINGLE, SEVERAL):
+    for names, found in _groups(rows):
         shown = []
-        for title, own in _with(rows, names):
-            step = own.steps()[-1]
+        for title, own, step in found:
             cells = []
             for name in names:
                 measure = own.select(name=name).at(step)
@@ -104,52 +103,63 @@ def _tables(rows: Rows) -> str:
         first, *rest = (figures.of(name).title for name in names)
         head = ["set", "step", first, "", "chance"]
         head += [column for title in rest for column in (title, "chance")]
-        parts += [table(head, shown, "data classes", left=("set",))] if shown else []
+        parts.append(table(head, shown, "data classes", left=("set",)))
     return "".join(parts)
 
 
 def _folds(rows: Rows) -> str:
     """Folded tables of every fold, training beside test."""
     parts = []
-    for names in (SINGLE, SEVERAL):
+    for names, found in _groups(rows):
         shown = []
-        for title, own in _with(rows, names):
-            step = own.steps()[-1]
+        for title, own, step in found:
             for fold in sorted(filter(None, own.each("fold")), key=_fold_order):
-                found = (
-                    own.select(name=name, fold=fold, split=split).at(step)
-                    for name in names
-                    for split in SPLITS
-                )
-                cells = "".join(f"<td>{figures.text(measure)}</td>" for measure in found)
-                number = NONE if fold == "0" else escape(fold)  # 0: the set has no folds
-                shown.append(f"<tr>{_row_head(title)}<td>{number}</td>{cells}</tr>")
+                columns = [own.select(name=n, fold=fold, split=s) for n in names for s in SPLITS]
+                which = "" if fold == "0" else fold  # 0: the set has no folds
+                shown.append(_detail(title, which, "", columns, step))
         titles = (figures.of(name).title for name in names)
         groups = (f'<th colspan="2" scope="colgroup">{title}</th>' for title in titles)
         above = f"<tr><td></td><td></td>{''.join(groups)}</tr>"
         head = ["set", "fold", *(split for _ in names for split in SPLITS.values())]
         parts += [table(head, shown, "data classes", left=("set",), above=above)] if shown else []
-    if not parts:
-        return ""
-    return f"<details><summary>Each fold, training and test</summary>{''.join(parts)}</details>"
+    return _folded("Each fold, training and test", parts)
 
 
 def _variants(rows: Rows) -> str:
     """Folded tables of all ways of averaging windows."""
     parts = []
-    for names in (SINGLE, SEVERAL):
+    for names, found in _groups(rows):
         shown = []
-        for title, own in _with(rows, names):
-            step = own.steps()[-1]
+        for title, own, step in found:
             for variant in own.each("variant"):
-                found = (own.select(name=name, variant=variant).at(step) for name in names)
-                cells = "".join(f"<td>{figures.text(measure)}</td>" for measure in found)
-                meaning = escape(scores.variant_title(variant))
-                shown.append(f'<tr>{_row_head(title)}<td class="name">{meaning}</td>{cells}</tr>')
+                columns = [own.select(name=name, variant=variant) for name in names]
+                which = scores.variant_title(variant)
+                shown.append(_detail(title, which, "name", columns, step))
         head = ["set", "windows", *(figures.of(name).title for name in names)]
-        left = ("set", "windows")
-        parts += [table(head, shown, "data classes", left=left)] if shown else []
-    return f"<details><summary>All ways of averaging windows</summary>{''.join(parts)}</details>"
+        parts.append(table(head, shown, "data classes", left=("set", "windows")))
+    return _folded("All ways of averaging windows", parts)
+
+
+def _detail(title: str, which: str, style: str, columns: Sequence[Measures], step: int) -> str:
+    """A row of a folded table: which fold or the like, and the figures of one step."""
+    cells = "".join(f"<td>{figures.text(column.at(step))}</td>" for column in columns)
+    style = f' class="{style}"' if style else ""
+    return f"<tr>{_row_head(title)}<td{style}>{escape(which) or NONE}</td>{cells}</tr>"
+
+
+def _folded(summary: str, tables: Sequence[str]) -> str:
+    if not tables:
+        return ""
+    return f"<details><summary>{summary}</summary>{''.join(tables)}</details>"
+
+
+def _groups(rows: Rows) -> Iterator[tuple[tuple[str, ...], list[tuple[str, Measures, int]]]]:
+    """Yields the figures of each kind of set with its rows: title, measures, newest step."""
+    for names in (SINGLE, SEVERAL):
+        chosen = [(title, own.select(name=names)) for title, own in rows.items()]
+        found = [(title, own, own.steps()[-1]) for title, own in chosen if own]
+        if found:
+            yield names, found
 
 
 def _charts(rows: Rows, labels: Mapping[str, str]) -> str:
@@ -169,12 +179,6 @@ def _charts(rows: Rows, labels: Mapping[str, str]) -> str:
         drawn += figures.chance_curve(shown)
         charts.append(figures.share_chart(drawn, title, figures.of(measure).title))
     return figures.grid(charts)
-
-
-def _with(rows: Rows, names: Sequence[str]) -> list[tuple[str, Measures]]:
-    """The rows that have any of these figures, with those alone."""
-    chosen = [(title, own.select(name=names)) for title, own in rows.items()]
-    return [(title, own) for title, own in chosen if own]
 
 
 def _fold_order(fold: str) -> tuple[int, str]:

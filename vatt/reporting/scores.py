@@ -91,7 +91,9 @@ def _by_step(pairs: Mapping[Pair, Measures]) -> str:
 
 
 def _variants(measures: Measures) -> str:
-    """A folded table of the newest figures of all directions and ways of averaging windows."""
+    """A folded table of the newest figures by way of averaging windows, where there are several."""
+    if len(measures.each("variant")) < 2:
+        return ""
     step = measures.steps()[-1]
     newest = measures.at_step(step)
     names = _rankings({("", ""): newest})
@@ -107,7 +109,7 @@ def _variants(measures: Measures) -> str:
     head = ["", *(escape(figures.of(name).title) for name in names)]
     return (
         "<details><summary>All directions and ways of averaging windows, "
-        f"step {step:,}</summary>{table(head, rows, 'data left')}</details>"
+        f"step {step:,}</summary>{table(head, rows, 'data')}</details>"
     )
 
 
@@ -149,7 +151,7 @@ def _bars(pair: Pair, newest: Measures) -> str:
         return ""
     return (
         f"<figure><figcaption><b>{_title(pair)}: what the best match gets right</b>"
-        f'<span class="note">tick: chance</span></figcaption>{bar_rows(rows)}</figure>'
+        f'<span class="note">tick:&nbsp;chance</span></figcaption>{bar_rows(rows)}</figure>'
     )
 
 

@@ -54,15 +54,15 @@ def _losses(history: History, group: str, names: list[str], notes: list[str]) ->
         drawn, zero = names, []
     if zero:
         notes = [*notes, f"0 throughout, not drawn: {', '.join(map(_label, zero))}"]
-    title = "Losses" if group else "Total loss" if drawn == [TOTAL] else "Loss"
-    return [
-        line_chart(
-            _several(history, {name: _label(name) for name in drawn[start : start + COLORS]}),
-            title,
-            note="; ".join(filter(None, notes)),
-        )
-        for start in range(0, len(drawn), COLORS)
-    ]
+    note, charts = "; ".join(filter(None, notes)), []
+    size = math.ceil(len(drawn) / math.ceil(len(drawn) / COLORS))
+    for start in range(0, len(drawn), size):
+        labels = {name: _label(name) for name in drawn[start : start + size]}
+        title = "Losses" if group else "Loss"
+        if len(labels) == 1:  # a single curve has no legend
+            title = "Total loss" if TOTAL in labels else f"Loss: {labels[drawn[start]]}"
+        charts.append(line_chart(_several(history, labels), title, note=note))
+    return charts
 
 
 def _label(loss: str) -> str:
