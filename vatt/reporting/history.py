@@ -213,7 +213,7 @@ def _add(history: History, line: str) -> bool:
     if isinstance(time, int | float) and math.isfinite(time):
         history.times.setdefault(split, {})[step] = float(time)
     if split == "eval":
-        history.earlier += rows is None
+        history.earlier += rows is None and bool(numbers)
         _add_measures(history, step, numbers, rows or [])
     return True
 
