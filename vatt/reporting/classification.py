@@ -266,16 +266,16 @@ def _mistake(arrays: Arrays, row: int, kind: str) -> str:
 
 
 def _picture(arrays: Arrays, row: int, alt: str) -> str:
-    if jpeg := artefacts.clip_jpeg(arrays, row):
-        return image("jpeg", jpeg, alt)
-    parts = []
+    """Frames and sound of a mistake, as far as the classifier was given them; `alt` is HTML."""
+    jpeg, sound = artefacts.clip_jpeg(arrays, row), []
     if "mistakes/envelope" in arrays:
-        parts.append(waveform(arrays["mistakes/envelope"][row]))
+        sound.append(waveform(arrays["mistakes/envelope"][row]))
     if "mistakes/spectrogram" in arrays:
-        parts.append(image("png", spectrogram_png(arrays["mistakes/spectrogram"][row]), alt))
-    if parts and "mistakes/silent" in arrays and arrays["mistakes/silent"][row]:
-        parts = ['<span class="blank">this record has no sound</span>']
-    return "".join(parts) or f'<span class="blank">{alt}</span>'
+        sound.append(image("png", spectrogram_png(arrays["mistakes/spectrogram"][row]), alt))
+    if sound and "mistakes/silent" in arrays and arrays["mistakes/silent"][row]:
+        sound = ['<span class="blank">this record has no sound</span>']
+    shown = (image("jpeg", jpeg, alt) if jpeg else "") + "".join(sound)
+    return shown or f'<span class="blank">{alt}</span>'
 
 
 def spectrogram_png(picture: np.ndarray) -> bytes:
