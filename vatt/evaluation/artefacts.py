@@ -13,12 +13,12 @@ The arrays (Q queries of a kind, K results each, M clips that some query shows, 
     <kind>/query int64 [Q]              clip number of each query; see below for <kind>
     <kind>/top int64 [Q, K]             clip numbers of the results, best first
     <kind>/score float32 [Q, K], <kind>/hit bool [Q, K], <kind>/rank float64 [Q] (NaN: no rank)
-    audio/envelope float16 [Q, bins, 2] rows of clips/envelope of the queries
 
-Kinds: text and audio (video is looked for with them), video_text and video_audio (the reverse: the
-queries are videos, the results captions or sounds), text_audio and audio_text. Query and result are
-clip numbers throughout, whichever part of the clip is meant. Pictures, outlines and kinds that an
-evaluation did not have are absent.
+A kind is called `<query>_<target>` by what is given and what is looked for, in the order in which
+kinds shall be shown: text_video, video_text, audio_video, ... Modalities that are embedded together
+are joined by "+": text+video_audio. The name of a modality holds neither "_" nor "+". Query and
+result are clip numbers throughout, whichever part of the clip is meant. Pictures, outlines and
+kinds that an evaluation did not have are absent.
 """
 
 from __future__ import annotations
