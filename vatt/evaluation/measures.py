@@ -90,6 +90,12 @@ def published_names(measures: Sequence[Measure]) -> dict[str, float]:
     return names
 
 
+def own_names(measures: Sequence[Measure]) -> list[str]:
+    """Returns the published name of each measure, without those of chance and of samples."""
+    called = _called(measures)
+    return [_names(measure, name)[0] for measure, name in zip(measures, called, strict=True)]
+
+
 def _called(measures: Iterable[Measure]) -> list[str]:
     """Returns what the set of each measure is called in names."""
     first: dict[str, str] = {}

@@ -36,6 +36,11 @@ class Pair:
     left: str
     right: str
 
+    @property
+    def modalities(self) -> frozenset[str]:
+        """The inputs that both embeddings need."""
+        return frozenset(f"{self.query}+{self.target}".split("+"))
+
 
 class PretrainingModel(keras.Model):
     """The base of models for pretraining: a backbone for each modality, as attribute of its name.
