@@ -16,16 +16,22 @@ import keras
 import numpy as np
 
 from vatt import configs
-from vatt.configs.backbones import BY_MODALITY
-from vatt.configs.registry import MULTIMODAL_MODELS
+from vatt.configs.backbones import BACKBONES
+from vatt.methods.vatt import config as vatt
+from vatt.methods.vatt import model as multimodal
 from vatt.modeling import factory
+
+
+def _kind(modalities: tuple[str, ...]) -> str:
+    return modalities[0] if len(modalities) == 1 else "unified"
+
 
 # Registry name -> modality of a backbone, or 'model' for a model of all three modalities; of
 # several names for the same configuration the first.
-_CLASSES = {name: (kind, c) for kind, table in BY_MODALITY.items() for name, c in table.items()}
-_CLASSES |= {name: ("model", c) for name, c in MULTIMODAL_MODELS.items()}
+_CLASSES = {name: (_kind(c.modalities), c) for name, c in BACKBONES.items()}
+_CLASSES |= {name: ("model", type(preset().model)) for name, preset in vatt.PRESETS.items()}
 _FIRST = {c: name for name, (_, c) in reversed(_CLASSES.items())}
-KINDS = {name.lower(): kind for name, (kind, c) in _CLASSES.items() if _FIRST[c] == name}
+KINDS = {name: kind for name, (kind, c) in _CLASSES.items() if _FIRST[c] == name}
 # Alone they are tested as fine-tuning models only: mmv_fac consists of them, and they are slow.
 EVERY = tuple(name for name in KINDS if name not in ("i3d", "resnet2d_50"))
 # One of each kind of layers; the others differ in numbers only, or are large whatever is changed.
@@ -82,10 +88,10 @@ def config(name: str, **changes: Any) -> Any:
     assert not changes, changes
     result = configs.registry.model(name)
     stack = result.backbone_config
-    if factory.is_unified(result):
+    if isinstance(stack, vatt.UnifiedBackboneConfig):
         stack.unified_model_kwargs = sizes(stack.unified_backbone)
     else:
-        for modality in factory.MODALITIES:
+        for modality in vatt.MODALITIES:
             backbone = getattr(stack, f"{modality}_backbone")
             kwargs = sizes(backbone)
             given = getattr(stack, f"{modality}_model_kwargs")
@@ -108,8 +114,8 @@ def unbuilt(name: str, dtype: Any = "float32", **changes: Any) -> Any:
     """Returns the model of an architecture before it has variables."""
     small = config(name, **changes)
     if KINDS[name] == "model":
-        return factory.build_multimodal(small, dtype=dtype)
-    return factory.build_backbone(KINDS[name], small, dtype=dtype)
+        return multimodal.build(small, dtype=dtype)
+    return factory.build_backbone(small, dtype=dtype)
 
 
 def ready(model: Any, name: str) -> Any:

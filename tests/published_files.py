@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from vatt import configs
+from vatt.methods.vatt import model as multimodal
 from vatt.modeling import factory
 
 Shapes = dict[str, tuple[int, ...]]
@@ -72,7 +73,7 @@ def model(kind: str, name: str | None = None, **changes: Any) -> Any:
     shapes = {"video": (None, *CLIP), "audio": (None, *WAVEFORM), "text": (None, WORDS)}
     if kind in ("pretrain", "unified"):
         config = configs.registry.model(ARCHITECTURES[kind], **MODELS[kind])
-        return factory.build_multimodal(config, name=name).build_from(shapes)
+        return multimodal.build(config, name=name).build_from(shapes)
     values = {"num_classes": CLASSES, **MODELS[kind], **changes}
     config = configs.registry.backbone(ARCHITECTURES[kind], **values)
     result = factory.build_classifier(config, name=name or "classifier")

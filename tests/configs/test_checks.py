@@ -114,6 +114,9 @@ def test_the_unified_model_is_checked_as_well():
     [
         ("eval.zero_shot=false", "eval.zero_shot", "finetune", "vit_base"),
         ("eval.probes=[knn]", "eval.probes", "finetune", "vit_base"),
+        ("model_config.name=wat_base", "model_config name", "finetune", "vit_base"),
+        ("train.input.num_examples=100", "train.input.num_examples", "pretrain", "tx_fac"),
+        ("eval.input.num_examples=-1", "eval.input.num_examples", "pretrain", "tx_fac"),
         ("train.layer_decay=0.5", "train.layer_decay", "pretrain", "tx_fac"),
         ("train.layer_decay=0.5", "train.layer_decay", "finetune", "i3d"),
         ("train.gradient_clip_norm_cls=1", "train.gradient_clip_norm_cls", "pretrain", "tx_fac"),
@@ -123,3 +126,26 @@ def test_what_would_have_no_effect_is_refused(override, path, task, arch):
     with pytest.raises(configs.ConfigError) as caught:
         configs.resolve(task=task, model_arch=arch, params_override=override)
     assert path in {problem.path for problem in caught.value.problems}
+
+
+def test_a_label_does_not_choose_the_backbone():
+    """Every label is that of its class; another one would be ignored."""
+    says = "'wat_base': expected '{}': the architecture chooses the backbone, not its label"
+    arguments = {"config_file": None, "task": "finetune", "model_arch": "vit_base"}
+    found = problems("model_config.name=wat_base", **arguments)
+    assert found == {"model_config name": f"model_config name = {says.format('vit_base')}."}
+    arguments["params_override"] = "model_config.name=vit_base"
+    assert configs.resolve(**arguments).model.name == "vit_base"
+    found = problems("{model_config: {backbone_config: {video_model_kwargs: {name: wat_base}}}}")
+    assert says.format("vit_tiny") in found["model_config.backbone_config.video_backbone name"]
+
+
+def test_how_many_examples_there_are_cannot_be_chosen():
+    """The published field has no effect; its default is accepted and says why."""
+    found = problems("train.input.num_examples=100,eval.input.num_examples=1000")
+    for path, default, value in (("train", -1, 100), ("eval", 4096, 1000)):
+        path = f"{path}.input.num_examples"
+        says = f"expected {default}, as published: every record of the split is used"
+        assert found.pop(path) == f"{path} = {value}: {says}."
+    assert not found
+    configs.resolve(**TINY, params_override="train.input.num_examples=-1")

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from vatt import assets, configs
-from vatt.configs import experiment, loss
+from vatt.configs import experiment
+from vatt.methods.vatt import config as vatt
 
 
 def refused(**arguments) -> dict[str, str]:
@@ -111,8 +112,8 @@ def test_stacks_can_be_changed_replaced_and_extended():
         "[{name: symmetric_nce}, {name: asymmetric_nce, loss_weight: 0.5}]"
     )
     first, second = config.model.loss_config.bridge
-    assert type(first) is loss.SymmetricNCE
-    assert (type(second), second.loss_weight) == (loss.AsymmetricNCE, 0.5)
+    assert type(first) is vatt.SymmetricNCE
+    assert (type(second), second.loss_weight) == (vatt.AsymmetricNCE, 0.5)
 
 
 def test_a_stack_member_needs_a_name():

@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 
+from tests.golden.vatt.recipe import recipe_weights
 from vatt import configs
-from vatt.modeling import published, published_conv
-from vatt.tools.conformance_recipe import recipe_weights
+from vatt.methods.vatt import published, published_conv
 
 TOLERANCE = 5e-5  # of the largest absolute reference value
 

@@ -6,20 +6,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from vatt.configs import registry
 from vatt.errors import UserError
 from vatt.modeling import factory
 from vatt.modeling.backbones.language_models import relative_buckets
 from vatt.modeling.random import Randomness
 
 
-def build(modality, config, shape, dtype="float32"):
-    layer = factory.build_backbone(modality, config, dtype=dtype)
+def build(config, shape, dtype="float32"):
+    layer = factory.build_backbone(config, dtype=dtype)
     layer.build(shape)
     return layer
 
 
 def test_vit_shapes(video_config, inputs, shapes):
-    layer = build("video", video_config(), shapes["video"])
+    layer = build(video_config(), shapes["video"])
     outputs = layer(inputs["video"], intermediates=True)
     assert outputs["features_pooled"].shape == (4, 16)
     assert outputs["features"].shape == (4, 2, 4, 4, 16)
@@ -30,7 +31,7 @@ def test_vit_shapes(video_config, inputs, shapes):
 
 
 def test_drop_token_keeps_half(video_config, inputs, shapes):
-    layer = build("video", video_config(dropout_rate=0.0), shapes["video"])
+    layer = build(video_config(dropout_rate=0.0), shapes["video"])
     outputs = layer(inputs["video"], training=True, rng=Randomness([0, 0]), intermediates=True)
     assert outputs["features"].shape == (4, 16, 16)
     assert outputs["embeddings"].shape == (4, 16, 16)  # dropped patches were not projected
@@ -38,20 +39,20 @@ def test_drop_token_keeps_half(video_config, inputs, shapes):
 
 def test_drop_token_with_fewer_tokens_than_buckets(audio_config, inputs, shapes):
     config = audio_config(max_temporal_buckets=40)
-    layer = build("audio", config, shapes["audio"])
+    layer = build(config, shapes["audio"])
     outputs = layer(inputs["audio"], training=True, rng=Randomness([0, 0]))
     assert outputs["features"].shape == (4, 8, 16)
 
 
 def test_training_without_randomness_is_refused(audio_config, inputs, shapes):
-    layer = build("audio", audio_config(), shapes["audio"])
+    layer = build(audio_config(), shapes["audio"])
     with pytest.raises(ValueError, match="DropToken is active"):
         layer(inputs["audio"], training=True)
 
 
 def test_masking_projects_all_tokens_and_drops_after(video_config, inputs, shapes):
     config = video_config(use_masking=True, mask_rate=0.5, pre_projection=True)
-    layer = build("video", config, shapes["video"])
+    layer = build(config, shapes["video"])
     outputs = layer(inputs["video"], training=True, rng=Randomness([0, 0]), intermediates=True)
     assert outputs["embeddings"].shape == (4, 32, 16)
     assert outputs["features"].shape == (4, 16, 16)
@@ -59,13 +60,13 @@ def test_masking_projects_all_tokens_and_drops_after(video_config, inputs, shape
 
 
 def test_projections_change_the_width(audio_config, inputs, shapes):
-    layer = build("audio", audio_config(post_projection=True, d_post_proj=10), shapes["audio"])
+    layer = build(audio_config(post_projection=True, d_post_proj=10), shapes["audio"])
     assert layer.features_dim == 10
     assert layer(inputs["audio"])["features_pooled"].shape == (4, 10)
 
 
 def test_frozen_backbone_has_no_gradient(audio_config, inputs, shapes):
-    layer = build("audio", audio_config(freeze_backbone=True), shapes["audio"])
+    layer = build(audio_config(freeze_backbone=True), shapes["audio"])
     assert not layer.trainable_variables
     with tf.GradientTape() as tape:
         pooled = layer(inputs["audio"], training=True)["features_pooled"]
@@ -75,12 +76,12 @@ def test_frozen_backbone_has_no_gradient(audio_config, inputs, shapes):
 
 
 def test_other_lengths_resample_the_positions(audio_config, inputs, shapes):
-    layer = build("audio", audio_config(), shapes["audio"])
+    layer = build(audio_config(), shapes["audio"])
     assert layer(inputs["audio"][:, :320])["features"].shape == (4, 10, 16)
 
 
 def test_t5_ignores_padding(text_config, shapes):
-    layer = build("text", text_config(), shapes["text"])
+    layer = build(text_config(), shapes["text"])
     short = np.array([[5, 9, 3, 0, 0, 0]], "int32")
     pooled = layer(short)["features_pooled"]
     np.testing.assert_allclose(layer(short[:, :3])["features_pooled"], pooled, atol=1e-5)
@@ -88,7 +89,7 @@ def test_t5_ignores_padding(text_config, shapes):
 
 
 def test_text_outputs(text_config, inputs, shapes):
-    layer = build("text", text_config(), shapes["text"])
+    layer = build(text_config(), shapes["text"])
     outputs = layer(inputs["text"])
     assert outputs["features"].shape == (8, 6, 16)
     np.testing.assert_array_equal(outputs["word_ids"], inputs["text"])
@@ -97,7 +98,7 @@ def test_text_outputs(text_config, inputs, shapes):
 
 @pytest.mark.parametrize("trainable", [True, False])
 def test_embeddings_are_trained_only_when_asked(text_config, shapes, trainable):
-    layer = build("text", text_config(trainable_embeddings=trainable), shapes["text"])
+    layer = build(text_config(trainable_embeddings=trainable), shapes["text"])
     assert any("embedding/embeddings" in v.path for v in layer.trainable_variables) == trainable
 
 
@@ -113,8 +114,8 @@ def test_relative_buckets_near_distances_are_their_own():
 @pytest.mark.parametrize("modality", ["video", "audio", "text"])
 def test_bfloat16_is_finite_and_close(modality, request, inputs, shapes):
     config = request.getfixturevalue(f"{modality}_config")()
-    exact = build(modality, config, shapes[modality])
-    half = build(modality, config, shapes[modality], dtype="mixed_bfloat16")
+    exact = build(config, shapes[modality])
+    half = build(config, shapes[modality], dtype="mixed_bfloat16")
     for one, two in zip(exact.variables, half.variables, strict=True):
         assert two.dtype == "float32"
         two.assign(one)
@@ -130,8 +131,23 @@ def test_bfloat16_is_finite_and_close(modality, request, inputs, shapes):
     assert np.abs(difference).max() < 0.15
 
 
-def test_unknown_family_is_refused(video_config):
+def test_the_class_decides_what_is_built_and_another_label_is_refused(video_config):
     config = video_config()
+    assert list(config.problems("model_config")) == []
     config.name = "vti_base"
-    with pytest.raises(UserError, match="Did you mean 'vit'"):
-        factory.build_backbone("video", config)
+    assert type(factory.build_backbone(config)) is type(factory.build_backbone(video_config()))
+    [problem] = config.problems("model_config")
+    assert (problem.path, problem.value) == ("model_config name", "vti_base")
+    assert "expected 'vit_tiny': the architecture chooses the backbone" in problem.accepted
+
+
+def test_layers_are_called_by_what_they_take(video_config, text_config):
+    assert factory.build_backbone(video_config()).name == "video"
+    assert factory.build_backbone(text_config()).name == "text"
+    assert factory.build_backbone(registry.backbone("ut_tiny")).name == "unified"
+    assert factory.build_backbone(video_config(), name="other").name == "other"
+
+
+def test_only_backbones_that_are_fine_tuned_get_a_classifier(text_config):
+    with pytest.raises(UserError, match="'t5_tiny' is none of the backbones that are fine-tuned"):
+        factory.build_classifier(text_config(), num_classes=3)

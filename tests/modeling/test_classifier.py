@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from vatt import configs
 from vatt.errors import UserError
-from vatt.modeling import published
+from vatt.methods.vatt import published
 from vatt.modeling.classifier import ClassificationModel, initial_bias
 from vatt.modeling.factory import build_backbone
 from vatt.modeling.random import Randomness
@@ -24,9 +24,10 @@ def make(video_config, audio_config, shapes):
     def build(modality="video", dtype="float32", frozen=False, **options):
         keras.utils.set_random_seed(0)
         config = {"video": video_config, "audio": audio_config}[modality](freeze_backbone=frozen)
-        backbone = build_backbone(modality, config, dtype=dtype, name="backbone")
+        backbone = build_backbone(config, dtype=dtype, name="backbone")
+        options = {"multi_label": modality == "audio", **options}
         model = ClassificationModel(
-            backbone, CLASSES, modality, name="finetune", dtype=dtype, **options
+            backbone, CLASSES, (modality,), name="finetune", dtype=dtype, **options
         )
         model.build((None, *shapes[modality][1:]))
         return model
@@ -57,8 +58,9 @@ def test_initial_values(video_config, audio_config, shapes):
     classes = 400
     for modality, config in (("video", video_config), ("audio", audio_config)):
         keras.utils.set_random_seed(3)
+        multi_label = modality == "audio"
         model = ClassificationModel(
-            build_backbone(modality, config()), classes, modality, name="finetune"
+            build_backbone(config()), classes, (modality,), multi_label=multi_label, name="finetune"
         )
         model.build((None, *shapes[modality][1:]))
         kernel, bias = (v.numpy() for v in model.classification.variables)
@@ -68,7 +70,7 @@ def test_initial_values(video_config, audio_config, shapes):
         inside = np.abs(kernel).max() <= limit
         assert inside == (modality == "audio")
         np.testing.assert_allclose(bias, -np.log(399) if modality == "audio" else 0.0, rtol=1e-6)
-    assert initial_bias("audio", 9) == pytest.approx(-2.0794415)
+    assert initial_bias(9, multi_label=True) == pytest.approx(-2.0794415)
 
 
 def test_variables_exist_without_a_forward_pass_and_have_published_names(make):
@@ -189,16 +191,17 @@ def test_mixed_precision_classifier_stays_float32(make, inputs):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"modality": "vidio"}, r"modality: 'vidio' is not one of .* Did you mean 'video'\?"),
+        ({"modalities": "video"}, "modalities: 'video' is not a sequence"),
+        ({"modalities": ()}, r"modalities: \(\) is not a sequence of at least one name"),
         ({"num_classes": 1}, "num_classes: 1"),
         ({"dropout_rate": 1.0}, "dropout_rate: 1.0"),
         ({"num_test_samples": 0}, "num_test_samples: 0"),
     ],
 )
 def test_arguments_out_of_range(video_config, change, message):
-    arguments = {"num_classes": 3, "modality": "video", **change}
+    arguments = {"num_classes": 3, "modalities": ("video",), **change}
     with pytest.raises(UserError, match=message):
-        ClassificationModel(build_backbone("video", video_config()), name="x", **arguments)
+        ClassificationModel(build_backbone(video_config()), name="x", **arguments)
 
 
 @pytest.mark.parametrize("case", ["ft_vit", "ft_wat"])
@@ -211,9 +214,14 @@ def test_golden_outputs(shared_dir, case, step, clips):
     config = json.loads(str(arrays["config"]))
     kind = config["case"]["kind"]
     fields = {name: value for name, value in config["model"].items() if name != "backbone_config"}
-    backbone = build_backbone(kind, configs.registry.backbone(fields.pop("name"), **fields))
+    backbone = build_backbone(configs.registry.backbone(fields.pop("name"), **fields))
     model = ClassificationModel(
-        backbone, config["case"]["num_classes"], kind, num_test_samples=clips, name="finetune"
+        backbone,
+        config["case"]["num_classes"],
+        (kind,),
+        multi_label=kind == "audio",
+        num_test_samples=clips,
+        name="finetune",
     )
     model.build((None, *config["case"]["shape"]))
     reader = tf.train.load_checkpoint(str(folder / case / f"ckpt-{step}"))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vatt.modeling import factory
+from vatt.methods.vatt import model as multimodal
 from vatt.modeling.layers.positions import spline_matrix
 from vatt.modeling.random import Randomness
 
@@ -170,7 +170,7 @@ def test_a_frozen_backbone_is_left_alone(name):
 def test_a_frozen_tower_of_a_pretraining_model_is_left_alone():
     config = architectures.config("tx_fac")
     config.backbone_config.audio_model_kwargs["freeze_backbone"] = True
-    model = architectures.ready(factory.build_multimodal(config), "tx_fac")
+    model = architectures.ready(multimodal.build(config), "tx_fac")
     architectures.fill(model.variables)
     frozen = {v.path for v in model.audio.variables}
     for one in (model, again(model, "tx_fac")):

@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 
 from vatt import configs
+from vatt.methods.vatt import config as vatt
+from vatt.methods.vatt import model as multimodal
 from vatt.modeling import factory, flops
 from vatt.modeling.backbones.resnet2d import ResNet2D
 from vatt.modeling.random import Randomness
@@ -53,8 +55,7 @@ def cases(names, fast):
 
 def backbone(name, changes=None, dtype="float32"):
     config = configs.registry.backbone(name, **(changes or {}))
-    modality = "text" if hasattr(config, "vocab_size") else factory.modality_of(config)
-    return factory.build_backbone(modality, config, dtype=dtype)
+    return factory.build_backbone(config, dtype=dtype)
 
 
 def resnet(**options):
@@ -238,9 +239,8 @@ def test_whole_models(kind):
     """Towers and heads, with two candidates of text per clip."""
     config = model_config(kind == "unified")
     if kind == "joint head":
-        joint = configs.head.JointBridge()
-        config.head_config = configs.head.HeadStack(bridge=(joint,))
-    model = factory.build_multimodal(config)
+        config.head_config = vatt.HeadStack(bridge=(vatt.JointBridge(),))
+    model = multimodal.build(config)
     shapes = {"video": CLIP, "audio": SOUND, "text": (2, *WORDS)}
     model.build_from({"video": (None, *CLIP), "audio": (None, *SOUND), "text": (None, *WORDS)})
 
@@ -254,20 +254,32 @@ def test_whole_models(kind):
         graph = forward.get_concrete_function(*spec, tf.TensorSpec((2 * clips, *WORDS), tf.int32))
         return operations(Trace(graph.graph.get_operations(), []))
 
-    widths = {modality: getattr(model, modality).features_dim for modality in shapes}
-    head = flops.head(model.head, widths, candidates=2).forward
+    head = model.head_cost(shapes).forward
     towers = counted(3) - counted(2) - head
     assert head > 0
-    assert flops.pretraining_step(config.backbone_config, shapes, batch_size=5) == 3 * 5 * towers
+    assert flops.pretraining_step(model, shapes) == 3 * towers
 
 
 def test_a_step_of_the_convolutional_model():
-    config = configs.registry.model("mmv_fac").backbone_config
+    model = multimodal.build(configs.registry.model("mmv_fac"))
     shapes = {"video": (8, 32, 32, 3), "audio": MEL, "text": (5, 16)}
     video, audio = (flops.count(backbone(n), s).cost.forward for n, s in
                     (("i3d", shapes["video"]), ("resnet2d_50", MEL)))  # fmt: skip
     text = 5 * 16 * 2 * 300 * 2048
-    assert flops.pretraining_step(config, shapes, 2) == 2 * 3 * (video + audio + text)
+    assert flops.pretraining_step(model, shapes) == 3 * (video + audio + text)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_step_of_fine_tuning(frozen):
+    """A frozen backbone has no backward pass and drops no token; the classifier always learns."""
+    config = configs.registry.backbone("vit_base", **VIDEO, freeze_backbone=frozen)
+    model = factory.build_classifier(config, num_classes=5)
+    model.build((None, *CLIP))
+    cost = flops.count(model.backbone, CLIP, training=not frozen).cost
+    classifier = 3 * 2 * SMALL["d_model"] * 5
+    assert flops.classifier(SMALL["d_model"], 5).step == classifier
+    expected = (cost.forward if frozen else 3 * cost.forward) + classifier
+    assert flops.classification_step(model, {"video": CLIP, "label": (5,)}) == expected
 
 
 def test_what_is_no_backbone():

@@ -10,7 +10,7 @@ from golden_conv import check_backbone, check_manifest
 
 from vatt import configs
 from vatt.errors import UserError
-from vatt.modeling import published
+from vatt.methods.vatt import published
 from vatt.modeling.backbones.resnet2d import Bottleneck, ResNet2D, resnet2d
 from vatt.modeling.random import Randomness
 

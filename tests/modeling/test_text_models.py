@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.golden.checks import assign
 from vatt import configs
 from vatt.errors import UserError
 from vatt.modeling.backbones import text
 from vatt.modeling.random import Randomness
-from vatt.tools.conformance_checks import assign
 
 MAKE = {"t5": text.t5, "bert": text.bert, "linear": text.linear}
 GOLDEN = ("bert", "bert_small_defaults", "linear", "linear_proj", "t5", "t5_long")

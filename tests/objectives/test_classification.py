@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.golden.checks import Note
+from tests.golden.vatt.evaluation import classification_losses_file
 from vatt.objectives import classification
-from vatt.tools.conformance_checks import Note
-from vatt.tools.conformance_evaluation import classification_losses_file
+from vatt.training import replica
 
 ROWS, CLASSES = 6, 5
 
@@ -32,13 +35,13 @@ def one_hot():
     return np.eye(CLASSES, dtype="float32")[[0, 4, 2, 2, 1, 3]]
 
 
-def expected_video(logits, labels):
+def expected_softmax(logits, labels):
     exponentials = np.exp(logits.astype("f8"))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
     return -np.mean([np.sum(y * np.log(p)) for y, p in zip(labels, probabilities, strict=True)])
 
 
-def expected_audio(logits, labels):
+def expected_sigmoid(logits, labels):
     """Label by label, with probabilities."""
     probabilities = 1.0 / (1.0 + np.exp(-logits.astype("f8")))
     total = 0.0
@@ -69,25 +72,27 @@ def numerical_gradient(loss, logits, labels, step=1e-5):
     return gradient / (2 * step)
 
 
-def test_video_against_float64(logits, one_hot):
+def test_softmax_against_float64(logits, one_hot):
     for labels in (one_hot, 0.9 * one_hot + 0.1 / CLASSES):
-        value, gradient = value_and_gradient(classification.video_loss, logits, labels)
-        assert float(value) == pytest.approx(expected_video(logits, labels), rel=1e-5)
-        expected = numerical_gradient(expected_video, logits, labels)
+        value, gradient = value_and_gradient(classification.softmax_loss, logits, labels)
+        assert float(value) == pytest.approx(expected_softmax(logits, labels), rel=1e-5)
+        expected = numerical_gradient(expected_softmax, logits, labels)
         np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 
-def test_audio_against_float64(logits, many_hot):
-    value, gradient = value_and_gradient(classification.audio_loss, logits, many_hot)
-    assert float(value) == pytest.approx(expected_audio(logits, many_hot), rel=1e-5)
-    expected = numerical_gradient(expected_audio, logits, many_hot)
+def test_sigmoid_against_float64(logits, many_hot):
+    value, gradient = value_and_gradient(classification.sigmoid_loss, logits, many_hot)
+    assert float(value) == pytest.approx(expected_sigmoid(logits, many_hot), rel=1e-5)
+    expected = numerical_gradient(expected_sigmoid, logits, many_hot)
     np.testing.assert_allclose(gradient, expected, atol=1e-6)
     assert not gradient[2].any()
 
 
 def test_rare_labels_weigh_more():
     labels = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], "float32")
-    _, gradient = value_and_gradient(classification.audio_loss, np.zeros((4, 2), "float32"), labels)
+    _, gradient = value_and_gradient(
+        classification.sigmoid_loss, np.zeros((4, 2), "float32"), labels
+    )
     # at logit 0 the derivative of the cross-entropy is +-1/2; times the weight, over 4 rows
     np.testing.assert_allclose(np.abs(gradient[:3]), 1 / 3 / 2 / 4, rtol=1e-6)
     np.testing.assert_allclose(np.abs(gradient[3]), 1 / 2 / 4, rtol=1e-6)
@@ -95,24 +100,25 @@ def test_rare_labels_weigh_more():
 
 def test_nobody_has_a_label(logits):
     labels = np.zeros((ROWS, CLASSES), "float32")
-    value, gradient = value_and_gradient(classification.audio_loss, logits, labels)
+    value, gradient = value_and_gradient(classification.sigmoid_loss, logits, labels)
     assert float(value) == 0.0 and not gradient.any()
 
 
 @pytest.mark.parametrize("replicas", [2, 3])
 def test_several_replicas_equal_one(logits, many_hot, replicas):
     """Values and gradients, although replicas hold different labels."""
-    one, expected = value_and_gradient(classification.audio_loss, logits, many_hot)
+    one, expected = value_and_gradient(classification.sigmoid_loss, logits, many_hot)
     parts = list(zip(np.split(logits, replicas), np.split(many_hot, replicas), strict=True))
     values, gradients = [], []
     for rows, labels in parts:
-        counts = classification.count_labels(labels, lambda _: tf.constant(many_hot))
-        value, gradient = value_and_gradient(classification.audio_loss, rows, labels, counts)
+        everyone = types.SimpleNamespace(gather=lambda _: tf.constant(many_hot))
+        counts = classification.count_labels(labels, everyone)
+        value, gradient = value_and_gradient(classification.sigmoid_loss, rows, labels, counts)
         values.append(value)
         gradients.append(gradient / replicas)
     assert np.mean(values) == pytest.approx(float(one), rel=1e-6)
     np.testing.assert_allclose(np.concatenate(gradients), expected, atol=1e-7)
-    local = [classification.audio_loss(*part) for part in parts]
+    local = [classification.sigmoid_loss(*part) for part in parts]
     assert abs(np.mean(local) - float(one)) > 1e-3  # counts of one replica only: another loss
 
 
@@ -128,22 +134,21 @@ def test_two_replicas_that_gather(two_replicas, logits, many_hot):
 
     @tf.function
     def step(rows, labels):
-        def replica(rows, labels):
-            context = tf.distribute.get_replica_context()
-            counts = classification.count_labels(labels, lambda x: context.all_gather(x, axis=0))
-            return classification.audio_loss(rows, labels, counts)
+        def share(rows, labels):
+            counts = classification.count_labels(labels, replica.of_this_step())
+            return classification.sigmoid_loss(rows, labels, counts)
 
-        return two_replicas.reduce("MEAN", two_replicas.run(replica, (rows, labels)), axis=None)
+        return two_replicas.reduce("MEAN", two_replicas.run(share, (rows, labels)), axis=None)
 
-    one = classification.audio_loss(logits, many_hot)
+    one = classification.sigmoid_loss(logits, many_hot)
     assert float(step(*shares)) == pytest.approx(float(one), rel=1e-6)
 
 
 def test_extreme_logits_stay_finite(many_hot, one_hot):
     extreme = np.where(many_hot > 0, -1e4, 1e4).astype("float32")  # all wrong
     for loss, labels in (
-        (classification.audio_loss, many_hot),
-        (classification.video_loss, one_hot),
+        (classification.sigmoid_loss, many_hot),
+        (classification.softmax_loss, one_hot),
     ):
         value, gradient = value_and_gradient(loss, extreme, labels)
         assert np.isfinite(value) and np.isfinite(gradient).all()
@@ -151,20 +156,23 @@ def test_extreme_logits_stay_finite(many_hot, one_hot):
 
 def test_values_that_are_not_finite_stay_visible(logits, many_hot, one_hot):
     logits[2] = np.nan  # the row without labels: weight 0 does not hide it
-    assert np.isnan(classification.audio_loss(logits, many_hot))
-    assert np.isnan(classification.video_loss(logits, one_hot))
+    assert np.isnan(classification.sigmoid_loss(logits, many_hot))
+    assert np.isnan(classification.softmax_loss(logits, one_hot))
 
 
 def test_low_precision_logits_and_integer_labels(logits, many_hot, one_hot):
     low = tf.cast(logits, tf.bfloat16)
     whole = np.ceil(many_hot)
-    for loss, labels in ((classification.audio_loss, whole), (classification.video_loss, one_hot)):
+    for loss, labels in (
+        (classification.sigmoid_loss, whole),
+        (classification.softmax_loss, one_hot),
+    ):
         value = loss(low, labels.astype("int32"))
         assert value.dtype == tf.float32
         assert float(value) == float(loss(tf.cast(low, tf.float32), labels))
 
 
-@pytest.mark.parametrize("loss", [classification.video_loss, classification.audio_loss])
+@pytest.mark.parametrize("loss", [classification.softmax_loss, classification.sigmoid_loss])
 def test_labels_that_do_not_fit_are_refused(loss, logits):
     for labels in (np.ones((ROWS, 1), "float32"), np.ones(ROWS, "float32")):
         with pytest.raises(ValueError, match=r"logits have shape \(6, 5\) and labels \(6"):

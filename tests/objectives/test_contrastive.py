@@ -1,177 +1,139 @@
-"""Contrastive losses against an independent float64 computation, and their invariances."""
+"""NCE between two modalities against an independent float64 computation, and its invariances."""
 
 from __future__ import annotations
 
+import nce_numpy
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from vatt import configs
+from tests.golden.replicas import simulate
 from vatt.errors import UserError
 from vatt.objectives import contrastive
-from vatt.tools.conformance_losses import simulate_replicas
+from vatt.objectives.replica import ALONE
 
 CLIPS, CANDIDATES, WIDTH = 6, 3, 8
-
-
-def config(kind="AsymmetricNCE", **changes):
-    return getattr(configs.loss, kind)(**changes)
-
-
-def objective(*losses):
-    return contrastive.build(configs.loss.LossStack(bridge=losses or (config(),)))
+KINDS = [contrastive.AsymmetricNCE, contrastive.SymmetricNCE]
+every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture
-def embeddings():
+def pair():
+    """Embeddings of videos, and of several sentences for each."""
     random = np.random.default_rng(3)
-    rows = {
-        "video/toaud": CLIPS,
-        "video/totxt": CLIPS,
-        "audio/tovid": CLIPS,
-        "text/tovid": CLIPS * CANDIDATES,
-    }
-    return {name: random.normal(size=(n, WIDTH)).astype("float32") for name, n in rows.items()}
+    rows = (CLIPS, CLIPS * CANDIDATES)
+    return [random.normal(size=(n, WIDTH)).astype("float32") for n in rows]
 
 
 @pytest.fixture
-def masks():
-    return {
-        "audio": np.array([1, 0, 1, 1, 0, 1], "float32"),
-        "text": np.array([0, 1, 1, 0, 1, 0], "float32"),
-    }
+def mask():
+    return np.array([0, 1, 1, 0, 1, 0], "float32")
 
 
-def nested(flat):
-    result = {}
-    for name, value in flat.items():
-        modality, target = name.split("/")
-        result.setdefault(modality, {})[target] = value
-    return result
+@pytest.mark.parametrize("temperature", [0.07, 1.0])
+@pytest.mark.parametrize("candidates", [1, CANDIDATES])
+def test_against_numpy(pair, mask, temperature, candidates):
+    video, text = pair[0], pair[1][: candidates * CLIPS]
+    loss = contrastive.AsymmetricNCE(temperature)
+    expected = nce_numpy.asymmetric(video, text, mask, temperature)
+    assert float(loss(video, text, None, mask, ALONE)) == pytest.approx(expected, rel=1e-5)
+    assert float(loss(video, text, 0 * mask, mask, ALONE)) == pytest.approx(expected, rel=1e-5)
+    loss = contrastive.SymmetricNCE(temperature)
+    expected = nce_numpy.symmetric(text, video, mask, temperature)
+    assert float(loss(video, text, None, mask, ALONE)) == pytest.approx(expected, rel=1e-5)
+    assert float(loss(text, video, mask, None, ALONE)) == pytest.approx(expected, rel=1e-5)
 
 
-def unit(x):
-    return x.astype("f8") / np.linalg.norm(x.astype("f8"), axis=-1, keepdims=True)
+@every_kind
+def test_without_a_mask_all_clips_count(pair, kind):
+    everyone = np.ones(CLIPS, "float32")
+    one = kind(0.07)(*pair, None, None, ALONE)
+    assert float(one) == pytest.approx(float(kind(0.07)(*pair, None, everyone, ALONE)), rel=1e-6)
 
 
-def asymmetric(one, two, mask, temperature=0.07):
-    """Sums over explicit lists of pairs; absent clips are left out instead of being penalised."""
-    one, two = unit(one), unit(two).reshape(len(one), -1, one.shape[1])
-    losses = []
-    for i in np.flatnonzero(mask):
-        others = [j for j in range(len(one)) if mask[j]]
-        forward = [one[i] @ two[j, k] for j in others for k in range(two.shape[1])]
-        backward = [one[j] @ two[i, k] for j in range(len(one)) for k in range(two.shape[1])]
-        own = [one[i] @ two[i, k] for k in range(two.shape[1])]
-        total = np.exp(np.array(forward + backward) / temperature).sum()
-        losses.append(np.log(total) - np.log(np.exp(np.array(own) / temperature).sum()))
-    return np.mean(losses)
-
-
-def symmetric(one, two, mask, temperature=0.07):
-    """`one` is the masked modality with several rows per clip, `two` is video."""
-    clips = len(mask)
-    one, two = unit(one).reshape(clips, -1, one.shape[1]), unit(two)
-    losses = []
-    for i in np.flatnonzero(mask):
-        towards = [one[i, m] @ two[c] for m in range(one.shape[1]) for c in range(clips)]
-        back = [two[i] @ one[c, m] for c in range(clips) if mask[c] for m in range(one.shape[1])]
-        own = np.exp(
-            np.array([one[i, m] @ two[i] for m in range(one.shape[1])]) / temperature
-        ).sum()
-        for side in (towards, back):
-            losses.append(np.log(np.exp(np.array(side) / temperature).sum()) - np.log(own))
-    return 2 * np.mean(losses)
-
-
-def test_asymmetric_against_numpy(embeddings, masks):
-    logs = objective()(nested(embeddings), masks)
-    e = embeddings
-    expected = {
-        "vidtxt": asymmetric(e["video/totxt"], e["text/tovid"], masks["text"]),
-        "vidaud": asymmetric(e["video/toaud"], e["audio/tovid"], masks["audio"]),
-    }
-    for pair, value in expected.items():
-        assert float(logs[f"bridge_losses/asymmetric_nce/{pair}_loss"]) == pytest.approx(
-            value, rel=1e-5
-        )
-    assert float(logs["total_loss"]) == pytest.approx(sum(expected.values()) / 2, rel=1e-5)
-
-
-def test_symmetric_against_numpy(embeddings, masks):
-    logs = objective(config("SymmetricNCE"))(nested(embeddings), masks)
-    expected = symmetric(embeddings["text/tovid"], embeddings["video/totxt"], masks["text"])
-    assert float(logs["bridge_losses/symmetric_nce/vidtxt_loss"]) == pytest.approx(
-        expected, rel=1e-5
-    )
-
-
-@pytest.mark.parametrize("kind", ["AsymmetricNCE", "SymmetricNCE"])
+@every_kind
 @pytest.mark.parametrize("replicas", [2, 3])
-def test_global_loss_does_not_depend_on_the_replicas(embeddings, masks, kind, replicas):
+def test_the_loss_does_not_depend_on_the_replicas(pair, mask, kind, replicas):
     """Also with different numbers of valid clips per replica: values and gradients."""
-    loss = contrastive.build(configs.loss.LossStack(bridge=(config(kind),))).losses[0]
-    flat = {name: tf.constant(value) for name, value in embeddings.items()}
+    loss, pair = kind(0.07), [tf.constant(x) for x in pair]
     with tf.GradientTape(persistent=True) as tape:
-        tape.watch(flat)
-        one = loss(nested(flat), masks, contrastive.identity)["total"]
-        many = simulate_replicas(
-            loss, flat, {k: tf.constant(v) for k, v in masks.items()}, replicas
-        )
-        mean = tf.reduce_mean(tf.stack([value["total"] for value in many]))
+        tape.watch(pair)
+        one = loss(*pair, None, mask, ALONE)
+        parts = [tf.split(x, replicas) for x in (*pair, mask)]
+
+        def share(index, replica):
+            video, text, valid = (part[index] for part in parts)
+            return loss(video, text, None, valid, replica)
+
+        mean = tf.reduce_mean(tf.stack(simulate(share, replicas)))
     assert float(mean) == pytest.approx(float(one), rel=1e-6)
-    for name in flat:
-        np.testing.assert_allclose(
-            tape.gradient(mean, flat[name]), tape.gradient(one, flat[name]), atol=1e-5
-        )
+    for x in pair:
+        np.testing.assert_allclose(tape.gradient(mean, x), tape.gradient(one, x), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["AsymmetricNCE", "SymmetricNCE"])
-def test_batch_without_valid_clips_gives_zero(embeddings, kind):
-    flat = {name: tf.constant(value) for name, value in embeddings.items()}
-    nothing = {"audio": np.zeros(CLIPS, "float32"), "text": np.zeros(CLIPS, "float32")}
+@every_kind
+def test_a_mean_over_each_replica_weighs_its_clips(pair, mask, kind):
+    """As published: the replica with one valid clip of three counts as much as that with two."""
+    parts = [tf.split(tf.constant(x), 2) for x in (*pair, mask)]
+
+    def shares(normalization):
+        loss = kind(0.07, normalization)
+
+        def share(index, replica):
+            video, text, valid = (part[index] for part in parts)
+            return loss(video, text, None, valid, replica)
+
+        return np.array([float(x) for x in simulate(share, 2)])
+
+    per_clip, per_replica = shares("global"), shares("replica")
+    valid = mask.reshape(2, -1).sum(axis=1)
+    np.testing.assert_allclose(per_replica, per_clip * valid.sum() / 2 / valid, rtol=1e-6)
+    assert abs(per_replica.mean() - per_clip.mean()) > 1e-3
+    alone = [kind(0.07, n)(*pair, None, mask, ALONE) for n in contrastive.MASK_NORMALIZATIONS]
+    assert float(alone[0]) == float(alone[1])
+
+
+@every_kind
+def test_a_batch_without_valid_clips_gives_zero(pair, kind):
+    pair = [tf.constant(x) for x in pair]
     with tf.GradientTape() as tape:
-        tape.watch(flat)
-        total = objective(config(kind))(nested(flat), nothing)["total_loss"]
-    assert float(total) == 0.0
-    for gradient in tape.gradient(total, flat).values():
+        tape.watch(pair)
+        value = kind(0.07)(*pair, None, np.zeros(CLIPS, "float32"), ALONE)
+    assert float(value) == 0.0
+    for gradient in tape.gradient(value, pair):
         assert np.all(np.asarray(gradient) == 0.0)
 
 
-def test_values_that_are_not_finite_stay_visible(embeddings, masks):
-    embeddings["video/totxt"][1] = np.nan
-    assert np.isnan(objective()(nested(embeddings), masks)["total_loss"])
+@every_kind
+def test_values_that_are_not_finite_stay_visible(pair, mask, kind):
+    pair[0][0] = np.nan  # of a clip that is masked
+    assert np.isnan(kind(0.07)(*pair, None, mask, ALONE))
 
 
-def test_large_similarities_do_not_overflow(embeddings):
-    logs = objective(config(temperature=0.001))(nested(embeddings))
-    assert np.isfinite(logs["total_loss"])
+@every_kind
+def test_large_similarities_do_not_overflow(pair, kind):
+    assert np.isfinite(kind(0.001)(*pair, None, None, ALONE))
 
 
-def test_weights_and_loss_weight(embeddings, masks):
-    plain = objective()(nested(embeddings), masks)
-    weighted = objective(config(vid_txt_weight=3.0, loss_weight=0.5))(nested(embeddings), masks)
-    name = "bridge_losses/asymmetric_nce/vidtxt_loss"
-    assert float(weighted[name]) == pytest.approx(3 * float(plain[name]), rel=1e-6)
-    expected = 0.5 * (float(weighted[name]) + float(plain[name.replace("txt", "aud")])) / 4
-    assert float(weighted["total_loss"]) == pytest.approx(expected, rel=1e-6)
+@every_kind
+def test_half_precision_is_compared_in_float32(pair, mask, kind):
+    low = [tf.cast(x, tf.bfloat16) for x in pair]
+    value = kind(0.07)(*low, None, tf.cast(mask, tf.bfloat16), ALONE)
+    assert value.dtype == tf.float32
+    expected = kind(0.07)(*(tf.cast(x, tf.float32) for x in low), None, mask, ALONE)
+    assert float(value) == float(expected)
 
 
-def test_losses_in_a_stack_add(embeddings):
-    one = objective()(nested(embeddings))["total_loss"]
-    two = objective(config("SymmetricNCE"))(nested(embeddings))["total_loss"]
-    both = objective(config(), config("SymmetricNCE"))(nested(embeddings))
-    assert float(both["total_loss"]) == pytest.approx(float(one + two), rel=1e-6)
-    assert len([name for name in both if name.endswith("vidtxt_loss")]) == 2
+def test_batch_sizes_must_be_known(pair):
+    @tf.function(input_signature=[tf.TensorSpec((None, WIDTH)), tf.TensorSpec((None, WIDTH))])
+    def loss(one, two):
+        return contrastive.SymmetricNCE(0.07)(one, two, None, None, ALONE)
+
+    with pytest.raises(ValueError, match="static batch sizes"):
+        loss(*pair)
 
 
-def test_pair_without_embedding_is_named(embeddings):
-    with pytest.raises(UserError, match=r"audtxt needs audio\.totxt.*aud_txt_weight"):
-        objective(config(aud_txt_weight=1.0))(nested(embeddings))
-
-
-def test_nothing_to_compute_is_refused():
-    with pytest.raises(UserError, match="no pair has a positive weight"):
-        objective(config(vid_txt_weight=0.0, vid_aud_weight=0.0))
-    with pytest.raises(UserError, match="empty"):
-        contrastive.build(configs.loss.LossStack())
+@every_kind
+def test_an_unknown_mean_is_refused(kind):
+    with pytest.raises(UserError, match="mask_normalization: 'batch' is not one of"):
+        kind(0.07, "batch")

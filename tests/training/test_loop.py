@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import types
 
 import keras
 import numpy as np
@@ -12,8 +13,9 @@ import tensorflow as tf
 from vatt import configs
 from vatt.errors import EXIT_PREEMPTED, DivergedError
 from vatt.training import loop, optimizers
-from vatt.training.checkpoints import CheckpointStore
+from vatt.training.checkpoints import CheckpointStore, manifest_facts, variable_map
 from vatt.training.rundir import RunDir
+from vatt.training.trainer import Trainer
 
 BATCH, FEATURES = 8, 5
 
@@ -38,6 +40,7 @@ class Regression:
 
     loss_names = ("fit_loss", "total_loss")
     flops_per_step = 1e3
+    checkpoint_facts = types.MappingProxyType({"kind": "regression", "architecture": "dense"})
 
     def __init__(self, cfg, strategy, bad_steps=(), on_batch=lambda step: None):
         keras.utils.set_random_seed(3)
@@ -58,8 +61,8 @@ class Regression:
     def check_input(self):
         pass
 
-    def gradient_groups(self):
-        return [loop.Group("model", self.model.trainable_variables, self.clip_norm)]
+    def parameter_groups(self):
+        return [loop.ParameterGroup("model", self.model.trainable_variables, self.clip_norm)]
 
     def batches(self, start_step, worker):
         assert worker == (0, 1)
@@ -91,7 +94,7 @@ def one_device():
 
 
 def values(trainer_or_recipe):
-    variables = loop.variable_map(trainer_or_recipe.model, trainer_or_recipe.optimizer)
+    variables = variable_map(trainer_or_recipe.model, trainer_or_recipe.optimizer)
     return {name: np.array(v.numpy()) for name, v in variables.items()}
 
 
@@ -113,6 +116,13 @@ def test_loss_falls_and_checkpoints_are_counted(tmp_path):
     _, code = train(tmp_path, cfg)
     assert code == 0
     assert CheckpointStore(tmp_path).steps() == [15, 30, 45, 60]
+    for step in (15, 60):
+        facts = manifest_facts(tmp_path / f"ckpt-{step}")
+        assert (facts["step"], facts["kind"], facts["architecture"]) == (
+            step,
+            "regression",
+            "dense",
+        )
     logged = rows(tmp_path)
     assert [row["step"] for row in logged] == sorted({*range(4, 61, 4), 15, 30, 45, 60})
     assert logged[-1]["metrics"]["total_loss"] < logged[0]["metrics"]["total_loss"]
@@ -202,3 +212,84 @@ def test_two_replicas_equal_one(tmp_path, two_replicas):
     for variable in two.model.trainable_variables:
         first, second = two_replicas.experimental_local_results(variable.value)
         np.testing.assert_array_equal(first, second)
+
+
+# Calls of several steps, and norms ---------------------------------------------------------------
+
+
+def snapshots(cfg, steps, **kwargs):
+    """Trainable variables in float64 before the first step and after each, one vector each."""
+    strategy = one_device()
+    recipe = Regression(cfg, strategy, **kwargs)
+    trainer = Trainer(recipe, cfg.train, strategy, cfg.seed)
+    trainer.start(0)
+
+    def weights():
+        parts = [v.numpy().ravel() for v in recipe.model.trainable_variables]
+        return np.concatenate(parts).astype(np.float64)
+
+    found = [weights()]
+    for _ in range(steps):
+        trainer.run(1)
+        found.append(weights())
+    return found
+
+
+@pytest.mark.parametrize("log_every", [None, 8])
+def test_logged_norms_are_those_of_the_last_step(tmp_path, log_every):
+    """Also where that one was skipped, the one before it, or the last but one."""
+    cfg = experiment(total_steps=24, max_bad_steps=2, log_every_steps=log_every)
+    bad = (3, 7, 14, 22)  # counted from 0: the last of two calls, the last but one of two others
+    train(tmp_path, cfg, bad_steps=bad)
+    weights = snapshots(cfg, 24, bad_steps=bad)
+    logged = rows(tmp_path)
+    expected_steps = (8, 10, 16, 20, 24) if log_every else (4, 8, 10, 12, 16, 20, 24)
+    assert [row["step"] for row in logged] == list(expected_steps)
+    for row in logged:
+        step, metrics = row["step"], row["metrics"]
+        size = np.linalg.norm(weights[step])
+        change = np.linalg.norm(weights[step] - weights[step - 1])
+        assert (change == 0) == (step - 1 in bad)
+        assert metrics["parameter_norm"] == pytest.approx(size, rel=1e-5)
+        assert metrics["update_norm"] == pytest.approx(change, rel=1e-5)
+
+
+def test_norms_of_a_run_that_is_stopped(tmp_path):
+    """In the middle of a call: nothing of the last step was applied."""
+    cfg = experiment(max_bad_steps=1)
+    with pytest.raises(DivergedError, match="step 7:"):
+        train(tmp_path, cfg, bad_steps=(5, 6))
+    metrics = rows(tmp_path)[-1]["metrics"]
+    size = np.linalg.norm(snapshots(cfg, 7, bad_steps=(5, 6))[-1])
+    assert metrics["parameter_norm"] == pytest.approx(size, rel=1e-5)
+    assert metrics["update_norm"] == 0
+
+
+@pytest.mark.parametrize(
+    ("log_every", "save_every", "total", "calls"),
+    [
+        (8, 16, 32, [4] * 8),  # rows further apart than calls: no call of a step for them
+        (None, 16, 32, [4] * 8),
+        (2, 8, 8, [2] * 4),
+        (8, 16, 18, [4, 4, 4, 4, 2]),
+        (1, 4, 4, [1] * 4),  # asked for
+    ],
+)
+def test_steps_are_run_in_calls_of_several(
+    tmp_path, monkeypatch, log_every, save_every, total, calls
+):
+    seen, real = [], Trainer.run
+    monkeypatch.setattr(Trainer, "run", lambda self, n: seen.append(n) or real(self, n))
+    cfg = experiment(total, save_every, log_every_steps=log_every)
+    train(tmp_path, cfg)
+    assert seen == calls
+    every = log_every or 4
+    assert [row["step"] for row in rows(tmp_path)] == [*range(every, total, every), total]
+
+
+def test_rows_of_several_calls_are_means_over_all_steps(tmp_path):
+    train(tmp_path / "each", experiment(total_steps=16, save_every=8, log_every_steps=1))
+    train(tmp_path / "eight", experiment(total_steps=16, save_every=8, log_every_steps=8))
+    each = [row["metrics"]["total_loss"] for row in rows(tmp_path / "each")]
+    eight = [row["metrics"]["total_loss"] for row in rows(tmp_path / "eight")]
+    assert eight == pytest.approx([np.mean(each[:8]), np.mean(each[8:])], rel=1e-6)

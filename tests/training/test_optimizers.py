@@ -16,6 +16,12 @@ START = np.random.default_rng(2).normal(size=(3, 2)).astype("float32")
 RATES = [0.0, 0.01, 0.02, 0.03, 0.02, 0.01]
 
 
+class Undecided(configs.experiment.OptimizerConfig):
+    """A class that nothing builds an optimizer from."""
+
+    name: str = "undecided"
+
+
 class Rates(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         return tf.gather(tf.constant(RATES, tf.float32), step)
@@ -90,9 +96,35 @@ def test_round_trip():
 
 
 def test_unknown_optimizer_is_refused():
-    config = configs.experiment.AdamOptimizer().model_copy(update={"name": "Adm"})
-    with pytest.raises(UserError, match="Did you mean 'Adam'"):
-        optimizers.build(config)
+    for config in (configs.experiment.OptimizerConfig(name="Adm"), Undecided()):
+        with pytest.raises(UserError, match=f"'{config.name}' is not one of Adam, AdamW, Momentum"):
+            optimizers.build(config)
+
+
+def test_the_class_decides_which_optimizer_is_built():
+    config = configs.experiment.AdamOptimizer(beta_1=0.5).model_copy(update={"name": "SGD"})
+    optimizer = optimizers.build(config)
+    assert type(optimizer) is optimizers.Adam and optimizer.beta_1 == 0.5
+
+
+@pytest.mark.parametrize("name", ["Adam", "MomentumW", "SGD"])
+def test_variables_may_have_rates_of_their_own(name):
+    """A variable at half the rate moves as one alone with half the schedule; decay is unscaled."""
+
+    def run_two(rate, scales):
+        family = configs.experiment.OptimizerConfig.variants()
+        schedule = configs.experiment.LearningRate(learning_rate_base=rate)
+        optimizer = optimizers.build(family[name](learning_rate=schedule), "opt")
+        variables = [keras.Variable(START, name=n) for n in ("a", "b")]
+        optimizer.build(variables, scales)
+        for gradient in GRADIENTS:
+            optimizer.apply([tf.constant(gradient)] * 2, variables)
+        return [v.numpy() for v in variables]
+
+    full, half = run_two(0.1, {"b": 0.5})
+    np.testing.assert_array_equal(full, run_two(0.1, {})[1])
+    np.testing.assert_allclose(half, run_two(0.05, None)[0], rtol=1e-6)
+    assert np.abs(full - half).max() > 1e-3
 
 
 def test_update_compiles_into_a_graph():

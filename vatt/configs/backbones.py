@@ -70,10 +70,10 @@ def register(name: str) -> Callable[[BackboneType], BackboneType]:
 
     def add(cls: BackboneType) -> BackboneType:
         key = name.lower()
-        known = BACKBONES.setdefault(key, cls)
-        if known is not cls and known.__qualname__ != cls.__qualname__:
+        known = BACKBONES.get(key, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ValueError(f"backbone {key!r} is registered already: {known}")
-        BACKBONES[key] = cls
+        BACKBONES[key] = cls  # the same class again where its module was loaded again
         return cls
 
     return add

@@ -18,7 +18,9 @@ class _OneOfSeveral:
     def gather(self, x: tf.Tensor) -> tf.Tensor:
         """Returns `x` of all replicas in float32, as gathering knows no half precision."""
         gathered = self._context.all_gather(tf.cast(x, tf.float32), axis=0)
-        return tf.ensure_shape(gathered, [x.shape[0] * self.count, *x.shape[1:]])
+        # Not ensure_shape, which would pass the gradient of rows that are picked from these on to
+        # all_gather as it is: sparse, which it cannot sum.
+        return tf.reshape(gathered, [x.shape[0] * self.count, *x.shape[1:]])
 
     def gather_others(self, x: tf.Tensor) -> tf.Tensor:
         """Returns `x` of all replicas but this one, in their order."""

@@ -185,7 +185,7 @@ class Trainer:
                 batch = next(iterator)
             with tf.control_dependencies(self._local(batch)):
                 wait += tf.timestamp() - asked
-            last = tf.equal(done + 1, count) | (bad_in_a_row == self._cfg.max_bad_steps)
+            last = tf.equal(done + 1, count)
             values, gradient_norms, weight_norms, finite = self._step(batch, first + done, last)
             rows = rows.write(tf.cast(done, tf.int32), values)
             done += 1
@@ -200,7 +200,10 @@ class Trainer:
     def _step(
         self, batch: Batch, step: tf.Tensor, measured: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """One step; weights are only `measured` where that is asked for, as it costs a copy."""
+        """One step; weights are only `measured` where that is asked for, as it costs a copy.
+
+        And where nothing changes, which may be the last step too.
+        """
         seed = tf.random.experimental.stateless_fold_in(self._seed, step)
         statistics = self._strategy.run(self._read_statistics)
         before = self._strategy.run(self._read_weights, args=(measured,))
@@ -211,7 +214,7 @@ class Trainer:
             self._strategy.run(self._apply, args=(gradients, step))
         else:
             self._strategy.run(self._write_statistics, args=(statistics,))
-        weight_norms = self._strategy.run(self._weight_norms, args=(before, measured))
+        weight_norms = self._strategy.run(self._weight_norms, args=(before, measured, finite))
         return values, norms, self._first(weight_norms), finite
 
     def _first(self, value: tf.Tensor) -> tf.Tensor:
@@ -280,16 +283,21 @@ class Trainer:
             lambda: [tf.zeros([0], v.dtype) for v in self._trainable],
         )
 
-    def _weight_norms(self, before: Sequence[tf.Tensor], measured: tf.Tensor) -> tf.Tensor:
+    def _weight_norms(
+        self, before: Sequence[tf.Tensor], measured: tf.Tensor, changed: tf.Tensor
+    ) -> tf.Tensor:
         """Norm of the parameters, and of their change since `before`; [2]."""
+        now = [tf.reshape(v.value, [-1]) for v in self._trainable]
+
+        def change() -> tf.Tensor:
+            pairs = zip(now, before, strict=True)
+            return tf.linalg.global_norm([tf.cast(a - b, tf.float32) for a, b in pairs])
 
         def norms() -> tf.Tensor:
-            now = [tf.reshape(v.value, [-1]) for v in self._trainable]
-            change = [tf.cast(a - b, tf.float32) for a, b in zip(now, before, strict=True)]
-            size = [tf.cast(a, tf.float32) for a in now]
-            return tf.stack([tf.linalg.global_norm(size), tf.linalg.global_norm(change)])
+            size = tf.linalg.global_norm([tf.cast(a, tf.float32) for a in now])
+            return tf.stack([size, tf.cond(changed, change, lambda: tf.zeros([]))])
 
-        return tf.cond(measured, norms, lambda: tf.zeros([2]))
+        return tf.cond(measured | ~changed, norms, lambda: tf.zeros([2]))
 
     def norms(self, result: StepResult) -> dict[str, float]:
         """Norms of the last step by name: of its gradients before clipping, of the weights."""

@@ -11,15 +11,15 @@ import pytest
 import tensorflow as tf
 
 from vatt import configs
-from vatt.errors import UserError
-from vatt.modeling import factory, heads, published
+from vatt.methods.vatt import model as multimodal
+from vatt.methods.vatt import published
 from vatt.modeling.random import Randomness
 
 
 @pytest.fixture
 def model(model_config, shapes):
     keras.utils.set_random_seed(0)
-    return factory.build_multimodal(model_config).build_from(shapes)
+    return multimodal.build(model_config).build_from(shapes)
 
 
 def test_outputs(model, inputs):
@@ -50,8 +50,8 @@ def test_towers_and_head_apart_equal_the_whole(model, inputs):
 
 
 def test_variables_exist_without_a_forward_pass_and_have_stable_names(model_config, shapes):
-    first = factory.build_multimodal(model_config).build_from(shapes)
-    second = factory.build_multimodal(model_config).build_from(shapes)
+    first = multimodal.build(model_config).build_from(shapes)
+    second = multimodal.build(model_config).build_from(shapes)
     paths = [v.path for v in first.variables]
     assert paths == [v.path for v in second.variables]
     assert len(set(paths)) == len(paths)
@@ -106,7 +106,7 @@ def test_config_round_trip_gives_an_equal_model(model, inputs, shapes):
 
 
 def test_mixed_precision_heads_stay_float32(model_config, inputs, shapes):
-    model = factory.build_multimodal(model_config, dtype="mixed_bfloat16").build_from(shapes)
+    model = multimodal.build(model_config, dtype="mixed_bfloat16").build_from(shapes)
     outputs = model(inputs, training=True, rng=Randomness([0, 0]))
     assert outputs["video"]["features_pooled"].dtype == tf.bfloat16
     for embeddings in outputs["head"].values():
@@ -138,40 +138,12 @@ def test_published_names_equal_a_published_checkpoint(shared_dir):
     expected = json.loads((shared_dir / "conformance/manifests/tx_fac_bbs.json").read_text())
     config = configs.registry.model("tx_fac", backbone_config={"video_backbone": "vit_base"})
     shapes = {"video": (1, 32, 224, 224, 3), "audio": (1, 153600, 1), "text": (1, 16)}
-    model = factory.build_multimodal(config).build_from(shapes)
+    model = multimodal.build(config).build_from(shapes)
     keys = published.multimodal_keys(model)
     ours = {keys[v.path]: list(v.shape) for v in model.variables}
     assert ours == {key: list(shape) for key, shape in expected["variables"].items()}
 
 
-def test_joint_widths_must_be_equal():
-    config = configs.head.HeadStack(bridge=(configs.head.JointBridge(),))
-    config.bridge[0].txt_to_vid_aud_kwargs.d_model = 17
-    with pytest.raises(UserError, match="must be equal"):
-        heads.build(config)
-
-
-def test_joint_head_gives_video_one_embedding():
-    head = heads.build(configs.head.HeadStack(bridge=(configs.head.JointBridge(),)))
-    head.build({"video": 5, "audio": 6, "text": 7})
-    video = head({"video": np.ones((3, 5), "float32")})["video"]
-    np.testing.assert_array_equal(video["toaud"], video["totxt"])
-
-
 def test_rows_of_text_must_fit_the_clips(model, inputs):
     with pytest.raises(ValueError, match="text has 7 rows for 4 clips"):
         model({**inputs, "text": inputs["text"][:7]}, training=True, rng=Randomness([0, 0]))
-
-
-def test_sounds_reach_the_space_of_text_the_way_videos_do(model, inputs):
-    head = model(inputs)["head"]
-    moments = model.head.bridges[0].va_to_vat.variables
-    before = [v.numpy() for v in moments]
-    found = model.head.beside_text(head)
-    np.testing.assert_array_equal(found["video"], head["video"]["totxt"])
-    np.testing.assert_array_equal(found["text"], head["text"]["tovid"])
-    as_if_video = model.head.bridges[0].va_to_vat(head["audio"]["tovid"], training=False)
-    np.testing.assert_array_equal(found["audio"], as_if_video)
-    for variable, value in zip(moments, before, strict=True):
-        np.testing.assert_array_equal(variable.numpy(), value)
-    assert set(model.head.beside_text({"text": head["text"]})) == {"text"}
