@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import tensorflow as tf
 from absl import logging
 
-from vatt.data import records
+from vatt.data import framing, records
 from vatt.data.sampling import plain_graph
 from vatt.errors import DataError
 
@@ -157,12 +157,12 @@ class BadRecords:
 
 def _explain(shard: Shard, record: int, card: cards.Card) -> tuple[int, str]:
     """Byte offset of a record in its shard and what is wrong with it."""
-    _, lost = records.segments(Path(shard.path), shard.records)
+    _, lost = framing.segments(Path(shard.path), shard.records)
     for damage in lost:
         if damage.index <= record < damage.index + damage.records:
             return damage.offset, damage.reason
     place = record - sum(damage.records for damage in lost if damage.index < record)
-    intact = (found for found in records.walk(Path(shard.path)) if not found.problem)
+    intact = (found for found in framing.walk(Path(shard.path)) if not found.problem)
     found = next(itertools.islice(intact, place, None))
     return found.offset, records.diagnose(found.data, card) or "it cannot be decoded"
 

@@ -18,7 +18,6 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from concurrent import futures
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -26,6 +25,7 @@ import pydantic
 import yaml
 
 from vatt import assets
+from vatt.data import framing
 from vatt.data.features import RECORD
 from vatt.errors import DataError, nearest
 from vatt.files import replace_text
@@ -49,9 +49,6 @@ _OLD_TASKS = {  # in cards written before the names were fixed
     "audio_multi_label": ("audio_classification",),
 }
 
-# A record in a TFRecord file: length (8 bytes, little-endian), its checksum, payload, checksum.
-_LENGTH, _CHECKSUM = 8, 4
-_READERS = 32  # files counted at the same time; most of the time is waiting for the disk
 _SHOWN = 5
 
 
@@ -255,7 +252,9 @@ class Card(_Part):
             listed = _listed_records(self.folder)
             known = all(shard in listed for shard in shards)
             self._counted[split] = (
-                {shard: listed[shard] for shard in shards} if known else count_records(shards)
+                {shard: listed[shard] for shard in shards}
+                if known
+                else framing.count_records(shards)
             )
         return dict(self._counted[split])
 
@@ -313,42 +312,6 @@ def _listed_records(folder: Path) -> dict[Path, int]:
         return {folder / shard["file"]: int(shard["records"]) for shard in listed}
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # no such file, or not ours: records can be counted
-
-
-def count_records(shards: Sequence[Path]) -> dict[Path, int]:
-    """Returns how many records TFRecord files hold, reading the lengths in them only.
-
-    Raises:
-        DataError: files are cut off, damaged or no TFRecord files; each is named.
-    """
-    with futures.ThreadPoolExecutor(min(_READERS, len(shards) or 1)) as pool:
-        counts = [pool.submit(_count, shard) for shard in shards]
-    faults = [str(count.exception()) for count in counts if count.exception()]
-    if len(faults) == 1:
-        raise DataError(faults[0])
-    if faults:
-        more = f"\n  ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        shown = "\n  ".join(faults[:_SHOWN])
-        raise DataError(f"{len(faults)} shards cannot be counted:\n  {shown}{more}")
-    return {shard: count.result() for shard, count in zip(shards, counts, strict=True)}
-
-
-def _count(path: Path) -> int:
-    records = offset = 0
-    with open(path, "rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        while offset < size:
-            file.seek(offset)
-            length = int.from_bytes(file.read(_LENGTH), "little")
-            end = offset + _LENGTH + _CHECKSUM + length + _CHECKSUM
-            if end > size:
-                raise DataError(
-                    f"{path}: at byte {offset}, after {records} records, a record begins that does "
-                    f"not end within the {size} bytes of the file; the file is cut off, damaged, "
-                    f"compressed or no TFRecord file"
-                )
-            offset, records = end, records + 1
-    return records
 
 
 # Labels ------------------------------------------------------------------------------------------

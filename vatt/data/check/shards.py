@@ -28,14 +28,14 @@ class Job:
 
 def check_shard(job: Job, card: Card) -> dict[str, Any]:
     """Reads one shard; returns the facts of `summary.Tally` and what is wrong."""
-    from vatt.data import records, workers
+    from vatt.data import framing, workers
 
     reading = _Reading(job, card)
     try:
-        for record in records.walk(job.path):
+        for record in framing.walk(job.path):
             reading.add(record)
             workers.tick()
-        lost = records.losses(job.path, reading.damaged, reading.found, job.expected)
+        lost = framing.losses(job.path, reading.damaged, reading.found, job.expected)
         changed = job.sha256 and sha256(job.path) != job.sha256
     except OSError as error:
         return reading.facts([], f"{job.path.name} cannot be read: {error.strerror}")
@@ -83,11 +83,11 @@ class _Reading:
 
     def facts(self, lost: Sequence[Any], problem: str) -> dict[str, Any]:
         """Everything found, when the shard has been read."""
-        from vatt.data import records
+        from vatt.data import framing
 
         job, shard = self.job, self.job.path.name
         rows = [
-            (records.true_index(index, offset, lost), offset, reason)
+            (framing.true_index(index, offset, lost), offset, reason)
             for index, offset, reason in self.unusable
         ]
         problems = [problem] if problem else []
