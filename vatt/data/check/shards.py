@@ -12,7 +12,9 @@ from vatt.files import sha256
 
 if TYPE_CHECKING:
     from vatt.data.cards import Card
+    from vatt.data.framing import Damage, RawRecord
     from vatt.data.ingest.samples import Sample
+    from vatt.data.records import ClipRecord
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class _Reading:
     def __init__(self, job: Job, card: Card) -> None:
         self.job, self.card = job, card
         self.tally = summary.Tally(job.split)
-        self.damaged: list = []
+        self.damaged: list[RawRecord] = []
         self.found = 0
         self.unusable: list[tuple[int, int, str]] = []  # index, offset, reason
         self.clips: list[tuple[str, float, float]] = []
@@ -58,7 +60,7 @@ class _Reading:
         self.misnamed = 0
         self.example = ""
 
-    def add(self, record: Any) -> None:
+    def add(self, record: RawRecord) -> None:
         """Takes in one record of the walk."""
         from vatt.data import records
         from vatt.data.ingest import samples
@@ -81,7 +83,7 @@ class _Reading:
         if len(self.shown) < len(self.job.show) and record.index >= self.job.show[len(self.shown)]:
             self.shown.append(samples.make(clip, self.job.split, frames=8, width=200))
 
-    def facts(self, lost: Sequence[Any], problem: str) -> dict[str, Any]:
+    def facts(self, lost: Sequence[Damage], problem: str) -> dict[str, Any]:
         """Everything found, when the shard has been read."""
         from vatt.data import framing
 
@@ -112,7 +114,7 @@ class _Reading:
         }
 
 
-def _content(clip: Any) -> str:
+def _content(clip: ClipRecord) -> str:
     """Stands for the source of a clip that names none: equal pictures and sound, equal source."""
     import hashlib
 

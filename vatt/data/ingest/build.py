@@ -51,16 +51,13 @@ def ingest(
     Raises:
         UserError: the input cannot be used, or no clip could be stored.
     """
-    from vatt.data import cards
-    from vatt.data.ingest import page, summary
+    from vatt.data.ingest import summary
 
     wish = wish or sources.Wish()
     listing = sources.read(inputs, form, wish)
     output_dir.mkdir(parents=True, exist_ok=True)
     log = Log(output_dir)
-    for what, names in listing.notes:
-        log.say(f"left out, {what}: {len(names)} ({_some(names)})")
-        log.lines([f"  {name}" for name in names])
+    _say_what_is_left_out(listing, log)
     labels = _label_map(listing, wish.labels, output_dir)
     settings = Settings(
         str(listing.root.resolve()),
@@ -73,6 +70,55 @@ def ingest(
     work.remove_others(output_dir, shards)
     write_labels(output_dir, labels)
     name = name or output_dir.resolve().name
+    _say_if_classes_are_missing(name, labels, log)
+    facts = _make(shards, settings, output_dir, wish.workers, beam_args, log)
+    facts = sorted(facts + others, key=lambda shard: (shard["split"], shard["file"]))
+    unused = work.unused(output_dir, {row.split for row in listing.rows}, listing.failures)
+    failures = _describe(name, output_dir, settings, facts, unused)
+    return summary.totals(facts), summary.by_split(facts + unused), failures
+
+
+def _describe(
+    name: str, folder: Path, settings: Settings, facts: list[dict], unused: list[dict]
+) -> list[list]:
+    """Writes what describes the set: manifest, failures, card, page; returns the failures.
+
+    Raises:
+        DataError: no clip could be stored.
+    """
+    from vatt.data.ingest import page, summary
+
+    failures = summary.write_summary(folder, facts + unused)
+    if not any(shard["records"] for shard in facts):
+        where = folder / "failures.csv"
+        reason = f"the first reason: {failures[0][3]} ({failures[0][0]})" if failures else ""
+        raise DataError(
+            f"none of the {len(failures)} clips could be stored; {reason}. All are in {where}"
+        )
+    card = summary.write_card(
+        name,
+        folder,
+        facts,
+        fps=settings.fps,
+        sample_rate=settings.sample_rate,
+        labels=settings.labels,
+        multi_label=any(sum(shard["classes"].values()) > shard["with_labels"] for shard in facts),
+    )
+    shown = dataclasses.asdict(settings)
+    del shown["media_root"], shown["labels"]
+    page.write(folder, card, facts + unused, failures, shown)
+    return failures
+
+
+def _say_what_is_left_out(listing: sources.Listing, log: Log) -> None:
+    for what, names in listing.notes:
+        log.say(f"left out, {what}: {len(names)} ({_some(names)})")
+        log.lines([f"  {name}" for name in names])
+
+
+def _say_if_classes_are_missing(name: str, labels: Sequence[str], log: Log) -> None:
+    from vatt.data import cards
+
     classes = (cards.describe(name).num_classes or 0) if name in cards.known() else 0
     if 0 < len(labels) < classes:
         log.say(
@@ -80,29 +126,6 @@ def ingest(
             "there; to give classes the numbers of the whole set, name all of them by "
             "--labels FILE"
         )
-    facts = _make(shards, settings, output_dir, wish.workers, beam_args, log)
-    facts = sorted(facts + others, key=lambda shard: (shard["split"], shard["file"]))
-    unused = work.unused(output_dir, {row.split for row in listing.rows}, listing.failures)
-    failures = summary.write_summary(output_dir, facts + unused)
-    if not any(shard["records"] for shard in facts):
-        where = output_dir / "failures.csv"
-        reason = f"the first reason: {failures[0][3]} ({failures[0][0]})" if failures else ""
-        raise DataError(
-            f"none of the {len(failures)} clips could be stored; {reason}. All are in {where}"
-        )
-    card = summary.write_card(
-        name,
-        output_dir,
-        facts,
-        fps=fps,
-        sample_rate=sample_rate,
-        labels=labels,
-        multi_label=any(sum(shard["classes"].values()) > shard["with_labels"] for shard in facts),
-    )
-    told = dataclasses.asdict(settings)
-    asked = {name: told[name] for name in told if name not in ("media_root", "labels")}
-    page.write(output_dir, card, facts + unused, failures, asked)
-    return summary.totals(facts), summary.by_split(facts + unused), failures
 
 
 def _make(

@@ -8,7 +8,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vatt.data.ingest import build, sources
@@ -29,6 +29,26 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Turn media files into a data set.",
         epilog="What stands behind -- goes to Apache Beam.",
     )
+    _add_input_options(parser)
+    _add_record_options(parser)
+    add = parser.add_argument_group("how to run").add_argument
+    add("--workers", type=_whole(1, 1024), help="processes (default: one per core)")
+    add("--runner", choices=("local", "beam"), default="local", help="local (default) or beam")
+    add("--beam_args", help="options of Apache Beam in one string; or give them behind --")
+    arguments = parser.parse_args(argv)
+    try:
+        beam_args = [*shlex.split(arguments.beam_args or ""), *behind]
+    except ValueError as error:
+        parser.error(f"--beam_args: {error}")
+    if arguments.manifest and arguments.format not in (sources.AUTO, "manifest"):
+        parser.error(f"--manifest and --format {arguments.format} exclude each other")
+    if arguments.runner == "local" and beam_args:
+        parser.error(f"options of Apache Beam ({beam_args[0]}) need --runner beam")
+    arguments.beam_args = beam_args if arguments.runner == "beam" else None
+    return arguments
+
+
+def _add_input_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what to read")
     which = group.add_mutually_exclusive_group(required=True)
     which.add_argument(
@@ -55,6 +75,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=0.0,
         help="share of the files that becomes the split test, chosen by their paths (0)",
     )
+
+
+def _add_record_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what to store").add_argument
     add("--output_dir", type=Path, required=True, help="folder of the data set")
     add("--name", help="name of the data set (default: the folder's)")
@@ -73,24 +96,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=2.0,
         help="seconds around a clip within which captions still belong to it (2)",
     )
-    add = parser.add_argument_group("how to run").add_argument
-    add("--workers", type=_whole(1, 1024), help="processes (default: one per core)")
-    add("--runner", choices=("local", "beam"), default="local", help="local (default) or beam")
-    add("--beam_args", help="options of Apache Beam in one string; or give them behind --")
-    arguments = parser.parse_args(argv)
-    try:
-        beam_args = [*shlex.split(arguments.beam_args or ""), *behind]
-    except ValueError as error:
-        parser.error(f"--beam_args: {error}")
-    if arguments.manifest and arguments.format not in (sources.AUTO, "manifest"):
-        parser.error(f"--manifest and --format {arguments.format} exclude each other")
-    if arguments.runner == "local" and beam_args:
-        parser.error(f"options of Apache Beam ({beam_args[0]}) need --runner beam")
-    arguments.beam_args = beam_args if arguments.runner == "beam" else None
-    return arguments
 
 
-def _whole(low: int, high: int):
+def _whole(low: int, high: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         if not text.isdecimal() or not low <= int(text) <= high:
             raise argparse.ArgumentTypeError(f"{text} is not a whole number from {low} to {high}")
@@ -99,7 +107,7 @@ def _whole(low: int, high: int):
     return number
 
 
-def _real(low: float, high: float):
+def _real(low: float, high: float) -> Callable[[str], float]:
     def number(text: str) -> float:
         try:
             value = float(text)

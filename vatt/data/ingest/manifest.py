@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from vatt.data.ingest.captions import Caption, seconds
 from vatt.errors import DataError, nearest
@@ -92,7 +92,7 @@ def refuse_lines(path: Path, problems: list[str]) -> None:
         raise DataError(f"{path}: {len(problems)} lines cannot be used:\n  {shown}{more}")
 
 
-def _table(path: Path, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
+def _table(path: Path, file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
     """The rows of a CSV or TSV file, with their line numbers."""
     reader = csv.DictReader(file, dialect="excel-tab" if path.suffix.lower() == ".tsv" else "excel")
     columns = [name.strip() for name in reader.fieldnames or []]
@@ -102,7 +102,7 @@ def _table(path: Path, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
         yield reader.line_num, row
 
 
-def _json_lines(file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_lines(file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
     """The objects of a JSONL file, with their line numbers; an error stands for a bad line."""
     for number, line in enumerate(file, start=1):
         if line.strip():
@@ -126,7 +126,7 @@ def _check_columns(path: Path, columns: list[str]) -> None:
             )
 
 
-def _rows(number: int, fields: Any, default_split: str) -> list[Row]:
+def _rows(number: int, fields: object, default_split: str) -> list[Row]:
     if isinstance(fields, ValueError):
         raise fields
     if not isinstance(fields, dict):
@@ -170,7 +170,7 @@ def check_split(split: str) -> None:
         raise ValueError(f"split '{split}': letters, digits and _ only")
 
 
-def _text(fields: dict[str, Any], name: str) -> str:
+def _text(fields: dict[str, object], name: str) -> str:
     value = fields.get(name)
     if value is None:
         return ""
@@ -179,7 +179,7 @@ def _text(fields: dict[str, Any], name: str) -> str:
     return value.strip()
 
 
-def _time(fields: dict[str, Any], name: str) -> float | None:
+def _time(fields: dict[str, object], name: str) -> float | None:
     value = fields.get(name)
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = repr(value)
@@ -190,7 +190,7 @@ def _time(fields: dict[str, Any], name: str) -> float | None:
         raise ValueError(f"{name} '{value}' is not a time in seconds or h:mm:ss") from None
 
 
-def _several(fields: dict[str, Any], name: str) -> tuple[str, ...]:
+def _several(fields: dict[str, object], name: str) -> tuple[str, ...]:
     value = fields.get(name)
     if isinstance(value, list):
         if not all(isinstance(part, str) and part.strip() for part in value):
