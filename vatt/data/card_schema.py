@@ -13,7 +13,7 @@ from typing import Literal
 import pydantic
 
 from vatt.data import framing
-from vatt.data.features import RECORD
+from vatt.data.features import FEATURE_NAME, RECORD
 from vatt.data.labels import label_fault
 from vatt.errors import DataError, nearest
 
@@ -69,6 +69,13 @@ class TextFacts(_Part):
     captions: bool = True
 
 
+class FeatureFacts(_Part):
+    """Extracted features of one kind."""
+
+    width: int = pydantic.Field(ge=1)  # values per vector
+    rate: float = pydantic.Field(gt=0)  # vectors per second
+
+
 class Split(_Part):
     """Where the shards of a split are; a pattern is relative to the folder of the card.
 
@@ -113,6 +120,7 @@ class Card(_Part):
     video: VideoFacts | None = None
     audio: AudioFacts | None = None
     text: TextFacts | None = None
+    features: dict[str, FeatureFacts] = {}  # by name, on disk feature/<name>
     splits: dict[str, Split] = {}
     paper_splits: dict[str, int | None] = {}  # clips of each split as published, where known
     record_type: Literal["SequenceExample", "Example"] = "SequenceExample"
@@ -145,6 +153,20 @@ class Card(_Part):
             raise ValueError(str(error)) from None
         return fields
 
+    @pydantic.field_validator("features")
+    @classmethod
+    def _named_features(cls, features: dict[str, FeatureFacts]) -> dict[str, FeatureFacts]:
+        for name in features:
+            if not FEATURE_NAME.fullmatch(name):
+                raise ValueError(f"'{name}': letters, digits and _ only")
+        return features
+
+    @pydantic.model_validator(mode="after")
+    def _features_fit(self) -> Card:
+        if self.features and self.record_type != "SequenceExample":
+            raise ValueError("features need record_type: SequenceExample, whose lists they are")
+        return self
+
     @pydantic.model_validator(mode="after")
     def _labels_fit(self) -> Card:
         if self.labels is not None and self.label_file is not None:
@@ -168,6 +190,11 @@ class Card(_Part):
     def classes(self) -> int:
         """How many classes there are; 0 without labels."""
         return len(self.labels or ()) or self.num_classes or 0
+
+    @property
+    def feature_widths(self) -> dict[str, int]:
+        """Values per vector of each kind of features, as `clips.parse` takes them."""
+        return {name: about.width for name, about in self.features.items()}
 
     @property
     def test_records(self) -> int | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ from vatt.data.features import RECORD, RecordSchema
 from vatt.quiet import import_tensorflow_quietly
 
 if TYPE_CHECKING:
+    from tensorflow.train import Feature
+
     from vatt.data.cards import Card
 
 PARTIAL = ".partial"
@@ -46,6 +48,7 @@ class ClipRecord:
     captions: Sequence[tuple[float, float, str]] = ()  # start, end (s from clip start), text
     labels: Sequence[str] = ()
     label_indices: Sequence[int] = field(default=())
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)  # float32 [steps, width]
 
 
 def shard_name(split: str, index: int, count: int) -> str:
@@ -79,14 +82,18 @@ def encode(clip: ClipRecord, schema: RecordSchema = RECORD) -> bytes:
     if clip.labels:
         context[schema.label_text].bytes_list.value.extend(text.encode() for text in clip.labels)
         context[schema.label_index].int64_list.value.extend(clip.label_indices)
+    for name, vectors in clip.features.items():
+        for vector in vectors:
+            step = lists[schema.feature + name].feature.add()
+            step.float_list.MergeFromString(_packed(vector))
     return example.SerializeToString(deterministic=True)
 
 
-def _packed(waveform: np.ndarray) -> bytes:
+def _packed(numbers: np.ndarray) -> bytes:
     """A FloatList as protobuf writes it; its own way through Python floats takes fifty times as
     long.
     """
-    content = np.asarray(waveform, "<f4").tobytes()
+    content = np.asarray(numbers, "<f4").tobytes()
     length, size = bytearray(), len(content)
     while size > 127:
         length.append(size & 127 | 128)
@@ -99,7 +106,12 @@ def decode(
 ) -> ClipRecord:
     """Returns the clip of a serialised record: for tools and tests, not for training.
 
-    A `tf.train.Example` holds frames as one bytes list and the waveform as one float list.
+    A `tf.train.Example` holds frames as one bytes list and the waveform as one float list, and no
+    features.
+
+    Raises:
+        DecodeError: it is no record of that type (google.protobuf.message).
+        ValueError: its parts do not fit together.
     """
     context, lists = _features(serialised, record_type)
 
@@ -120,6 +132,8 @@ def decode(
     texts = [_text(text) for text in values(schema.caption, "bytes_list")]
     starts = values(schema.caption_start, "float_list") or [0.0] * len(texts)
     ends = values(schema.caption_end, "float_list") or [0.0] * len(texts)
+    if not len(starts) == len(ends) == len(texts):
+        raise ValueError(f"captions without times: {schema.caption_start}, {schema.caption_end}")
     return ClipRecord(
         source=_text(value(schema.source, "bytes_list", b"")),
         start=value(schema.start, "float_list", 0.0),
@@ -131,7 +145,24 @@ def decode(
         captions=list(zip(starts, ends, texts, strict=True)),
         labels=[_text(text) for text in values(schema.label_text, "bytes_list")],
         label_indices=values(schema.label_index, "int64_list"),
+        features={
+            name.removeprefix(schema.feature): _vectors(name, lists[name].feature)
+            for name in sorted(lists)
+            if name.startswith(schema.feature)
+        },
     )
+
+
+def _vectors(name: str, steps: Sequence[Feature]) -> np.ndarray:
+    """Float32 [steps, width] of a feature list."""
+    vectors = [np.array(step.float_list.value, np.float32) for step in steps]
+    for number, vector in enumerate(vectors):
+        if len(vector) != len(vectors[0]):
+            raise ValueError(
+                f"'{name}': vector {number} has {len(vector)} values, vector 0 has "
+                f"{len(vectors[0])}"
+            )
+    return np.stack(vectors) if vectors else np.zeros([0, 0], np.float32)
 
 
 def _features(serialised: bytes, record_type: str) -> tuple[Any, Any]:
@@ -200,19 +231,28 @@ def examine(serialised: bytes, card: Card) -> tuple[ClipRecord | None, str]:
         clip = decode(serialised, schema, kind)
     except DecodeError:
         return None, f"not a tf.train.{kind}"
-    except ValueError:  # from zip
-        return None, f"captions without times: {schema.caption_start}, {schema.caption_end}"
+    except ValueError as error:
+        return None, str(error)
     if card.video and not clip.frames:
         return clip, _no_frames(serialised, schema, kind)
-    return clip, _bad_frames(clip.frames or ()) or _bad_values(clip, card.classes)
+    return clip, _bad_frames(clip.frames or ()) or _bad_values(clip, card)
 
 
-def _bad_values(clip: ClipRecord, classes: int) -> str:
+def _bad_values(clip: ClipRecord, card: Card) -> str:
+    classes = card.classes
     if clip.waveform is not None and not np.isfinite(clip.waveform).all():
         return "a sample of the waveform is not finite"
     for index in clip.label_indices:
         if classes and not 0 <= index < classes:
             return f"label index {index}, but the card has {classes} classes"
+    for name, about in card.features.items():
+        vectors = clip.features.get(name, np.zeros([0, 0]))
+        if len(vectors) and vectors.shape[1] != about.width:
+            width = vectors.shape[1]
+            return f"feature '{name}': {width} values per vector, but the card says {about.width}"
+        if not np.isfinite(vectors).all():
+            first = np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0]
+            return f"feature '{name}': vector {first} is not finite"
     return ""
 
 

@@ -115,7 +115,7 @@ class _Reading:
 
 
 def _content(clip: ClipRecord) -> str:
-    """Stands for the source of a clip that names none: equal pictures and sound, equal source."""
+    """Stands for the source of a clip that names none: equal content, equal source."""
     import hashlib
 
     digest = hashlib.blake2b(digest_size=12)
@@ -123,4 +123,6 @@ def _content(clip: ClipRecord) -> str:
         digest.update(frame)
     if clip.waveform is not None:
         digest.update(clip.waveform.tobytes())
+    for vectors in clip.features.values():
+        digest.update(vectors.tobytes())
     return f"content {digest.hexdigest()}"

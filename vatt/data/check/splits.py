@@ -13,7 +13,7 @@ from vatt.data.check.report import Report
 from vatt.data.check.shards import Job, check_shard
 from vatt.data.features import JOINED, splits_of
 from vatt.data.ingest import summary
-from vatt.errors import DataError
+from vatt.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from vatt.data.cards import Card
@@ -140,6 +140,16 @@ def _count(report: Report, card: Card, split: str, shards: list[dict]) -> None:
     for modality in ("audio", "text"):
         if getattr(card, modality) and usable and not found[f"with_{modality}"]:
             report.notes.append(f"split '{split}': the card has {modality}, but no record has")
+    features = found.get("features", {})
+    for name in card.features:
+        if usable and name not in features:
+            report.notes.append(f"split '{split}': the card has {name}, but no record has")
+    for name in features:
+        if name not in card.features:
+            report.notes.append(
+                f"split '{split}': {features[name]['records']} records have {name}, "
+                f"of which the card says nothing.{nearest(name, card.features)}"
+            )
 
 
 def _clips_by_split(facts: Iterable[dict]) -> leakage.Clips:

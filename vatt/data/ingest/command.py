@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vatt.data.features import FEATURE_NAME
 from vatt.data.ingest import build, sources
 from vatt.data.ingest.log import Log
 from vatt.data.ingest.shards import MAX_SHARDS
@@ -42,6 +43,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--beam_args: {error}")
     if arguments.manifest and arguments.format not in (sources.AUTO, "manifest"):
         parser.error(f"--manifest and --format {arguments.format} exclude each other")
+    rates = dict(arguments.feature_rate)
+    for name, rate in arguments.feature_rate:
+        if rate != rates[name]:
+            parser.error(f"--feature_rate: '{name}' has the rates {rate:g} and {rates[name]:g}")
+    arguments.feature_rate = rates
     if arguments.runner == "local" and beam_args:
         parser.error(f"options of Apache Beam ({beam_args[0]}) need --runner beam")
     arguments.beam_args = beam_args if arguments.runner == "beam" else None
@@ -74,6 +80,15 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
         type=_real(0, 1),
         default=0.0,
         help="share of the files that becomes the split test, chosen by their paths (0)",
+    )
+    group.add_argument(
+        "--feature_rate",
+        type=_rate,
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="vectors per second in the files of the column feature/NAME; may be given several "
+        "times",
     )
 
 
@@ -120,6 +135,15 @@ def _real(low: float, high: float) -> Callable[[str], float]:
     return number
 
 
+def _rate(text: str) -> tuple[str, float]:
+    name, sign, number = text.partition("=")
+    if not sign or not FEATURE_NAME.fullmatch(name):
+        raise argparse.ArgumentTypeError(
+            f"{text} is not NAME=NUMBER, as in resnet152=1.5 for the column feature/resnet152"
+        )
+    return name, _real(1e-4, 1e6)(number)
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from vatt.data import workers as pool
 
@@ -133,6 +157,7 @@ def _run(arguments: argparse.Namespace) -> int:
         labels=arguments.labels,
         caption_context=arguments.caption_context,
         workers=arguments.workers or pool.available_cores(),
+        feature_rate=arguments.feature_rate,
     )
     total, splits, failures = build.ingest(
         [arguments.manifest] if arguments.manifest else arguments.input,
@@ -158,6 +183,8 @@ def _run(arguments: argparse.Namespace) -> int:
             ("labels", "labels"),
         ]
         parts = ", ".join(f"{facts[f'with_{kind}']} with {what}" for kind, what in kinds)
+        for name, feature in facts.get("features", {}).items():
+            parts += f", {feature['records']} with {name}"
         classes = f" of {len(facts['classes'])} classes" if facts["classes"] else ""
         log.say(
             f"  {split}: {_clips(facts['records'])}, {facts['seconds']:.1f} s; {parts}{classes}"

@@ -39,7 +39,7 @@ class Progress:
 
     def __init__(self, bar: tqdm, rows: list[Row], log: Log):
         self._bar, self._log, self._logged = bar, log, time.monotonic()
-        self._files_per_clip = len({row.path for row in rows}) / max(1, len(rows))
+        self._files_per_clip = len({row.source for row in rows}) / max(1, len(rows))
 
     def update(self, clips: int) -> None:
         """Counts clips that are done."""
