@@ -41,6 +41,7 @@ WITH_TENSORFLOW = {"modeling/random.py"}  # stateless random numbers of the back
 DISTRIBUTIONS = {
     "absl": "absl-py",
     "google": "protobuf",
+    "google_crc32c": "google-crc32c",
     "yaml": "pyyaml",
     "PIL": "pillow",
     "sklearn": "scikit-learn",

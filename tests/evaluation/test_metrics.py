@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-
-from vatt.evaluation import metrics
 from vatt.tools.conformance_checks import Note
 from vatt.tools.conformance_evaluation import metrics_file
+
+from vatt.evaluation import metrics
 
 
 @pytest.fixture(scope="module")

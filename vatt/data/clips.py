@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,6 +38,7 @@ class Record(NamedTuple):
     label_index: tf.Tensor  # int64 [labels]
     label_text: tf.Tensor  # string [labels]
     source: tf.Tensor  # string, "" when unknown
+    features: Mapping[str, tf.Tensor] = {}  # float32 [steps, width] of those asked for, by name
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,19 @@ class ClipSpec:
 
 
 def parse(
-    serialized: tf.Tensor, schema: RecordSchema = RECORD, record_type: str = "SequenceExample"
+    serialized: tf.Tensor,
+    schema: RecordSchema = RECORD,
+    record_type: str = "SequenceExample",
+    features: Mapping[str, int] | None = None,
 ) -> Record:
-    """Reads a serialized tf.train.SequenceExample or tf.train.Example; an empty string fails."""
+    """Reads a serialized tf.train.SequenceExample or tf.train.Example; an empty string fails.
+
+    `features` are widths by name (`Card.feature_widths`); vectors of another width, or that are not
+    finite, fail. What is not named there is not read.
+    """
+    features = features or {}
+    if features and record_type == "Example":
+        raise ValueError("features are lists, which a tf.train.Example does not have")
     present = tf.debugging.Assert(tf.strings.length(serialized) > 0, ["the record is lost"])
     with tf.control_dependencies([present]):
         serialized = tf.identity(serialized)
@@ -81,8 +92,13 @@ def parse(
         frames, samples = context[schema.image], context[schema.waveform]
     else:
         frame = tf.io.FixedLenSequenceFeature((), tf.string, allow_missing=True)
+        list_features = {schema.image: frame, schema.waveform: waveform}
+        for name, width in features.items():
+            list_features[schema.feature + name] = tf.io.FixedLenSequenceFeature(
+                (width,), tf.float32, allow_missing=True
+            )
         context, lists = tf.io.parse_single_sequence_example(
-            serialized, context_features, {schema.image: frame, schema.waveform: waveform}
+            serialized, context_features, list_features
         )
         frames, steps = lists[schema.image], lists[schema.waveform]
         # [steps, (samples)]; the first step holds everything
@@ -97,7 +113,16 @@ def parse(
         label_index=context[schema.label_index],
         label_text=context[schema.label_text],
         source=context[schema.source],
+        features={name: _finite(lists[schema.feature + name], name) for name in features},
     )
+
+
+def _finite(vectors: tf.Tensor, name: str) -> tf.Tensor:
+    check = tf.debugging.Assert(
+        tf.reduce_all(tf.math.is_finite(vectors)), [f"a value of feature {name} is not finite"]
+    )
+    with tf.control_dependencies([check]):
+        return tf.identity(vectors)
 
 
 def frame_count(record: Record, spec: ClipSpec) -> tf.Tensor:

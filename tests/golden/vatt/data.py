@@ -22,7 +22,7 @@ from tests.golden.checks import (
     config_of,
 )
 from vatt.configs import dataset
-from vatt.data import audio, clips, ordering, pipeline, records, sampling, text, vision
+from vatt.data import audio, clips, framing, ordering, pipeline, sampling, text, vision
 from vatt.data.bad_records import Shard
 from vatt.data.features import AUDIO, LABEL, TEXT, VIDEO
 
@@ -185,7 +185,7 @@ def decoded_frames_file(arrays: Golden) -> Checks:
 
 def _shards(folder: Path) -> list[Shard]:
     paths = sorted(folder.glob("*-?????-of-?????"))
-    return [Shard(str(path), sum(1 for _ in records.walk(path))) for path in paths]
+    return [Shard(str(path), sum(1 for _ in framing.walk(path))) for path in paths]
 
 
 def _reading_order(folder: Path) -> list[int]:
