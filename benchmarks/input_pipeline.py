@@ -28,7 +28,10 @@ import numpy as np
 import tensorflow as tf
 
 from vatt import assets
-from vatt.data import audio, clips, geometry, records, sampling, text, vision
+from vatt.data import audio, clips, colour, decoding, geometry, records, sampling, text, vision
+from vatt.data.appearance import ColourJitter
+from vatt.data.cuts import InceptionCut, ScaleJitter, VGGCut
+from vatt.data.views import View
 
 FPS = 10
 RECORDS = 6
@@ -58,6 +61,13 @@ class Recipe:
     @property
     def samples(self) -> int:
         return self.frames * self.sample_rate // FPS
+
+    def view(self, jitters_colour: bool = False) -> View:
+        cut = VGGCut(self.min_resize, ScaleJitter() if self.scale_jitter else None)
+        if self.style == "Inception":
+            cut = InceptionCut(AREA, ASPECT)
+        steps = (ColourJitter(),) if jitters_colour else ()
+        return View(self.size, cut, zero_centred=self.zero_centred, steps=steps)
 
 
 RECIPES = {
@@ -130,7 +140,7 @@ def write_records(path: Path, recipe: Recipe) -> None:
 
 def published_order(encoded, seeds, recipe: Recipe) -> Iterator[tuple[str, tf.Tensor]]:
     """The reference: each published operation on all pixels it is given; (stage, result so far)."""
-    frames = vision.decode_jpegs(encoded, recipe.frames)
+    frames = decoding.decode_jpegs(encoded, recipe.frames)
     yield "decoding", frames
     crop_seed, flip_seed = seeds[sampling.CROP], seeds[sampling.FLIP]
     if recipe.style == "Inception":
@@ -146,46 +156,31 @@ def published_order(encoded, seeds, recipe: Recipe) -> Iterator[tuple[str, tf.Te
         frames = vision.normalise(frames, recipe.zero_centred)
         yield "geometry, normalisation", frames
     if recipe.colour:
-        yield "colour", vision.colour_jitter(frames, seeds[sampling.COLOUR], recipe.zero_centred)
+        draws = ColourJitter().draw(seeds[sampling.COLOUR])
+        yield "colour", colour.colour_jitter(frames, draws, recipe.zero_centred)
 
 
 def ours(encoded, seeds, recipe: Recipe) -> Iterator[tuple[str, tf.Tensor]]:
     """`vision.training_frames`; (stage, result so far)."""
-
-    def frames(colour: bool) -> tf.Tensor:
-        return vision.training_frames(
-            encoded,
-            recipe.frames,
-            seeds,
-            size=recipe.size,
-            style=recipe.style,
-            min_resize=recipe.min_resize,
-            scale_jitter=recipe.scale_jitter,
-            area=AREA,
-            aspect=ASPECT,
-            colour=colour,
-            zero_centred=recipe.zero_centred,
-        )
-
     yield "decoding", decoded_only(encoded, seeds, recipe)
-    yield "geometry, normalisation", frames(colour=False)
-    if recipe.colour:
-        yield "colour", frames(colour=True)
+    for stage in ("geometry, normalisation", "colour")[: 1 + recipe.colour]:
+        view = recipe.view(jitters_colour=stage == "colour")
+        yield stage, vision.training_frames(encoded, recipe.frames, seeds, view)
 
 
 def decoded_only(encoded, seeds, recipe: Recipe) -> tf.Tensor:
     """What `vision.training_frames` decodes."""
-    frame = vision.frame_size(encoded[0])
+    frame = decoding.frame_size(encoded[0])
 
     def region(cut: geometry.Cut) -> tf.Tensor:
-        return vision.decode_region(encoded, recipe.frames, frame, *cut.axes(recipe.size))[0]
+        return decoding.decode_region(encoded, recipe.frames, frame, *cut.axes(recipe.size))[0]
 
+    cut = recipe.view().draw(frame, seeds)
     if recipe.style == "Inception":
-        return region(geometry.inception_cut(frame, recipe.size, seeds, AREA, ASPECT))
-    cut = geometry.vgg_cut(frame, recipe.size, seeds, recipe.min_resize, recipe.scale_jitter)
+        return region(cut)
     return tf.cond(
         cut.keeps_pixels(),
-        lambda: vision.decode_jpegs(encoded, recipe.frames),
+        lambda: decoding.decode_jpegs(encoded, recipe.frames),
         lambda: region(cut),
     )
 
@@ -290,13 +285,13 @@ def markdown_row(name: str, recipe: Recipe, alone: dict[tuple[str, str], float])
         return sum(ms for (of, _), ms in alone.items() if of == side)
 
     common = sum(ms for (side, _), ms in alone.items() if side == "both")
-    theirs, own, decoding = video("published"), video("ours"), alone["published", "decoding"]
+    theirs, own, decoded = video("published"), video("ours"), alone["published", "decoding"]
     height, width = recipe.source
     return (
         f"| | | `python benchmarks/input_pipeline.py --recipes {name}` | {recipe.frames} frames of "
         f"{width}x{height} JPEG to {recipe.size}: video {own:.1f} ms CPU per clip, published order "
-        f"{theirs:.1f} ms ({theirs / own:.1f}x); {own / decoding:.1f} times decoding "
-        f"({decoding:.1f} ms); with parsing{', sound and text' * recipe.sound} "
+        f"{theirs:.1f} ms ({theirs / own:.1f}x); {own / decoded:.1f} times decoding "
+        f"({decoded:.1f} ms); with parsing{', sound and text' * recipe.sound} "
         f"{1000 / (own + common):.0f} clips/s per core, published order "
         f"{1000 / (theirs + common):.0f} |"
     )

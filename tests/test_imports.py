@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import graphlib
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,25 +16,32 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "vatt"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# Each room may import from the rooms of lower levels, and from its own.
+# Each room may import from the rooms of lower levels, and from its own. `methods` is the look-up,
+# which imports methods only when it is asked for one; `methods.*` are the methods.
 LEVELS = {
-    "__init__": 0, "errors": 0, "files": 0, "quiet": 0,
-    "assets": 1,
+    "__init__": 0, "errors": 0, "files": 0, "quiet": 0, "typing": 0,
+    "assets": 1, "methods": 1,
     "configs": 2,
     "data": 3, "modeling": 3, "objectives": 3,
     "training": 4, "evaluation": 4,
-    "reporting": 5,
-    "experiments": 6,
-    "main": 7, "api": 7, "export": 7, "tools": 7,
+    "evaluators": 5, "reporting": 5,
+    "methods.*": 6,
+    "experiments": 7,
+    "main": 8, "api": 8, "export": 8, "tools": 8,
 }  # fmt: skip
+# Rooms for all methods, which know none of them. Tools may have things to say about one.
+GENERIC = set(LEVELS) - {"methods.*", "tools"}
 # The same inside vatt/data: the modules that read sets, and the packages beside them.
 DATA_LEVELS = {"media": 0, "": 1, "toy": 2, "ingest": 2, "check": 3, "vocabulary": 3}
 NO_TENSORFLOW = ("configs", "modeling", "objectives")
+# Nor do a method's configuration, model and objective, so that they also run on another backend.
+NO_TENSORFLOW_IN_METHODS = ("__init__", "config", "model", "heads", "objective")
 WITH_TENSORFLOW = {"modeling/random.py"}  # stateless random numbers of the backend
 # Distribution names where they differ from the module's.
 DISTRIBUTIONS = {
     "absl": "absl-py",
     "google": "protobuf",
+    "google_crc32c": "google-crc32c",
     "yaml": "pyyaml",
     "PIL": "pillow",
     "sklearn": "scikit-learn",
@@ -54,7 +62,13 @@ def _imports(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def _room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return _room_of(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def _room_of(parts: Sequence[str]) -> str:
+    """Returns the room of a module (or a name in one) by its parts below `vatt`."""
+    in_method = parts[0] == "methods" and parts[1:2] and (PACKAGE / "methods" / parts[1]).is_dir()
+    return "methods.*" if in_method else parts[0]
 
 
 def _lazy_type_checking(path: Path) -> set[int]:
@@ -73,13 +87,72 @@ def test_every_room_has_a_level():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_one_way(path):
     room = _room(path)
+    unrun = _lazy_type_checking(path) if room == "methods" else set()  # types of the contract
     for module, line in _imports(path):
         parts = module.split(".")
-        if parts[0] != "vatt" or parts[1] == "__version__":
+        if parts[0] != "vatt" or parts[1] == "__version__" or line in unrun:
             continue
-        target = parts[1]
+        target = _room_of(parts[1:])
         allowed = target == room or LEVELS[target] < LEVELS[room]
         assert allowed, f"{path}:{line}: {room} must not import {module}"
+        generic = room in GENERIC and target == "methods.*"
+        assert not generic, f"{path}:{line}: {room} knows no method, but imports {module}"
+
+
+METHODS = sorted(p.name for p in (PACKAGE / "methods").iterdir() if (p / "__init__.py").exists())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_do_not_import_each_other(name):
+    for path in (PACKAGE / "methods" / name).rglob("*.py"):
+        for module, line in _imports(path):
+            parts = module.split(".")
+            other = parts[:2] == ["vatt", "methods"] and parts[2:3] not in ([name], [])
+            assert not (other and parts[2] in METHODS), f"{path}:{line}: {module}"
+
+
+def test_generic_rooms_do_not_branch_on_the_name_of_a_method():
+    """No string constant outside the methods' folders is the name of a preset or a method."""
+    from vatt import methods
+
+    names = {name for method in methods.known() for name in (method.name, *method.presets)}
+    names -= {"vatt"}  # also the package
+    for path in FILES:
+        if _room(path) not in GENERIC or path == PACKAGE / "configs" / "registry.py":
+            continue
+        docs = _docstrings(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and id(node) not in docs and node.value in names:
+                raise AssertionError(f"{path}:{node.lineno}: {node.value!r}")
+
+
+def _docstrings(path: Path) -> set[int]:
+    tree = ast.parse(path.read_text())
+    return {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+
+
+def test_there_are_no_circles():
+    """Of the imports that run when a module is imported."""
+    modules = {".".join(("vatt", *p.relative_to(PACKAGE).with_suffix("").parts)): p for p in FILES}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    graph: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        unrun, inner = _lazy_type_checking(path), _inside_functions(path)
+        found = (module for module, line in _imports(path) if line not in unrun | inner)
+        targets = {m if m in modules else m.rpartition(".")[0] for m in found}
+        graph[name] = {target for target in targets & modules.keys() if target != name}
+    # A package's own modules import it implicitly; what it re-exports is no circle.
+    for name, targets in graph.items():
+        graph[name] = {t for t in targets if not name.startswith(f"{t}.")}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+def _inside_functions(path: Path) -> set[int]:
+    lines: set[int] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines.update(range(node.lineno, node.end_lineno + 1))
+    return lines
 
 
 def _part(module: Sequence[str]) -> str:
@@ -104,7 +177,8 @@ def test_imports_inside_data_point_one_way(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_models_and_losses_do_not_import_tensorflow(path):
     room, name = _room(path), path.relative_to(PACKAGE).as_posix()
-    if room not in NO_TENSORFLOW or name in WITH_TENSORFLOW:
+    of_method = room == "methods.*" and path.stem in NO_TENSORFLOW_IN_METHODS
+    if not (of_method or room in NO_TENSORFLOW) or name in WITH_TENSORFLOW:
         return
     unrun = _lazy_type_checking(path)
     banned = {"tensorflow", "keras"} if room == "configs" else {"tensorflow"}

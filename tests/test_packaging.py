@@ -21,7 +21,6 @@ NOT_SOURCE = (
     "runs",
     "build",
     "dist",
-    "tests",
     "*.egg-info",
     "__pycache__",
     ".*_cache",
@@ -92,6 +91,14 @@ def test_every_asset_and_module_is_in_the_wheel(installed):
         assert (installed / file.relative_to(REPOSITORY)).is_file(), file
     tops = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert tops == {"vatt"}  # no tests, no data, no configs beside it
+
+
+@pytest.mark.slow
+def test_no_test_code_is_in_the_wheel(installed):
+    modules = list(installed.rglob("*.py"))
+    names = {file.name for file in modules}
+    assert not [name for name in names if name.startswith(("test_", "conftest"))]
+    assert not [file for file in modules if "tests.golden" in file.read_text()]
 
 
 @pytest.mark.slow

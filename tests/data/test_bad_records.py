@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from vatt.configs import dataset
-from vatt.data import pipeline, records
+from vatt.data import framing, pipeline
 from vatt.data.bad_records import COLUMNS, BadRecords
 from vatt.errors import DataError
 
@@ -54,7 +54,7 @@ def write(folder, *, spoilt=(), shards=3, split="train"):
 
 def flip(path, record, *, where):
     """Flips a bit of a record's "payload" or "length"."""
-    found = list(records.walk(path))[record]
+    found = list(framing.walk(path))[record]
     content = bytearray(path.read_bytes())
     content[found.offset + (12 + len(found.data) // 2 if where == "payload" else 2)] ^= 4
     path.write_bytes(content)
@@ -88,7 +88,7 @@ def test_spoilt_records_are_replaced_counted_and_listed(tmp_path):
     assert set(rows) == expected and len(ledger.rows()) == 3
     for (name, number), row in rows.items():
         path = next(path for path in paths if path.name == name)
-        assert int(row[4]) == list(records.walk(path))[number].offset
+        assert int(row[4]) == list(framing.walk(path))[number].offset
     assert "frame 0" in rows[(paths[1].name, 1)][5]
     for batch in run:
         assert (np.abs(batch["video"]).max(axis=(1, 2, 3, 4)) > 0).all()
@@ -119,7 +119,7 @@ def test_a_flipped_bit_costs_one_record(tmp_path, where):
 
 def test_the_end_of_a_set_can_be_bad(tmp_path):
     (path,) = write(tmp_path, spoilt=(28, 29), shards=1)
-    cut = list(records.walk(path))[27].offset + 20
+    cut = list(framing.walk(path))[27].offset + 20
     path.write_bytes(path.read_bytes()[:cut])  # 27 is cut off, 28 and 29 are gone
     ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.2)
     cfg = config(dataset.Evaluation, tmp_path, name=("spoken",), num_windows_test=1, batch_size=8)

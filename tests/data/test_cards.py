@@ -14,7 +14,7 @@ import tensorflow as tf
 import yaml
 
 from vatt import configs
-from vatt.data import cards, clips
+from vatt.data import cards, clips, framing
 from vatt.data.features import RECORD
 from vatt.data.ingest import command as ingest_command
 from vatt.data.ingest.manifest import read_manifest
@@ -237,7 +237,7 @@ def test_counts_are_kept_and_the_manifest_saves_counting(others, monkeypatch):
     assert card.records("train") == sum(counts[shard] for shard in card.shards("train"))
     manifest.write_text(json.dumps({"shards": shards}))
     assert card.records("train") != 12 * 50  # not asked again
-    monkeypatch.setattr(cards, "count_records", None)
+    monkeypatch.setattr(framing, "count_records", None)
     assert cards.read(path).records("train") == 12 * 50
     assert set(cards.read(path).shard_records("train").values()) == {50}
 

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from record_sets import clip, jpeg, write_set
 
-from vatt.data import bad_records, records
+from vatt.data import bad_records, framing, records
 from vatt.data.check import contact_sheet, leakage
 from vatt.data.check.command import find_card, main
 from vatt.data.check.report import COLUMNS
@@ -35,7 +35,7 @@ def listed(folder: Path) -> list[list[str]]:
 
 
 def starts(path: Path) -> list[int]:
-    return [record.offset for record in records.walk(path)]
+    return [record.offset for record in framing.walk(path)]
 
 
 def flip(path: Path, place: int) -> None:

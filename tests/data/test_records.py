@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vatt.data import cards, crc32c, records
+from vatt.data import cards, framing, records
 from vatt.data.features import RECORD, RecordSchema
 from vatt.errors import DataError
 from vatt.files import sha256
@@ -142,7 +142,7 @@ def write_shard(path: Path) -> tuple[list[bytes], list[int]]:
     return payloads, np.cumsum([0, *(size + 16 for size in SIZES)]).tolist()
 
 
-def read_pieces(path: Path, pieces: list[records.Segment]) -> dict[int, bytes]:
+def read_pieces(path: Path, pieces: list[framing.Segment]) -> dict[int, bytes]:
     """What TensorFlow reads from the byte offsets of segments: {index: payload}."""
 
     def read(offset: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
@@ -166,13 +166,13 @@ def read_pieces(path: Path, pieces: list[records.Segment]) -> dict[int, bytes]:
 
 def test_an_intact_shard(tmp_path):
     payloads, starts = write_shard(tmp_path / "x.tfrecord")
-    found = list(records.walk(tmp_path / "x.tfrecord"))
+    found = list(framing.walk(tmp_path / "x.tfrecord"))
     assert [r.data for r in found] == payloads
     assert [(r.index, r.offset, r.problem) for r in found] == [
         (k, starts[k], "") for k in range(len(SIZES))
     ]
-    whole = records.Segment(0, 0, len(SIZES))
-    assert records.segments(tmp_path / "x.tfrecord", len(SIZES)) == ([whole], [])
+    whole = framing.Segment(0, 0, len(SIZES))
+    assert framing.segments(tmp_path / "x.tfrecord", len(SIZES)) == ([whole], [])
 
 
 def test_every_flipped_byte_costs_at_most_one_record(tmp_path):
@@ -190,7 +190,7 @@ def test_every_flipped_byte_costs_at_most_one_record(tmp_path):
         damaged[place] ^= 0x40
         path.write_bytes(damaged)
         hit = int(np.searchsorted(starts, place, side="right")) - 1
-        pieces, lost = records.segments(path, len(SIZES))
+        pieces, lost = framing.segments(path, len(SIZES))
         assert [(d.index, d.offset, d.records) for d in lost] == [(hit, starts[hit], 1)], place
         before, after = (0, 0, hit), (hit + 1, starts[hit + 1], len(SIZES) - hit - 1)
         assert pieces == [piece for piece in (before, after) if piece[2]]
@@ -207,7 +207,7 @@ def test_two_damaged_records_in_a_row(tmp_path):
     damaged[starts[4] + 20] ^= 1  # payload of 4
     damaged[starts[5] + 9] ^= 1  # header of 5
     path.write_bytes(damaged)
-    pieces, lost = records.segments(path)  # the number of records is not even needed
+    pieces, lost = framing.segments(path)  # the number of records is not even needed
     assert [(d.index, d.records) for d in lost] == [(4, 1), (5, 1)]
     assert [tuple(p) for p in pieces] == [(0, 0, 4), (6, starts[6], 4)]
 
@@ -219,7 +219,7 @@ def test_a_cut_off_tail(tmp_path, cut):
     path.write_bytes(path.read_bytes()[:-cut])
     size = starts[-1] - cut
     whole = sum(start <= size for start in starts[1:])
-    pieces, lost = records.segments(path, len(SIZES))
+    pieces, lost = framing.segments(path, len(SIZES))
     assert read_pieces(path, pieces) == dict(enumerate(payloads[:whole]))
     assert sum(d.records for d in lost) == len(SIZES) - whole
     assert lost[0].index == whole
@@ -227,7 +227,7 @@ def test_a_cut_off_tail(tmp_path, cut):
     expected = "fewer than expected" if at_boundary else "cut off|header"
     assert re.search(expected, lost[0].reason)
     # Without the number expected a cut between records cannot be seen, any other counts once.
-    assert len(records.segments(path)[1]) == (0 if at_boundary else 1)
+    assert len(framing.segments(path)[1]) == (0 if at_boundary else 1)
 
 
 @pytest.mark.parametrize("length", [1, 8, 500])
@@ -238,7 +238,7 @@ def test_bytes_between_records_cost_none(tmp_path, length, kind):
     whole = path.read_bytes()
     garbage = bytes(length) if kind == "zeros" else np.random.default_rng(1).bytes(length)
     path.write_bytes(whole[: starts[6]] + garbage + whole[starts[6] :])
-    pieces, lost = records.segments(path, len(SIZES))
+    pieces, lost = framing.segments(path, len(SIZES))
     assert read_pieces(path, pieces) == dict(enumerate(payloads))
     assert [(d.offset, d.records) for d in lost] == [(starts[6], 0)]
     assert f"{length} bytes passed over" in lost[0].reason
@@ -249,11 +249,11 @@ def test_bytes_missing_in_the_middle(tmp_path):
     payloads, starts = write_shard(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: starts[4] + 30] + whole[starts[4] + 40 :])  # in the payload of 4
-    pieces, lost = records.segments(path, len(SIZES))
+    pieces, lost = framing.segments(path, len(SIZES))
     assert [(d.index, d.records) for d in lost] == [(4, 1)]
     assert set(read_pieces(path, pieces)) == set(range(len(SIZES))) - {4}
     path.write_bytes(whole[: starts[3] + 30] + whole[starts[6] + 40 :])  # from 3 to 6
-    pieces, lost = records.segments(path, len(SIZES))
+    pieces, lost = framing.segments(path, len(SIZES))
     assert (lost[0].index, sum(d.records for d in lost)) == (3, 4)
     assert read_pieces(path, pieces) == {
         k: payload for k, payload in enumerate(payloads) if k not in (3, 4, 5, 6)
@@ -263,21 +263,21 @@ def test_bytes_missing_in_the_middle(tmp_path):
 def test_no_tfrecord_file_at_all(tmp_path):
     path = tmp_path / "x.tfrecord"
     path.write_bytes(np.random.default_rng(2).bytes(3 << 20))  # several blocks
-    assert [(r.data, r.passed_over) for r in records.walk(path)] == [(None, 3 << 20)]
+    assert [(r.data, r.passed_over) for r in framing.walk(path)] == [(None, 3 << 20)]
     path.write_bytes(b"")
-    assert list(records.walk(path)) == []
-    assert records.segments(path, 3)[1][0].records == 3
+    assert list(framing.walk(path)) == []
+    assert framing.segments(path, 3)[1][0].records == 3
 
 
 def test_more_records_than_expected_are_said(tmp_path):
     path = tmp_path / "x.tfrecord"
     write_shard(path)
-    (damage,) = records.segments(path, len(SIZES) - 2)[1]
+    (damage,) = framing.segments(path, len(SIZES) - 2)[1]
     assert (damage.records, damage.reason) == (-2, "2 records more than expected")
 
 
 def test_the_next_record_is_found_across_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "_BLOCK", 64)
+    monkeypatch.setattr(framing, "_BLOCK", 64)
     test_every_flipped_byte_costs_at_most_one_record(tmp_path)
 
 
@@ -368,10 +368,10 @@ def test_checksum_of_known_bytes():
     }
     for data, crc in known.items():
         masked = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-        assert crc32c.of_payload(data) == masked
+        assert framing.masked_checksum(data) == masked
 
 
-def test_checksum_of_any_length_and_block(monkeypatch):
+def test_checksum_of_any_length():
     def bit_by_bit(data: bytes) -> int:
         crc = 0xFFFFFFFF
         for byte in data:
@@ -384,10 +384,17 @@ def test_checksum_of_any_length_and_block(monkeypatch):
     data = np.random.default_rng(0).bytes(5000)
     lengths = (0, 1, 7, 8, 9, 511, 512, 513, 1024, 1025, 1537, 5000)
     truth = {length: bit_by_bit(data[:length]) for length in lengths}
-    assert {n: crc32c.of_payload(data[:n]) for n in lengths} == truth
-    assert crc32c.of_lengths(np.frombuffer(data[:8], "<u8"))[0] == truth[8]
-    monkeypatch.setattr(crc32c, "_BLOCK", 1024)
-    assert {n: crc32c.of_payload(data[:n]) for n in lengths} == truth
+    assert {n: framing.masked_checksum(data[:n]) for n in lengths} == truth
+    assert framing.checksums_of_lengths(np.frombuffer(data[:8], "<u8"))[0] == truth[8]
+
+
+def test_checksums_of_many_lengths_are_those_of_their_bytes():
+    rng = np.random.default_rng(1)
+    edges = [0, 1, 255, 256, 65535, 65536, 2**24, 2**32 - 1, 2**32, 2**40, 2**63, 2**64 - 1]
+    drawn = rng.integers(0, 2**64, 2000, np.uint64, endpoint=False)
+    for lengths in (np.array(edges, np.uint64), drawn, drawn >> np.uint64(40), drawn[:0]):
+        expected = [framing.masked_checksum(int(n).to_bytes(8, "little")) for n in lengths]
+        assert framing.checksums_of_lengths(lengths).tolist() == expected
 
 
 @pytest.mark.parametrize("samples", [1, 31, 32, 4095, 4096, 600_000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from vatt.data import sampling
@@ -68,3 +69,18 @@ def test_permutation_holds_every_number_once():
     order = sampling.permutation(sampling.root_seed(1), 50).numpy()
     assert sorted(order) == list(range(50))
     assert (order != np.arange(50)).any()
+
+
+def test_seeds_of_clips_and_views():
+    seed = sampling.fold(sampling.root_seed(3), 7)
+    seeds = sampling.view_seeds(seed, 3, 2).numpy()
+    assert seeds.shape == (3, 2, sampling.ROWS, 2)
+    np.testing.assert_array_equal(seeds[0, 0], sampling.seeds_per_use(seed))
+    np.testing.assert_array_equal(seeds[:2, :1], sampling.view_seeds(seed, 2))
+    of_clip, of_view = sampling.OF_CLIP, [r for r in range(16) if r not in sampling.OF_CLIP]
+    assert set(of_clip) == {sampling.OFFSET, sampling.CAPTIONS}
+    np.testing.assert_array_equal(seeds[:, 0, of_clip], seeds[:, 1, of_clip])
+    assert len({row.tobytes() for row in seeds[:, 0, of_clip].reshape(-1, 2)}) == 3 * 2
+    assert len({row.tobytes() for row in seeds[:, :, of_view].reshape(-1, 2)}) == 3 * 2 * 14
+    with pytest.raises(ValueError, match="clips is 0"):
+        sampling.view_seeds(seed, 0)

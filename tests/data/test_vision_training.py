@@ -11,7 +11,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from vatt.data import colour, compiled, geometry, sampling, vision
+from vatt.configs import dataset
+from vatt.data import colour, compiled, geometry, sampling, views, vision
+from vatt.data.appearance import ColourJitter
 
 COUNT, HEIGHT, WIDTH, SIZE = 3, 96, 128, 64
 
@@ -42,7 +44,7 @@ def seeds_of(number):
     return sampling.seeds_per_use(sampling.fold(sampling.root_seed(1), number))
 
 
-DEFAULTS = dict(
+def of_config(
     size=SIZE,
     style="VGG",
     min_resize=72,
@@ -51,16 +53,27 @@ DEFAULTS = dict(
     aspect=(0.5, 2.0),
     colour=False,
     zero_centred=True,
-)
+):
+    cfg = dataset.Pretrain(
+        frame_size=size,
+        min_resize=min_resize,
+        scale_jitter=scale_jitter,
+        min_area_ratio=area[0],
+        max_area_ratio=area[1],
+        min_aspect_ratio=aspect[0],
+        max_aspect_ratio=aspect[1],
+        color_augment=colour,
+        zero_centering_image=zero_centred,
+    )
+    return views.of_config(cfg, style)
 
 
 @functools.lru_cache
-def training_frames(**settings):
+def training_frames(published=False, scaled_decoding=False, **settings):
     """f(encoded, seeds) as a graph, built once."""
+    view, how = of_config(**settings), dict(published=published, scaled_decoding=scaled_decoding)
     return tf.function(
-        lambda encoded, seeds: vision.training_frames(
-            encoded, COUNT, seeds, **(DEFAULTS | settings)
-        ),
+        lambda encoded, seeds: vision.training_frames(encoded, COUNT, seeds, view, **how),
         autograph=False,
     )
 
@@ -93,7 +106,8 @@ def test_published_is_the_published_order_bit_for_bit(encoded):
         frames = vision.random_crop(frames, SIZE, seeds[sampling.CROP])
         frames = vision.random_flip(frames, seeds[sampling.FLIP])
         frames = vision.normalise(frames, True)
-        expected = vision.colour_jitter(frames, seeds[sampling.COLOUR], True)
+        draws = ColourJitter().draw(seeds[sampling.COLOUR])
+        expected = colour.colour_jitter(frames, draws, True)
         np.testing.assert_array_equal(found(number), expected)
 
 
@@ -101,7 +115,7 @@ def test_cut_has_the_published_numbers():
     jittered = flips = 0
     for number in range(40):
         seeds = seeds_of(number)
-        cut = geometry.vgg_cut(tf.constant([HEIGHT, WIDTH]), SIZE, seeds, 72, True)
+        cut = of_config().draw(tf.constant([HEIGHT, WIDTH]), seeds)
         draws = sampling.uniform(seeds[sampling.JITTER], (3,)).numpy()
         size = np.array([HEIGHT, WIDTH])
         if draws[0] < 0.8:
@@ -157,8 +171,7 @@ def test_two_runs_are_equal_bit_for_bit_on_any_number_of_threads(encoded):
     alone = prepare(encoded, colour=True)
 
     def clip(number):
-        settings = DEFAULTS | dict(colour=True)
-        return vision.training_frames(encoded, COUNT, seeds_of(number), **settings)
+        return vision.training_frames(encoded, COUNT, seeds_of(number), of_config(colour=True))
 
     parallel = tf.data.Dataset.range(4).map(sampling.plain_graph(clip), num_parallel_calls=4)
     for number, frames in enumerate(parallel):
@@ -168,7 +181,7 @@ def test_two_runs_are_equal_bit_for_bit_on_any_number_of_threads(encoded):
 def test_without_xla_only_rounding_differs(encoded, monkeypatch):
     fast = prepare(encoded, colour=True)(3)
     monkeypatch.setattr(compiled, "available", lambda: False)
-    slow = vision.training_frames(encoded, COUNT, seeds_of(3), **(DEFAULTS | dict(colour=True)))
+    slow = vision.training_frames(encoded, COUNT, seeds_of(3), of_config(colour=True))
     np.testing.assert_allclose(slow, fast, atol=5e-5)
 
 
@@ -183,7 +196,6 @@ def test_blending_equals_resize_and_crop():
             resized=tf.constant(resized),
             offset=tf.constant(offset),
             mirror=tf.constant(True),
-            steps=(),
         )
         rows, columns = cut.axes(32)
         for bottom_up in (False, True):  # how the region is stored makes no difference

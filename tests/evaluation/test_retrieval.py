@@ -9,9 +9,15 @@ import pytest
 from PIL import Image
 
 from vatt.errors import DataError
-from vatt.evaluation import artefacts, metrics, retrieval
+from vatt.evaluation import artefacts, metrics, retrieval, search
+from vatt.evaluation.measures import published_names
 from vatt.evaluation.retrieval import Retrieval, parse_attributes, spread
+from vatt.modeling.pretraining import Pair
 
+TEXT_VIDEO = Pair("text", "video", "text_tovid", "video_totxt")
+AUDIO_VIDEO = Pair("audio", "video", "audio_tovid", "video_toaud")
+TEXT_AUDIO = Pair("text", "audio", "text_toaud", "audio_totxt")
+PAIRS = (TEXT_VIDEO, AUDIO_VIDEO)
 COLOURS = ("red", "green", "blue")
 
 
@@ -50,16 +56,16 @@ def rows(tree, start, stop, pad=0):
 
 def test_metrics_do_not_depend_on_the_batch_size():
     batch, outputs = make(23)
-    whole = Retrieval("set")
+    whole = Retrieval("set", PAIRS)
     whole.add(batch, outputs)
-    parts = Retrieval("set")
+    parts = Retrieval("set", PAIRS)
     for start in range(0, 23, 5):
         stop = min(start + 5, 23)
         pad = 5 - (stop - start)
         parts.add(rows(batch, start, stop, pad), rows(outputs, start, stop, pad))
     expected, found = whole.result(), parts.result()
-    assert found.metrics == expected.metrics
-    assert found.metrics["set_num_clips"] == 23
+    assert found.measures == expected.measures
+    assert published_names(found.measures)["set_num_clips"] == 23
     assert found.artefact.keys() == expected.artefact.keys()
     for name, array in expected.artefact.items():
         np.testing.assert_array_equal(found.artefact[name], array, err_msg=name)
@@ -67,9 +73,9 @@ def test_metrics_do_not_depend_on_the_batch_size():
 
 def test_names_and_values():
     batch, outputs = make(30)
-    retrieval = Retrieval("my_set")
+    retrieval = Retrieval("my_set", PAIRS)
     retrieval.add(batch, outputs)
-    values = retrieval.result().metrics
+    values = published_names(retrieval.result().measures)
     for direction in ("txt2vid", "audio2vid"):
         for variant in ("embd", "cosine"):
             for name in ("R1", "R5", "R10", "MedianRank"):
@@ -94,9 +100,9 @@ def joint(count: int):
 
 
 DIRECTIONS = {
-    "txt2vid": ("text", "text_tovid", "video_totxt"),
+    "txt2vid": ("text_video", "text_tovid", "video_totxt"),
     "vid2txt": ("video_text", "video_totxt", "text_tovid"),
-    "audio2vid": ("audio", "audio_tovid", "video_toaud"),
+    "audio2vid": ("audio_video", "audio_tovid", "video_toaud"),
     "vid2audio": ("video_audio", "video_toaud", "audio_tovid"),
     "txt2audio": ("text_audio", "text_toaud", "audio_totxt"),
     "audio2txt": ("audio_text", "audio_totxt", "text_toaud"),
@@ -105,33 +111,32 @@ DIRECTIONS = {
 
 def test_every_direction_has_its_metrics_and_examples():
     batch, outputs = joint(30)
-    retrieval = Retrieval("set")
+    retrieval = Retrieval("set", [*PAIRS, TEXT_AUDIO])
     retrieval.add(batch, outputs)
     result = retrieval.result()
+    values = published_names(result.measures)
     ranks = {}
     for direction, (kind, query, gallery) in DIRECTIONS.items():
         for variant in ("embd", "cosine"):
             scores = metrics.similarity(outputs[query], outputs[gallery], variant)
             ranks[direction] = metrics.ranks(scores)
             for name, value in metrics.rank_metrics(ranks[direction]).items():
-                assert result.metrics[f"set_{direction}_{variant}_{name}"] == value
+                assert values[f"set_{direction}_{variant}_{name}"] == value
         scores = metrics.similarity(outputs[query], outputs[gallery], "embd")
         right = [COLOURS[i % 3] == COLOURS[j % 3] for i, j in enumerate(scores.argmax(axis=1))]
-        assert result.metrics[f"set_{direction}_embd_top1_colour"] == np.mean(right)
-        assert f"set_{direction}_cosine_top1_colour" not in result.metrics
+        assert values[f"set_{direction}_embd_top1_colour"] == np.mean(right)
+        assert f"set_{direction}_cosine_top1_colour" not in values
         shown = result.artefact[f"{kind}/query"]
         np.testing.assert_array_equal(result.artefact[f"{kind}/rank"], metrics.ranks(scores)[shown])
         np.testing.assert_array_equal(
             result.artefact[f"{kind}/top"], metrics.top_columns(scores, 5)[shown]
         )
     assert (ranks["txt2vid"] != ranks["vid2txt"]).any()  # directions are different questions
-    assert result.metrics["set_chance_MeanRank"] == 15.5
+    assert values["set_chance_MeanRank"] == 15.5
     clips = result.artefact["clips/index"]
     assert result.artefact["clips/envelope"].shape == (len(clips), 96, 2)
-    of_queries = result.artefact["clips/envelope"][
-        np.searchsorted(clips, result.artefact["audio/query"])
-    ]
-    np.testing.assert_array_equal(of_queries, result.artefact["audio/envelope"])
+    for clip, outline in zip(clips, result.artefact["clips/envelope"], strict=True):
+        np.testing.assert_array_equal(outline, artefacts.envelope(batch["audio"][clip, 1]))
 
 
 def test_published_single_window_leaves_embd_as_it_is():
@@ -140,9 +145,9 @@ def test_published_single_window_leaves_embd_as_it_is():
                for name, value in outputs.items()}  # fmt: skip
     values = {}
     for published in (True, False):
-        retrieval = Retrieval("set", published_single_window=published)
+        retrieval = Retrieval("set", PAIRS, published_single_window=published)
         retrieval.add({}, outputs)
-        values[published] = retrieval.result().metrics
+        values[published] = published_names(retrieval.result().measures)
     scores = outputs["text_tovid"] @ outputs["video_totxt"][:, 0].T
     mean = np.mean(metrics.ranks(scores))
     assert values[True]["set_txt2vid_embd_MeanRank"] == pytest.approx(mean)
@@ -153,25 +158,26 @@ def test_published_single_window_leaves_embd_as_it_is():
 @pytest.mark.parametrize(("windows", "searches"), [(1, 2), (2, 4)])
 def test_what_is_the_same_with_one_window_is_searched_once(monkeypatch, windows, searches):
     calls = []
-    real = metrics.search
-    monkeypatch.setattr(metrics, "search", lambda *sides: calls.append(1) or real(*sides))
+    real = search.search
+    monkeypatch.setattr(search, "search", lambda *sides: calls.append(1) or real(*sides))
     batch, outputs = make(11, windows)
-    retrieval = Retrieval("set")
+    retrieval = Retrieval("set", PAIRS)
     for start in (0, 4, 8):
         retrieval.add(rows(batch, start, start + 4), rows(outputs, start, start + 4))
-    found = retrieval.result().metrics
+    measures = retrieval.result().measures
+    found = published_names(measures)
     assert len(calls) == searches  # two pairs of modalities
     same = found["set_txt2vid_embd_MeanRank"] == found["set_txt2vid_cosine_MeanRank"]
     assert same or windows > 1
-    assert retrieval.result().metrics == found  # what was put together is still there
+    assert retrieval.result().measures == measures  # what was put together is still there
 
 
 def test_pictures_beyond_the_memory_for_them_go_to_a_file(monkeypatch):
     batch, outputs = make(20)
-    expected = Retrieval("set")
+    expected = Retrieval("set", PAIRS)
     expected.add(batch, outputs)
     monkeypatch.setattr(retrieval, "PICTURES_IN_MEMORY", 2000)
-    spilled = Retrieval("set")
+    spilled = Retrieval("set", PAIRS)
     spilled.add(rows(batch, 0, 9), rows(outputs, 0, 9))
     spilled.result()  # reading in between does not disturb what is added later
     spilled.add(rows(batch, 9, 20), rows(outputs, 9, 20))
@@ -181,52 +187,95 @@ def test_pictures_beyond_the_memory_for_them_go_to_a_file(monkeypatch):
 
 def test_sets_with_one_kind_of_query():
     batch, outputs = make(12)
-    only_text = Retrieval("t")
+    only_text = Retrieval("t", [TEXT_VIDEO])
     only_text.add(
         {k: v for k, v in batch.items() if k != "audio"},
         {"text_tovid": outputs["text_tovid"], "video_totxt": outputs["video_totxt"]}
         | {"audio_tovid": None},
     )
     result = only_text.result()
-    assert not any("audio2vid" in name for name in result.metrics)
-    assert not any(name.startswith("audio/") for name in result.artefact)
-    only_audio = Retrieval("a")
+    assert not any("audio2vid" in name for name in published_names(result.measures))
+    assert not any(name.startswith("audio_video/") for name in result.artefact)
+    only_audio = Retrieval("a", [AUDIO_VIDEO])
     only_audio.add(
         {"valid": batch["valid"], "audio": batch["audio"]},
         {"audio_tovid": outputs["audio_tovid"], "video_toaud": outputs["video_toaud"]},
     )
     result = only_audio.result()
-    assert not any("txt2vid" in name for name in result.metrics)
+    assert not any("txt2vid" in name for name in published_names(result.measures))
     assert "clips/jpeg" not in result.artefact
-    assert result.artefact["audio/envelope"].shape == (6, 96, 2)
+    assert result.artefact["audio_video/query"].shape == (6,)
+    assert result.artefact["clips/envelope"].shape == (len(result.artefact["clips/index"]), 96, 2)
+
+
+def test_any_pairs_that_a_model_offers_and_an_embedding_in_several_of_them():
+    rng = np.random.default_rng(4)
+    truth = rng.normal(size=(20, 6))
+    outputs = {
+        key: truth[:, None] + 0.8 * rng.normal(size=(20, 2, 6)) for key in ("v", "a", "t", "tv")
+    }
+    pairs = [
+        Pair("text", "video", "t", "v"),
+        Pair("text+video", "audio", "tv", "a"),
+        Pair("audio", "video", "a", "v"),
+    ]
+    scores = Retrieval("set", pairs, split="valid")
+    scores.add({"valid": np.ones(12)}, {key: value[:12] for key, value in outputs.items()})
+    scores.add({"valid": np.ones(8)}, {key: value[12:] for key, value in outputs.items()})
+    result = scores.result()
+    names = published_names(result.measures)
+    for query, target, left, right in (
+        ("txt", "vid", "t", "v"),
+        ("vid", "txt", "v", "t"),
+        ("text+video", "audio", "tv", "a"),
+        ("audio", "text+video", "a", "tv"),
+        ("audio", "vid", "a", "v"),
+        ("vid", "audio", "v", "a"),
+    ):
+        for variant in ("embd", "cosine"):
+            ranks = metrics.ranks(metrics.similarity(outputs[left], outputs[right], variant))
+            for name, value in metrics.rank_metrics(ranks).items():
+                assert names[f"set_{query}2{target}_{variant}_{name}"] == value
+    asked = {(m.query, m.target) for m in result.measures if m.task == "retrieval"}
+    assert len(asked) == 6 and ("text+video", "audio") in asked
+    assert {m.split for m in result.measures} == {"valid"}
+    assert {m.samples for m in result.measures} == {20}
+    assert "set_geometry_audio_text+video_uniformity_text+video" in names
+    assert result.artefact["text+video_audio/top"].shape == (6, 5)
+    assert result.artefact["audio_text+video/query"].shape == (6,)
 
 
 def test_nothing_to_evaluate_and_missing_pairs_are_errors():
     batch, outputs = make(4)
-    retrieval = Retrieval("empty")
+    retrieval = Retrieval("empty", PAIRS)
     with pytest.raises(ValueError, match="no valid clip"):
         retrieval.result()
     with pytest.raises(ValueError, match="video_totxt with text_tovid"):
         retrieval.add(batch, {"text_tovid": outputs["text_tovid"]})
+    with pytest.raises(ValueError, match="video_toaud with audio_tovid"):
+        retrieval.add(batch, outputs | {"video_toaud": None})
     retrieval.add(batch | {"valid": np.zeros(4)}, outputs)
     with pytest.raises(ValueError, match="no valid clip"):
         retrieval.result()
+    with pytest.raises(ValueError, match="no pair"):
+        Retrieval("empty", [])
 
 
 def test_broken_embeddings_give_nan_metrics_and_a_loadable_artefact(tmp_path):
     batch, outputs = make(12)
     outputs["text_tovid"][3] = np.nan
-    retrieval = Retrieval("nan")
+    retrieval = Retrieval("nan", PAIRS)
     retrieval.add(batch, outputs)
     result = retrieval.result()
-    assert np.isnan(result.metrics["nan_txt2vid_embd_R10"])
-    assert not np.isnan(result.metrics["nan_audio2vid_embd_R10"])
+    names = published_names(result.measures)
+    assert np.isnan(names["nan_txt2vid_embd_R10"])
+    assert not np.isnan(names["nan_audio2vid_embd_R10"])
     artefacts.load(result.save(tmp_path, 1))
 
 
 def test_artefact_round_trip(tmp_path):
     batch, outputs = make(40)
-    retrieval = Retrieval("set-b")
+    retrieval = Retrieval("set-b", PAIRS)
     retrieval.add(batch, outputs)
     result = retrieval.result()
     path = result.save(tmp_path, step=1200)
@@ -234,13 +283,13 @@ def test_artefact_round_trip(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file stays
     arrays = artefacts.load(path)
     assert int(arrays["step"]) == 1200 and str(arrays["dataset"]) == "set-b"
-    assert arrays["text/query"].tolist() == spread(40, 8).tolist()
-    assert arrays["text/top"].shape == (8, 5) and arrays["audio/top"].shape == (6, 5)
-    for kind in ("text", "audio"):
+    assert arrays["text_video/query"].tolist() == spread(40, 8).tolist()
+    assert arrays["text_video/top"].shape == (8, 5) and arrays["audio_video/top"].shape == (6, 5)
+    for kind in ("text_video", "audio_video"):
         rank, hit = arrays[f"{kind}/rank"], arrays[f"{kind}/hit"]
         np.testing.assert_array_equal(hit.any(axis=1), rank <= 5)
         assert set(arrays[f"{kind}/top"].ravel()) <= set(arrays["clips/index"])
-    clip = int(arrays["text/query"][3])
+    clip = int(arrays["text_video/query"][3])
     row = int(np.searchsorted(arrays["clips/index"], clip))
     assert arrays["clips/caption"][row] == f"clip {clip} ü"
     with Image.open(io.BytesIO(artefacts.clip_jpeg(arrays, row))) as picture:
@@ -293,9 +342,9 @@ def test_golden_evaluator_end_to_end(shared_dir):
         "text_tovid": golden["in:test_txt2vid_embd"],
         "audio_tovid": golden["in:test_aud2vid_embd"][:, None],
     }
-    retrieval = Retrieval("golden")
+    retrieval = Retrieval("golden", PAIRS)
     retrieval.add({"valid": np.ones(7)}, clips)
-    values = retrieval.result().metrics
+    values = published_names(retrieval.result().measures)
     names = [name.removeprefix("out:") for name in golden if name.startswith("out:")]
     assert len(names) == 16
     for name in names:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from vatt.configs import registry
 from vatt.errors import UserError
 from vatt.modeling import factory
-from vatt.modeling.backbones.text import relative_buckets
+from vatt.modeling.backbones.language_models import relative_buckets
 from vatt.modeling.random import Randomness
 
 

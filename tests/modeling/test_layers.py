@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from vatt import configs
 from vatt.errors import UserError
 from vatt.modeling.layers import activations, norm
 from vatt.modeling.layers.attention import Attention, padding_bias
-from vatt.modeling.layers.encoder import Encoder, FeedForward
+from vatt.modeling.layers.base import ConfiguredLayer
+from vatt.modeling.layers.encoder import Encoder, EncoderBlock, EncoderOptions, FeedForward
 from vatt.modeling.layers.positions import Positions, resample, spline_matrix
 from vatt.modeling.layers.tokens import PatchEmbedding, TokenMasking, num_kept
 from vatt.modeling.random import Randomness
 
 RANDOM = np.random.default_rng(0)
+SMALL = EncoderOptions(num_layers=2, d_model=8, num_heads=2, d_kv=4, d_ff=16)
 
 
 def normal(*shape):
@@ -114,7 +120,7 @@ def test_attention(use_bias, scaled):
     layer.build((None, None, 10))
     randomise(layer)
     x, mask = normal(2, 5, 10), np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], "float32")
-    outputs, weights = layer(x, bias=padding_bias(mask))
+    outputs, weights = layer(x, bias=padding_bias(mask), return_weights=True)
     expected, expected_weights = numpy_attention(layer, x.astype("f8"), mask, scaled)
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
     np.testing.assert_allclose(weights, expected_weights, atol=1e-6)
@@ -134,12 +140,37 @@ def test_gated_feed_forward():
 
 @pytest.mark.parametrize("pre_norm", [True, False])
 def test_post_norm_has_no_final_norm(pre_norm):
-    encoder = Encoder(2, 8, pre_norm=pre_norm, num_heads=2, d_kv=4, d_ff=16, name="e")
+    encoder = Encoder(dataclasses.replace(SMALL, pre_norm=pre_norm), name="e")
     encoder.build((None, None, 8))
     assert any("final_norm" in v.path for v in encoder.variables) == pre_norm
-    hidden, weights = encoder(normal(2, 3, 8))
+    hidden, weights = encoder(normal(2, 3, 8), return_weights=True)
     assert hidden.shape == (2, 3, 8)
     assert [w.shape for w in weights] == [(2, 2, 3, 3)] * 2
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_attention_weights_come_only_when_asked_for(training):
+    """And change nothing of what comes with them, dropout included."""
+    encoder = Encoder(dataclasses.replace(SMALL, dropout_rate=0.3), name="e")
+    encoder.build((None, None, 8))
+    randomise(encoder)
+    x, run = normal(2, 3, 8), {"training": training, "rng": Randomness([1, 2])}
+    hidden, weights = encoder(x, **run)
+    assert weights == []
+    assert encoder.blocks[0](x, **run)[1] is None
+    again, weights = encoder(x, **run, return_weights=True)
+    np.testing.assert_array_equal(again, hidden)
+    assert len(weights) == 2
+
+
+def test_encoder_options_of_a_configuration():
+    options = EncoderOptions.from_config(configs.text.T5Small(dropout_rate=0.2))
+    assert (options.num_layers, options.d_model, options.d_ff) == (6, 512, 2048)
+    assert options.dropout_rate == 0.2
+    assert options.pre_norm  # not a field of T5's: the default
+    assert not EncoderOptions.from_config(configs.text.T5Small(), pre_norm=False).pre_norm
+    with pytest.raises(TypeError, match="num_heads"):
+        EncoderOptions.from_config(configs.text.LinearModel())
 
 
 @pytest.mark.parametrize(("rows", "targets"), [(8, 16), (14, 20), (16, 9), (4, 7), (2, 5), (1, 3)])
@@ -244,7 +275,8 @@ LAYERS = {  # made inside the test: collecting must not start TensorFlow
     "rms_norm": lambda: norm.RMSNorm(1e-5, name="n"),
     "attention": lambda: Attention(8, 2, 4, dropout_rate=0.1, name="a"),
     "feed_forward": lambda: FeedForward(8, 16, "geglu", name="f"),
-    "encoder": lambda: Encoder(2, 8, num_heads=2, d_kv=4, d_ff=16, dropout_rate=0.1, name="e"),
+    "block": lambda: EncoderBlock(SMALL, name="b"),
+    "encoder": lambda: Encoder(dataclasses.replace(SMALL, dropout_rate=0.1), name="e"),
     "positions": lambda: Positions(("temporal",), (4,), 8, name="p"),
     "patches": lambda: PatchEmbedding((2, 2), (2, 2), 8, name="p"),
     "masking": lambda: TokenMasking(0.3, name="m"),
@@ -257,3 +289,44 @@ def test_config_round_trip(kind):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert type(again) is type(layer)
     assert again.get_config() == layer.get_config()
+
+
+class Given(ConfiguredLayer):
+    """Has arguments of every kind; keeps none of them."""
+
+    def __init__(self, size, options, axes=(1, 2), *, part=None, rate=0.5, **kwargs):
+        super().__init__(**kwargs)
+
+
+OWN = ("size", "options", "axes", "part", "rate")
+
+
+def own(layer):
+    return {name: layer.get_config()[name] for name in OWN}
+
+
+def test_arguments_are_noted_by_position_by_name_and_by_default():
+    options = {"a": [1, {"b": [2]}]}
+    layer = Given(3, options, [4], rate=0.25, name="g", dtype="mixed_bfloat16", trainable=False)
+    options["a"][1]["b"].append(9)  # the layer has a copy
+    copied = {"a": (1, {"b": (2,)})}
+    assert own(layer) == {"size": 3, "options": copied, "axes": (4,), "part": None, "rate": 0.25}
+    assert own(Given(3, {}, name="g"))["axes"] == (1, 2)
+    assert set(layer.get_config()) == {*OWN, "name", "dtype", "trainable"}
+    again = Given.from_config(json.loads(json.dumps(layer.get_config())))
+    assert again.get_config() == layer.get_config()
+    assert (again.name, again.dtype_policy.name, again.trainable) == ("g", "mixed_bfloat16", False)
+
+
+def test_layers_among_the_arguments_are_no_parts_of_the_layer():
+    part = norm.LayerNorm(name="n")
+    layer = Given(1, {"inside": [part]}, part=part, name="g")
+    assert list(layer._flatten_layers(include_self=False)) == []
+    assert own(layer)["part"] is part
+
+
+def test_wrong_arguments_are_refused_by_the_constructor():
+    with pytest.raises(TypeError, match=r"Given.__init__\(\) missing .* 'options'"):
+        Given(1, name="g")
+    with pytest.raises(TypeError, match="name"):
+        Given(1, {})

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from vatt.evaluation import artefacts, attention, geometry, probe
+from vatt.evaluation import artefacts, attention, geometry
 from vatt.evaluation.classification import Classification, ClassificationResult
-from vatt.evaluation.retrieval import Retrieval
+from vatt.evaluation.measures import (
+    CLASSIFICATION,
+    GEOMETRY,
+    KNN,
+    LINEAR,
+    PUBLISHED_PROBE,
+    RETRIEVAL,
+    ZERO_SHOT,
+    Measure,
+    published_names,
+)
+
+PAIRS = (("text", "video"), ("audio", "video"), ("text", "audio"))
 
 COLOURS = {
     "red": (214, 60, 50),
@@ -48,55 +62,107 @@ def thumbnails(labels, size: int = 64) -> np.ndarray:
     return frames
 
 
-def retrieval(count: int, noise: float, pictures: bool = True) -> Retrieval:
-    """A filled accumulator whose embeddings agree up to `noise`."""
-    rng = np.random.default_rng(count)
-    labels = clip_labels(count)
-    code = rng.normal(size=(11, 32))
+@dataclasses.dataclass(frozen=True)
+class Retrieved:
+    """Measures of a retrieval evaluation, and what it keeps to be shown."""
+
+    measures: list[Measure]
+    artefact: dict[str, np.ndarray]
+
+    def save(self, folder: Path, step: int) -> Path:
+        path = folder / "eval" / f"{self.artefact['dataset']}-{step}.npz"
+        return artefacts.save(path, self.artefact | {"step": np.int64(step)})
+
+
+def retrieval(
+    count: int, noise: float, pictures: bool = True, pairs: tuple[tuple[str, str], ...] = PAIRS
+) -> Retrieved:
+    """Searches among clips whose embeddings agree up to `noise`, both directions of each pair."""
+    rng, labels = np.random.default_rng(count), clip_labels(count)
+    words = sorted({word for label in labels for word in label})
+    code = rng.normal(size=(len(words), 32))
     truth = 0.5 * rng.normal(size=(count, 32))
-    for clip, (colour, shape, motion) in enumerate(labels):
-        for weight, values, offset, value in (
-            (1.6, list(COLOURS), 0, colour),
-            (0.9, SHAPES, 4, shape),
-            (0.7, MOTIONS, 7, motion),
-        ):
-            truth[clip] += weight * code[offset + values.index(value)]
+    for clip, label in enumerate(labels):
+        for weight, word in zip((1.6, 0.9, 0.7), label, strict=True):
+            truth[clip] += weight * code[words.index(word)]
+    measures, arrays, shown = [], {}, set()
+    for query, target in (direction for pair in pairs for direction in (pair, pair[::-1])):
+        found = truth + noise * rng.normal(size=(count, 32))
+        scores = (truth + noise * rng.normal(size=(count, 32))) @ found.T  # [queries, clips]
+        best = np.argsort(-scores, axis=1)
+        rank = 1 + np.argmax(best == np.arange(count)[:, None], axis=1)
+        for variant in ("cosine", "embd"):
+            figures = ranking(rank, count) | attributes(best[:, 0], labels, variant == "embd")
+            measures += [
+                Measure("toy_retrieval", RETRIEVAL, name, value, "test", query=query,
+                        target=target, variant=variant, chance=chance, samples=count)
+                for name, (value, chance) in figures.items()
+            ]  # fmt: skip
+        kind, asked = f"{query}_{target}", np.arange(0, count, max(1, count // 6))
+        top = best[asked, :5]
+        arrays |= {
+            f"{kind}/query": asked,
+            f"{kind}/top": top,
+            f"{kind}/score": np.take_along_axis(scores[asked], top, axis=1).astype(np.float32),
+            f"{kind}/hit": top == asked[:, None],
+            f"{kind}/rank": rank[asked].astype(np.float64),
+        }
+        shown |= {*asked.tolist(), *top.ravel().tolist()}
+    clips = np.array(sorted(shown))
+    return Retrieved(measures, clips_of(clips, labels, pictures) | arrays | {
+        "dataset": np.array("toy_retrieval"), "num_clips": np.int64(count)
+    })  # fmt: skip
 
-    def near(*shape):
-        return truth.reshape(count, *(1,) * (len(shape) - 2), 32) + noise * rng.normal(size=shape)
 
-    outputs = {
-        "text_tovid": near(count, 32),
-        "video_totxt": near(count, 4, 32),
-        "audio_tovid": near(count, 4, 32),
-        "video_toaud": near(count, 4, 32),
-        "text_toaud": near(count, 32),
-        "audio_totxt": near(count, 4, 32),
+def ranking(rank: np.ndarray, count: int) -> dict[str, tuple[float, float]]:
+    """Recalls and ranks with their chance."""
+    recalls = {f"R{k}": (float(np.mean(rank <= k)), min(1.0, k / count)) for k in (1, 5, 10)}
+    middle = (count + 1) / 2
+    return recalls | {
+        "MedianRank": (float(np.median(rank)), middle),
+        "MeanRank": (float(np.mean(rank)), middle),
     }
-    time = np.linspace(0, 1, 8000)
-    beats = [np.abs(np.sin(time * 3 * (2 + MOTIONS.index(m)))) ** 8 for _, _, m in labels]
+
+
+def attributes(best: np.ndarray, labels: list, wanted: bool) -> dict[str, tuple[float, float]]:
+    """How often the best match has the attributes of the query."""
+    names = ("colour", "shape", "motion") if wanted else ()
+    same = [[labels[b][i] == labels[q][i] for q, b in enumerate(best)] for i in range(len(names))]
+    return {f"top1_{n}": (float(np.mean(s)), 0.3) for n, s in zip(names, same, strict=True)}
+
+
+def clips_of(clips: np.ndarray, labels: list, pictures: bool) -> dict[str, np.ndarray]:
+    """The clips that an artefact shows: texts, sounds and, with `pictures`, frames."""
+    labels = [labels[clip] for clip in clips]
     captions = [f"A {c} {s} slowly {m} over a grey field" for c, s, m in labels]
     captions[0] = "<script>alert('caption')</script> & a red ball"
-    batch = {
-        "valid": np.ones(count),
-        "caption": np.array([c.encode() for c in captions], object),
-        "label_text": np.array(
-            [f"colour={c}|shape={s}|motion={m}".encode() for c, s, m in labels], object
-        ),
-        "source": np.array([f"video_{i:04}.mp4".encode() for i in range(count)], object),
-        "audio": np.stack(
-            [np.tile((b * rng.uniform(-1, 1, 8000))[None, :, None], (4, 1, 1)) for b in beats]
-        ),
+    time, rng = np.linspace(0, 1, 8000), np.random.default_rng(2)
+    beats = [np.abs(np.sin(time * 3 * (2 + MOTIONS.index(m)))) ** 8 for _, _, m in labels]
+    sounds_ = [artefacts.envelope((b * rng.uniform(-1, 1, 8000))[:, None]) for b in beats]
+    arrays = {
+        "clips/index": clips,
+        "clips/caption": np.array(captions),
+        "clips/label_text": np.array([f"colour={c}|shape={s}|motion={m}" for c, s, m in labels]),
+        "clips/source": np.array([f"video_{clip:04}.mp4" for clip in clips]),
+        "clips/envelope": np.stack(sounds_),
     }
     if pictures:
-        batch["thumbnail"] = thumbnails(labels)
-    result = Retrieval("toy_retrieval")
-    result.add(batch, outputs)
-    return result
+        jpegs = [artefacts.strip_jpeg(strip) for strip in thumbnails(labels)]
+        arrays["clips/jpeg"] = np.frombuffer(b"".join(jpegs), np.uint8)
+        arrays["clips/jpeg_offsets"] = np.cumsum([0, *map(len, jpegs)]).astype(np.int64)
+    return arrays
 
 
 def line(step: int, split: str, metrics: dict, time: float = 1_777_890_030.0) -> str:
+    """A line of metrics.jsonl as training writes it, and earlier versions did for evaluations."""
     return json.dumps({"step": step, "split": split, "time": time + step / 5, "metrics": metrics})
+
+
+def eval_line(step: int, measures: Iterable[Measure]) -> str:
+    """A line of metrics.jsonl as an evaluation writes it: measures, and the same by name."""
+    measures = list(measures)
+    entry = json.loads(line(step, "eval", published_names(measures)))
+    return json.dumps(entry | {"measures": [measure.as_dict() for measure in measures]})
 
 
 def train_line(step: int, rng: np.random.Generator) -> str:
@@ -126,9 +192,9 @@ def make_run(folder: Path, *, every: int = 10, steps: int = 4000, clips: int = 4
     lines = [train_line(step, rng) for step in range(every, steps + 1, every)]
     noises = np.linspace(5, 2.2, 5)
     for step, noise in zip(np.linspace(steps / 5, steps, 5).astype(int), noises, strict=True):
-        result = retrieval(clips, noise, pictures=step == steps).result()
+        result = retrieval(clips, noise, pictures=step == steps)
         result.save(folder, int(step))
-        lines.append(line(int(step), "eval", result.metrics))
+        lines.append(eval_line(int(step), result.measures))
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     (folder / "config.yaml").write_text(
         "task: Pretrain\nmodel_arch: tx_fac_tiny\nmodel_config:\n"
@@ -146,6 +212,8 @@ def make_run(folder: Path, *, every: int = 10, steps: int = 4000, clips: int = 4
         "versions": {"python": "3.12.4", "tensorflow": "2.21.0", "keras": "3.15.0"},
     }
     (folder / "run.json").write_text(json.dumps({"launches": [launch]}))
+    manifest = {"kind": "pretrain", "method": "vatt", "architecture": "tx_fac_tiny"}
+    (folder / f"ckpt-{steps}.json").write_text(json.dumps(manifest))
     return folder
 
 
@@ -156,8 +224,8 @@ def make_pretraining_run(folder: Path, *, clips: int = 48, points: int = 300) ->
     lines = []
     for step in (800, 1600, 2400, 3200, 4000):
         skill = 1 - np.exp(-step / 1500)
-        values = probe_metrics(skill, rng) | geometry_metrics("toy_retrieval", skill, rng)
-        lines.append(line(step, "eval", values))
+        measures = probe_measures(skill, rng) + geometry_measures("toy_retrieval", skill, rng)
+        lines.append(eval_line(step, measures))
     with open(folder / "metrics.jsonl", "a") as file:
         file.write("\n".join(lines) + "\n")
     for modality, names in (("video", list(MOTIONS)), ("audio", [f"sound {i}" for i in range(14)])):
@@ -166,59 +234,56 @@ def make_pretraining_run(folder: Path, *, clips: int = 48, points: int = 300) ->
     return folder
 
 
-def probe_metrics(skill: float, rng: np.random.Generator) -> dict[str, float]:
+def probe_measures(skill: float, rng: np.random.Generator) -> list[Measure]:
     """Probes and zero-shot classification of three sets, the last one with several labels."""
-    values = {}
-    for data, folds, classes in (("toy_actions", 3, 8), ("toy_actions@audio", 3, 8)):
-        values |= {f"{data}_chance_top_{k}_accuracy": k / classes for k in (1, 5)}
-        for kind, better in (("", 0.8), ("knn_", 0.65), ("published_probe_", 0.7)):
-            best = better * (0.6 if "@" in data else 1.0)
-            results = []
-            for fold in range(1, folds + 1):
-                top_1 = 0.125 + (best - 0.125) * skill + 0.03 * rng.normal()
-                metrics = {
-                    f"train_{kind}top_1_accuracy": min(1.0, top_1 + 0.15),
-                    f"train_{kind}top_5_accuracy": 1.0,
-                    f"test_{kind}top_1_accuracy": top_1,
-                    f"test_{kind}top_5_accuracy": 0.7 + 0.3 * skill,
-                }
-                result = probe.ProbeResult(kind, metrics, {}, np.zeros(0))
-                values |= probe.metric_names(data, fold, result)
-                results.append(result)
-            values |= probe.average_over_splits(data, results)
+    measures = []
+    for target, share in (("video", 1.0), ("audio", 0.6)):
+        for kind, better in ((LINEAR, 0.8), (KNN, 0.65), (PUBLISHED_PROBE, 0.7)):
+            folds = []
+            for fold in ("1", "2", "3"):
+                top_1 = 0.125 + (better * share - 0.125) * skill + 0.03 * rng.normal()
+                folds.append((top_1, 0.7 + 0.3 * skill))
+                measures += accuracies(kind, target, min(1.0, top_1 + 0.15), 1.0, "train", fold)
+                measures += accuracies(kind, target, *folds[-1], "test", fold)
+            measures += accuracies(kind, target, *np.mean(folds, axis=0).tolist())
         for variant in ("embd", "cosine"):
-            values[f"{data}_zero_shot_{variant}_top_1_accuracy"] = 0.125 + 0.3 * skill
-            values[f"{data}_zero_shot_{variant}_top_5_accuracy"] = 0.625 + 0.2 * skill
-        values |= {f"{data}_zero_shot_chance_top_{k}_accuracy": k / classes for k in (1, 5)}
-    values["toy_sounds_chance_mAP"] = 0.11
-    for kind in ("", "knn_"):
-        metrics = {
-            f"{split}_{kind}{name}": value * skill
-            for split in ("train", "test")
-            for name, value in (("mAP", 0.5), ("AUC", 0.95), ("d-prime", 2.2))
-        }
-        result = probe.ProbeResult(kind, metrics, {}, np.zeros(0))
-        values |= probe.metric_names("toy_sounds", 0, result)
-        values |= probe.average_over_splits("toy_sounds", [result])
-    for variant in ("embd", "cosine"):
-        values[f"toy_sounds_zero_shot_{variant}_mAP"] = 0.11 + 0.2 * skill
-        values[f"toy_sounds_zero_shot_{variant}_AUC"] = 0.5 + 0.3 * skill
-        values[f"toy_sounds_zero_shot_{variant}_d-prime"] = 1.2 * skill
-    values["toy_sounds_zero_shot_chance_mAP"] = 0.11
-    return values
+            found = accuracies(ZERO_SHOT, target, 0.125 + 0.3 * skill, 0.625 + 0.2 * skill)
+            measures += [dataclasses.replace(measure, variant=variant) for measure in found]
+    several = {"mAP": (0.5, 0.11), "AUC": (0.95, None), "d-prime": (2.2, None)}
+    for name, (value, chance) in several.items():
+        like = Measure("toy_sounds", LINEAR, name, value * skill, target="audio", chance=chance)
+        for kind in (LINEAR, KNN):
+            for split, fold in (("train", "0"), ("test", "0"), ("", "")):
+                measures.append(dataclasses.replace(like, task=kind, split=split, fold=fold))
+        for variant in ("embd", "cosine"):
+            measures.append(dataclasses.replace(like, task=ZERO_SHOT, variant=variant))
+    return measures
 
 
-def geometry_metrics(data: str, skill: float, rng: np.random.Generator) -> dict[str, float]:
+def accuracies(
+    task: str, target: str, top_1: float, top_5: float, split: str = "", fold: str = ""
+) -> list[Measure]:
+    """Both accuracies of one of eight classes."""
+    return [
+        Measure("toy_actions", task, f"top_{k}_accuracy", value, split, fold, target=target,
+                chance=k / 8)
+        for k, value in ((1, top_1), (5, top_5))
+    ]  # fmt: skip
+
+
+def geometry_measures(data: str, skill: float, rng: np.random.Generator) -> list[Measure]:
     """Figures of three pairs whose modalities lie apart, the less the more `skill`."""
-    values = {}
+    measures = []
     for left, right in (("video", "text"), ("video", "audio"), ("audio", "text")):
         one = rng.normal(size=(64, 16))
         other = skill * one + rng.normal(size=(64, 16)) + 2 * (1 - skill)
         found = geometry.pair_geometry(one, other)
-        found[f"uniformity_{left}"] = found.pop("uniformity_left")
-        found[f"uniformity_{right}"] = found.pop("uniformity_right")
-        values |= {f"{data}_geometry_{left}_{right}_{name}": v for name, v in found.items()}
-    return values
+        names = {"uniformity_left": f"uniformity_{left}", "uniformity_right": f"uniformity_{right}"}
+        measures += [
+            Measure(data, GEOMETRY, names.get(name, name), value, query=left, target=right)
+            for name, value in found.items()
+        ]
+    return measures
 
 
 def save_projection(
@@ -303,6 +368,17 @@ def classifier(
     return scores.result()
 
 
+def classification_measures(result: ClassificationResult) -> list[Measure]:
+    """The measures of a classifier's figures, each with its chance."""
+    values = {n: v for n, v in result.metrics.items() if not n.startswith(("chance_", "num_"))}
+    return [
+        Measure(result.dataset, CLASSIFICATION, name, value, "test", target=result.modality,
+                chance=result.metrics.get(f"chance_{name}"),
+                samples=int(result.metrics["num_clips"]))
+        for name, value in values.items()
+    ]  # fmt: skip
+
+
 def sounds(pitches: np.ndarray, rng: np.random.Generator, mel: bool = False) -> np.ndarray:
     """Tones that rise with `pitches`: [clips, 1, 16000, 1], or as mel [clips, 1, 150, 80, 1]."""
     if mel:
@@ -353,7 +429,7 @@ def make_finetune_run(folder: Path, names: list[str], count: int = 120, **kind) 
     for step, skill in zip((250, 500, 750, 1000), (0.5, 1.5, 3.0, 3.4), strict=True):
         result = classifier(names, count, skill, **kind)
         result.save(folder, step)
-        lines.append(line(step, "eval", result.metrics))
+        lines.append(eval_line(step, classification_measures(result)))
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     (folder / "config.yaml").write_text(
         "task: Finetune\nmode: train_and_eval\nmodel_arch: vit_tiny\n"

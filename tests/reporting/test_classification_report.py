@@ -25,7 +25,8 @@ def run_of(folder: Path, synthetic, batch, logits, **arguments) -> str:
     scores.add(batch, logits)
     result = scores.result()
     result.save(folder, 5)
-    (folder / "metrics.jsonl").write_text(synthetic.line(5, "eval", result.metrics) + "\n")
+    measures = synthetic.classification_measures(result)
+    (folder / "metrics.jsonl").write_text(synthetic.eval_line(5, measures) + "\n")
     return page_of(folder)
 
 
@@ -38,7 +39,7 @@ def test_video_run(video_run):
     page = page_of(video_run)
     kept = artefacts.load(video_run / "eval" / "toy_set-1000.npz")
     for text in (
-        "VATT, fine-tuning run",
+        "Fine-tuning run",
         "Initialised from",
         "runs/toy",
         "Top-1 accuracy",
@@ -49,13 +50,13 @@ def test_video_run(video_run):
         "Confusion matrix",
         "Most frequent confusions",
         "Most confident wrong answers",
-        "nats; no regularization",
+        "nats; the same, not drawn: model_loss; 0 throughout, not drawn: regularization",
         "Accuracy in training",
         "backbone",
         "folder/clip_0",
     ):
         assert text in page, text
-    for absent in ("Zero-shot", "Loss of each pair", "Other metrics", 'class="missing">No'):
+    for absent in ("Zero-shot", "<b>Losses</b>", "Other me", 'class="missing">No'):
         assert absent not in page, absent
     # Every cell of the matrix that is not empty is drawn, with its count.
     matrix = page[page.index('<svg class="matrix"') :]
@@ -221,7 +222,12 @@ def test_both_kinds_in_one_run(synthetic, tmp_path):
     synthetic.make_run(tmp_path, every=400, steps=400, clips=12)
     synthetic.classifier(ACTIONS, 40, 3.0).save(tmp_path, 400)
     page = page_of(tmp_path)
-    for text in ("Zero-shot retrieval", "Retrieval examples", "Confusion matrix", "VATT, pretrain"):
+    for text in (
+        "Zero-shot retrieval",
+        "Retrieval examples",
+        "Confusion matrix",
+        "VATT, pretraining run",
+    ):
         assert text in page, text
 
 
@@ -236,5 +242,5 @@ def test_regularization_is_drawn_where_there_is_any(synthetic, tmp_path):
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     page = page_of(tmp_path)
-    assert "</i>regularization" in page and "no regularization" not in page
-    assert "Loss of each pair" not in page
+    assert "</i>regularization" in page and "not drawn" not in page
+    assert "<b>Losses</b>" not in page

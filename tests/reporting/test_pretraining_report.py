@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import re
@@ -13,7 +14,17 @@ from pages import between, page_of, pictures
 from PIL import Image
 
 from vatt.evaluation import artefacts
-from vatt.reporting import attention, geometry, history, probes, projections, style
+from vatt.evaluation.measures import (
+    CLASSIFICATION,
+    GEOMETRY,
+    KNN,
+    LINEAR,
+    PUBLISHED_PROBE,
+    RETRIEVAL,
+    ZERO_SHOT,
+    Measure,
+)
+from vatt.reporting import attention, geometry, grids, history, probes, projections, report, style
 
 SECTIONS = (
     "Zero-shot retrieval",
@@ -40,10 +51,10 @@ def page(run_folder) -> str:
 
 @pytest.fixture
 def logged(synthetic, tmp_path):
-    """Function: writes metrics of evaluations, {step: {name: value}}, and returns the page."""
+    """Function: writes evaluations, {step: [measure, ...]}, and returns the page."""
 
-    def write(evaluations: dict[int, dict[str, float]]) -> str:
-        lines = [synthetic.line(step, "eval", values) for step, values in evaluations.items()]
+    def write(evaluations: dict[int, list[Measure]]) -> str:
+        lines = [synthetic.eval_line(step, measures) for step, measures in evaluations.items()]
         (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
         return page_of(tmp_path)
 
@@ -71,16 +82,22 @@ def test_sections_in_order_and_nothing_left_over(page):
     assert 'class="missing"' not in page and "Other metrics" not in page
 
 
-def test_metrics_of_the_sections_are_those_logged(run_folder):
+def test_every_measure_belongs_to_one_section(run_folder):
     logged = history.read(run_folder / "metrics.jsonl")
-    shown = probes.names(logged) | geometry.names(logged)
-    rest = [name for name in logged.names("eval") if name not in shown]
-    assert all(name.startswith("toy_retrieval_") for name in rest)
-    assert not any("geometry" in name or "accuracy" in name for name in rest)
+    assert logged.measures and not logged.unmeasured
+    for _, measure in logged.measures:
+        assert sum(shows(measure) for shows in report.SHOWN) == 1, measure
+    shown = {
+        task for _, measure in logged.measures if probes.shows(measure) for task in [measure.task]
+    }
+    assert shown == {LINEAR, KNN, PUBLISHED_PROBE, ZERO_SHOT}
+    pairs = {(m.query, m.target) for _, m in logged.measures if geometry.shows(m)}
+    assert pairs == {("video", "text"), ("video", "audio"), ("audio", "text")}
 
 
 def test_only_sections_with_something_to_show(logged):
-    page = logged({5: {"toy_top_1_accuracy": 0.5, "toy_1_test_top_1_accuracy": 0.5}})
+    mean = Measure("toy", LINEAR, "top_1_accuracy", 0.5)
+    page = logged({5: [mean, dataclasses.replace(mean, split="test", fold="1")]})
     assert heading("Probes") in page
     for title in ("Zero-shot retrieval", "Zero-shot classification", "Attention", "All evalu"):
         assert heading(title) not in page, title
@@ -89,45 +106,32 @@ def test_only_sections_with_something_to_show(logged):
 # Probes -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("metric", "expected"),
-    [
-        ("hmdb51_top_1_accuracy", ("hmdb51", "linear", "average", "top_1_accuracy")),
-        ("hmdb51_knn_top_5_accuracy", ("hmdb51", "knn", "average", "top_5_accuracy")),
-        ("a_b@audio_d-prime", ("a_b@audio", "linear", "average", "d-prime")),
-        ("a_1_b_12_test_mAP", ("a_1_b", "linear", "12_test", "mAP")),
-        ("x_0_train_published_probe_AUC", ("x", "published_probe", "0_train", "AUC")),
-        ("x_chance_mAP", ("x", "linear", "chance", "mAP")),
-        ("x_zero_shot_chance_mAP", ("x", "zero_shot", "chance", "mAP")),
-        ("x_zero_shot_cosine_top_1_accuracy", ("x", "zero_shot", "cosine", "top_1_accuracy")),
-    ],
-)
-def test_names_of_metrics(metric, expected):
-    found = history.History({"eval": {metric: {1: 0.5}}}, {})
-    assert [tuple(name) for name, _ in probes._parsed(found)] == [expected]
-
-
-def test_metrics_of_classifiers_and_retrieval_are_no_probes():
-    metrics = ("top_1_accuracy", "sklearn_mAP", "chance_top_1_accuracy", "chance_sklearn_mAP")
-    metrics += ("x_txt2vid_embd_R1", "x_txt2vid_embd_top1_colour", "x_chance_R1", "mAP")
-    found = history.History({"eval": {metric: {1: 0.5} for metric in metrics}}, {})
-    assert probes.names(found) == set()
+def test_measures_of_classifiers_and_retrieval_are_no_probes(logged):
+    measures = [
+        Measure("x", CLASSIFICATION, "top_1_accuracy", 0.5, chance=0.1),
+        Measure("x", CLASSIFICATION, "sklearn_mAP", 0.5, chance=0.1),
+        Measure("x", RETRIEVAL, "R1", 0.5, query="text", target="video", variant="embd"),
+        Measure("x", RETRIEVAL, "top1_colour", 0.5, query="text", target="video", variant="embd"),
+    ]
+    assert not any(map(probes.shows, measures))
+    assert heading("Probes") not in logged({1: measures})
 
 
 def test_figures_of_the_probes(run_folder, page):
     logged = history.read(run_folder / "metrics.jsonl")
     part = between(page, heading("Probes"), heading("Zero-shot classification"))
-    for kind, title in (("", "Linear probe"), ("knn_", "k-NN"), ("published_probe_", "Published")):
+    for kind, title in ((LINEAR, "Linear probe"), (KNN, "k-NN"), (PUBLISHED_PROBE, "Published")):
         own = between(part, f"<h3>{title}", "</details>")
         table = rows_of(own)
-        top_1 = logged.latest("eval", f"toy_actions_{kind}top_1_accuracy")[1]
+        found = logged.measures.select(task=kind, set="toy_actions", name="top_1_accuracy")
+        top_1 = found.select(fold="", target="video").latest()[1].value
         assert table[1][:3] == ["toy_actions", "4,000", f"{100 * top_1:.1f} %"]
         assert table[1][4] == "12.5 %" and table[1][6] == "62.5 %"
         assert table[2][0] == "toy_actions, audio"
         fold = [row for row in table if row[:2] == ["toy_actions, audio", "3"]]
-        names = (f"toy_actions@audio_3_{s}_{kind}top_1_accuracy" for s in ("train", "test"))
-        assert fold[0][2:4] == [f"{100 * logged.latest('eval', n)[1]:.1f} %" for n in names]
-        assert ("toy_sounds" in own) == (kind != "published_probe_")
+        both = (found.select(fold="3", target="audio", split=s) for s in ("train", "test"))
+        assert fold[0][2:4] == [f"{100 * one.latest()[1].value:.1f} %" for one in both]
+        assert ("toy_sounds" in own) == (kind != PUBLISHED_PROBE)
     # A chart per set with a curve per probe, and chance as a dashed one.
     charts = part[part.rindex('<div class="grid three">') :]
     assert charts.count("<figure>") == 3
@@ -145,7 +149,8 @@ def test_sets_with_several_labels(page):
 
 
 def test_probes_of_one_evaluation_have_no_chart(logged):
-    page = logged({5: {"x_top_1_accuracy": 0.5, "x_0_test_top_1_accuracy": 0.5}})
+    mean = Measure("x", LINEAR, "top_1_accuracy", 0.5)
+    page = logged({5: [mean, dataclasses.replace(mean, split="test", fold="0")]})
     part = between(page, heading("Probes"), "<h2>Training")
     assert "<svg" not in part and "Other metrics" not in page
     assert rows_of(part)[1] == ["x", "5", "50.0 %", "", "–", "–", "–"]  # noqa: RUF001
@@ -154,8 +159,12 @@ def test_probes_of_one_evaluation_have_no_chart(logged):
 
 
 def test_probe_metrics_that_are_not_finite(logged):
-    metrics = {"x_top_1_accuracy": math.nan, "x_mAP": math.inf, "x_d-prime": math.inf}
-    page = logged({1: metrics, 2: metrics | {f"{HOSTILE}_knn_mAP": 0.5}})
+    measures = [
+        Measure("x", LINEAR, "top_1_accuracy", math.nan, chance=math.nan),
+        Measure("x", LINEAR, "mAP", math.inf),
+        Measure("x", LINEAR, "d-prime", math.inf),
+    ]
+    page = logged({1: measures, 2: [*measures, Measure(HOSTILE, KNN, "mAP", 0.5)]})
     assert page.count(">not finite<") == 3 and "No finite value was logged." in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
@@ -168,7 +177,8 @@ def test_geometry(run_folder, page):
     part = between(page, heading("Geometry of the common space"), "<h2>")
     table = rows_of(part)
     assert [row[0] for row in table] == ["", "video–text", "video–audio", "audio–text"]  # noqa: RUF001
-    value = logged.latest("eval", "toy_retrieval_geometry_audio_text_uniformity_text")[1]
+    pair = logged.measures.select(task=GEOMETRY, query="audio", target="text")
+    value = pair.select(name="uniformity_text").latest()[1].value
     assert value < 0 and table[3][4] == f"−{-value:.2f} text"  # noqa: RUF001
     assert part.count("<figure>") == 3
     curves = [set(re.findall(r'<g class="(s\d)">', f)) for f in part.split("<figure>")[1:]]
@@ -176,7 +186,7 @@ def test_geometry(run_folder, page):
 
 
 def test_geometry_of_one_evaluation_and_one_pair(logged):
-    page = logged({7: {"x_geometry_video_text_modality_gap": 0.83}})
+    page = logged({7: [Measure("x", GEOMETRY, "modality_gap", 0.83, query="video", target="text")]})
     part = between(page, heading("Geometry of the common space"), "<h2>")
     assert rows_of(part)[1:] == [["video–text", "0.83", "–", "–", "–"]]  # noqa: RUF001
     assert "<svg" not in part and "Other metrics" not in page
@@ -185,27 +195,37 @@ def test_geometry_of_one_evaluation_and_one_pair(logged):
 # Retrieval ----------------------------------------------------------------------------------------
 
 
+def searched(
+    name: str, value: float, query: str = "text", target: str = "video", **rest
+) -> Measure:
+    """A measure of retrieval."""
+    return Measure("x", RETRIEVAL, name, value, query=query, target=target, variant="embd", **rest)
+
+
 def test_low_ranks_are_the_best(logged):
-    name = "x_txt2vid_embd_"
     page = logged(
-        {1: {f"{name}MeanRank": 9.0, f"{name}R1": 0.2}, 2: {f"{name}MeanRank": 4.0, f"{name}R1": 0}}
+        {
+            1: [searched("MeanRank", 9.0), searched("R1", 0.2)],
+            2: [searched("MeanRank", 4.0), searched("R1", 0.0)],
+        }
     )
     bold = re.findall(r"<td><b>([^<]*)</b></td>", between(page, "<h2>All evaluations", "</table>"))
-    assert bold == ["4", "20.0 %"]
+    assert sorted(bold) == ["20.0 %", "4"]
 
 
 def test_retrieval_of_one_evaluation_has_no_chart(logged):
-    page = logged({1: {"x_txt2vid_embd_R1": 0.2, "x_num_clips": 8}})
-    assert "20.0 %" in page and "<svg" not in between(page, "<h2>Zero-shot", "<h2>Training")
+    page = logged({1: [searched("R1", 0.2, samples=8)]})
+    assert "20.0 %" in page and "8 clips" in page
+    assert "<svg" not in between(page, "<h2>Zero-shot", "<h2>Training")
 
 
 def test_examples_of_every_direction(run_folder, page):
     kept = artefacts.load(run_folder / "eval" / "toy_retrieval-4000.npz")
     examples = between(page, heading("Retrieval examples"), "<h2>")
     for title, kind in (
-        ("Text → video", "text"),
+        ("Text → video", "text_video"),
         ("Video → text", "video_text"),
-        ("Audio → video", "audio"),
+        ("Audio → video", "audio_video"),
         ("Video → audio", "video_audio"),
         ("Text → audio", "text_audio"),
         ("Audio → text", "audio_text"),
@@ -226,15 +246,86 @@ def test_examples_of_every_direction(run_folder, page):
 
 
 def test_examples_without_pictures_and_sounds(synthetic, tmp_path):
-    result = synthetic.retrieval(12, 3.0, pictures=False).result()
-    for name in ("clips/envelope", "audio/envelope"):
-        del result.artefact[name]
+    result = synthetic.retrieval(12, 3.0, pictures=False)
+    del result.artefact["clips/envelope"]
     result.save(tmp_path, 3)
-    (tmp_path / "metrics.jsonl").write_text(synthetic.line(3, "eval", result.metrics) + "\n")
+    (tmp_path / "metrics.jsonl").write_text(synthetic.eval_line(3, result.measures) + "\n")
     examples = between(page_of(tmp_path), heading("Retrieval examples"), "<h2>")
     assert "<img" not in examples and "<svg" not in examples
     clip = int(result.artefact["audio_text/query"][1])
     assert f'<div class="asked">sound {clip}<span' in examples
+
+
+def test_pairs_of_joint_modalities(synthetic, tmp_path):
+    """What is searched with may be an embedding of several modalities, as nobody had it before."""
+    joint = ("text+video", "audio")
+    result = synthetic.retrieval(24, 2.0, pairs=(joint, ("text", "video")))
+    result.save(tmp_path, 2)
+    lines = [synthetic.eval_line(step, result.measures) for step in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    page = page_of(tmp_path)
+    card = rows_of(between(page, '<table class="headline">', "</table>"))
+    assert [row[0] for row in card] == [
+        "",
+        "Text + video → audio",
+        "Audio → text + video",
+        "Text → video",
+        "Video → text",
+    ]
+    found = history.read(tmp_path / "metrics.jsonl").measures.select(variant="embd", name="R10")
+    value = found.select(query="text+video", target="audio").latest()[1].value
+    assert card[1][3] == f"{100 * value:.1f} %chance 41.7&nbsp;%"
+    for text in ("Text + video → audio: recall", "Audio → text + video: recall"):
+        assert page.count(f"<b>{text}</b>") == 1
+    examples = between(page, heading("Retrieval examples"), "<h2>")
+    part = examples[examples.index("<h4>Text + video → audio") :].partition("<h4>Audio")[0]
+    asked = re.findall('<div class="asked">.*?</div>', part)
+    assert asked and all("<img" in query and "<q>" in query for query in asked)
+    assert part.count("<img") == len(asked) < part.count('class="wave"')
+
+
+def test_both_directions_of_a_pair_and_the_second_one_folded(page):
+    shown = between(page, heading("Zero-shot retrieval"), heading("Probes"))
+    for title in ("Text → video", "Video → text", "Audio → text"):
+        assert shown.count(f"<b>{title}: recall</b>") == 1
+        assert shown.count(f"<b>{title}: what the best match gets right</b>") == 1
+        assert shown.count(f'scope="colgroup">{title}</th>') == 1
+    folded = "".join(re.findall("<details>.*?</details>", shown, re.DOTALL))
+    assert "Video → text: recall" in folded and "Text → video: recall" not in folded
+    assert folded.count("The other way: Video → text; Video → audio; Audio → text<") == 3
+
+
+def test_figures_and_counts_that_differ_between_pairs(logged):
+    """An unknown figure has a column of its own; clips are counted by pair if they differ."""
+    page = logged(
+        {
+            1: [
+                searched("R1", 0.25, samples=100),
+                searched("nDCG", 0.5, samples=100),
+                searched("R1", 0.125, "audio", "video", samples=1),
+            ]
+        }
+    )
+    card = rows_of(between(page, '<table class="headline">', "</table>"))
+    assert card == [
+        ["", "R@1", "nDCG"],
+        ["Text → video100 clips", "25.0 %", "0.5"],
+        ["Audio → video1 clip", "12.5 %", "–"],  # noqa: RUF001
+    ]
+
+
+def test_splits_of_a_set_are_kept_apart(logged):
+    page = logged({1: [searched("R1", 0.25, split="test"), searched("R1", 0.5, split="val")]})
+    for title, value in (("x, test", "25.0 %"), ("x, val", "50.0 %")):
+        assert value in between(page, f'<section class="card"><h3>{title}<', "</section>")
+
+
+def test_examples_as_earlier_versions_wrote_them(synthetic, tmp_path):
+    """They called a search for videos by what is given."""
+    result = synthetic.retrieval(12, 3.0)
+    early = {n.replace("text_video/", "text/"): a for n, a in result.artefact.items()}
+    path = artefacts.save(tmp_path / "toy-1.npz", early | {"step": np.int64(1)})
+    assert "<h4>Text → video<" in grids.section(path)
 
 
 # Projections --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -14,6 +15,7 @@ import pytest
 from pages import Checker, page_of
 
 from vatt.errors import UserError
+from vatt.evaluation.measures import KNN, LINEAR, RETRIEVAL, Measure
 from vatt.reporting import pieces, report
 from vatt.reporting.history import read
 
@@ -27,6 +29,8 @@ def test_complete_run(run_folder):
     page = page_of(run_folder)
     for text in (
         "tx_fac_tiny on toy_howto, toy_audioset",
+        "tx_fac_tiny on toy_howto, toy_audioset - vatt report</title>",
+        "VATT, pretraining run",
         "4,000 of 4,000",
         "13 min 20 s",
         "48 clips",
@@ -42,7 +46,9 @@ def test_complete_run(run_folder):
         "Update norm",
         "Model operations",
         "GFLOP/s",
-        "weight 0, not drawn: audio-text",
+        "<b>Losses</b>",
+        "bridge_losses/asymmetric_nce; 0 throughout, not drawn: audtxt",
+        "</i>vidtxt</span>",
         "versions.tensorflow",
         "Resolved configuration",
     ):
@@ -66,26 +72,71 @@ def test_page_is_self_contained_and_text_is_escaped(run_folder):
 def test_only_training_so_far(synthetic, tmp_path):
     (tmp_path / "metrics.jsonl").write_text(synthetic.line(10, "train", {"total_loss": 3.5}) + "\n")
     page = page_of(tmp_path)
-    assert "No retrieval evaluation has been logged yet" in page
+    assert "No evaluation has been logged yet" in page
     assert "There is no config.yaml" in page and "There is no run.json" in page
     assert page.count("<circle") == 1  # one point is drawn as a dot
-    assert page.count("Nothing logged yet.") == 8
+    assert page.count("Nothing logged yet.") == 7
 
 
 def test_only_evaluation(synthetic, tmp_path):
-    values = {"hmdb51_new_metric": 0.25, "a_b_txt2vid_embd_R10": 0.5, "a_b_num_clips": 20.0}
-    (tmp_path / "metrics.jsonl").write_text(synthetic.line(5, "eval", values) + "\n")
+    """Measures that no section knows stand in a table of their own, and none is left out."""
+    measures = [
+        Measure("hmdb51", LINEAR, "new_metric", 0.25, target="video"),
+        Measure("kinetics<i>", "reconstruction", "psnr", 21.5, "test", target="video", samples=800),
+        Measure("kinetics<i>", "reconstruction", "mAP", 0.5, "test", target="audio", chance=0.125),
+        Measure("a_b", RETRIEVAL, "R10", 0.5, "test", query="text", target="video", variant="embd",
+                chance=0.5, samples=20),
+    ]  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text(synthetic.eval_line(5, measures) + "\n")
     page = page_of(tmp_path)
     assert "No training step has been logged yet." in page
-    assert "chance 50.0&nbsp;%" in page  # from the number of clips
-    assert "Other metrics" in page and "hmdb51_new_metric" in page
-    assert "a_b: no examples were saved" in page
+    assert "chance 50.0&nbsp;%" in page and "20 clips" in page
+    other = page[page.index("<h2>Other measures</h2>") :].partition("</table>")[0]
+    rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in other.split("<tr>")[1:]]
+    assert rows == [
+        ["set", "split", "task", "of", "measure", "step", "value", "chance", "clips"],
+        ["hmdb51", "", "linear", "Video", "new_metric", "5", "0.25", "", ""],
+        ["kinetics&lt;i&gt;", "test", "reconstruction", "Video", "psnr", "5", "21.5", "", "800"],
+        [
+            "kinetics&lt;i&gt;",
+            "test",
+            "reconstruction",
+            "Audio",
+            "mAP",
+            "5",
+            "50.0 %",
+            "12.5 %",
+            "",
+        ],
+    ]
+    assert "Other metrics" not in page and "a_b: no examples were saved" in page
+
+
+def test_evaluations_of_earlier_versions_are_listed_by_name(synthetic, tmp_path):
+    """They have names only, which nobody takes apart; a step evaluated again is not among them."""
+    names = {"hmdb51_new_metric": 0.25, "a_b_txt2vid_embd_R10": 0.75, "top_1_accuracy": None}
+    again = Measure("a_b", RETRIEVAL, "R10", 0.5, query="text", target="video", variant="embd")
+    lines = [synthetic.line(4, "eval", names), synthetic.line(5, "eval", names)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    page = page_of(tmp_path)
+    other = page[page.index("<h2>Other metrics</h2>") :].partition("</table>")[0]
+    assert "2 evaluations of this run were written by an earlier version" in other
+    assert [name for name in names if f'<th scope="row">{name}</th><td>5</td>' in other] == [*names]
+    assert "<td>0.75</td>" in other and "<td>not finite</td>" in other
+    assert "Zero-shot retrieval" not in page and "No evaluation" not in page
+
+    lines = [*lines, synthetic.eval_line(5, [again]), synthetic.eval_line(6, [again])]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    page = page_of(tmp_path)
+    other = page[page.index("<h2>Other metrics</h2>") :].partition("</table>")[0]
+    assert '<th scope="row">a_b_txt2vid_embd_R10</th><td>4</td>' in other
+    assert "Zero-shot retrieval" in page and "50.0 %" in page
 
 
 def test_empty_file(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("")
     page = page_of(tmp_path)
-    assert "No training step" in page and "No retrieval evaluation" in page
+    assert "No training step" in page and "No evaluation" in page
 
 
 def test_cut_last_line_and_rubbish_are_counted(synthetic, tmp_path):
@@ -95,6 +146,65 @@ def test_cut_last_line_and_rubbish_are_counted(synthetic, tmp_path):
     history = read(tmp_path / "metrics.jsonl")
     assert (history.lines, history.skipped) == (7, 5)
     assert "5 of 7 lines of metrics.jsonl could not be read and are" in page_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        None,
+        7,
+        "text",
+        {},
+        {"set": "a", "task": "linear", "value": 0.5},
+        {"set": "", "task": "linear", "name": "mAP", "value": 0.5},
+        {"set": "a", "task": "linear", "name": "mAP", "value": "much"},
+        {"set": "a", "task": "linear", "name": ["mAP"], "value": 0.5},
+        {"set": "a", "task": "linear", "name": "mAP", "value": 0.5, "chance": "half"},
+        {"set": "a", "task": "linear", "name": "mAP", "value": 0.5, "samples": [3]},
+    ],
+)
+def test_damaged_measures_are_counted(synthetic, tmp_path, damaged):
+    """The others of the line are read; a figure whose measure is lost is listed by its name."""
+    good = [Measure(name, KNN, "mAP", 0.25, target="audio") for name in ("first", "second")]
+    entry = json.loads(synthetic.eval_line(3, good))
+    entry["measures"][0] = damaged
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(entry))
+    history = read(tmp_path / "metrics.jsonl")
+    assert (history.lines, history.skipped, history.unread) == (1, 0, 1)
+    assert history.measures.each("set") == ["second"] and [*history.unmeasured] == ["first_knn_mAP"]
+    page = page_of(tmp_path)
+    assert "1 measure in metrics.jsonl could not be read and is left out" in page
+    assert ">second</th>" in page and "earlier version" not in page
+
+
+def test_measures_that_are_no_list_make_a_line_unreadable(synthetic, tmp_path):
+    entry = json.loads(synthetic.line(3, "eval", {"a": 1.0})) | {"measures": {"a": 1}}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(entry))
+    history = read(tmp_path / "metrics.jsonl")
+    assert history.skipped == 1 and not history.measures and not history.names("eval")
+
+
+def test_measures_are_selected_by_their_fields(synthetic, tmp_path):
+    """A figure measured twice at a step keeps the later value; NaN is told from never measured."""
+    recall = Measure("b", RETRIEVAL, "R1", 0.5, query="text", target="video", variant="embd")
+    rank = dataclasses.replace(recall, name="MeanRank", value=math.nan, samples=9)
+    lines = [
+        synthetic.eval_line(20, [recall, rank]),
+        synthetic.eval_line(10, [dataclasses.replace(recall, value=0.25)]),
+        synthetic.eval_line(20, [dataclasses.replace(recall, value=0.75)]),
+        synthetic.eval_line(5, [dataclasses.replace(recall, set="a", query="audio")]),
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    measures = read(tmp_path / "metrics.jsonl").measures
+    assert measures.each("set") == ["b", "a"] and measures.steps() == [5, 10, 20]
+    assert measures.combinations("query", "target") == [("text", "video"), ("audio", "video")]
+    steps, values = measures.select(set="b", name="R1").series()
+    assert steps.tolist() == [10, 20] and values.tolist() == [0.25, 0.75]
+    step, measure = measures.select(name=("MeanRank",)).latest()
+    assert step == 20 and math.isnan(measure.value) and measure.samples == 9
+    assert measures.select(set="b", name="MeanRank").at(10) is None
+    assert measures.select(set="c").latest() is None and not measures.select(set="c")
+    assert len(measures.at_step(20)) == 2 and len(measures.where(lambda m: m.samples)) == 1
 
 
 def test_repeated_steps_keep_the_last_value_and_merge_data_sets(synthetic, tmp_path):
@@ -135,6 +245,55 @@ def test_any_number_of_points(synthetic, tmp_path, steps):
     lines = [synthetic.line(i, "train", {"total_loss": float(rng.normal())}) for i in range(steps)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     assert len(page_of(tmp_path)) < 120_000
+
+
+def test_losses_of_any_method(synthetic, tmp_path):
+    """Charts follow the names: one per group, no more curves than colours, copies not drawn."""
+    losses = {f"pairs/{kind}_loss": 1.0 + n for n, kind in enumerate("abcdefgh")}
+    losses |= {
+        "pairs/silent_loss": 0.0,
+        "model_loss": 0.5,
+        "total_loss": 0.5,
+        "other/one_loss": 2.0,
+    }
+    lines = [synthetic.line(s, "train", losses | {"step_lossy": 1.0}) for s in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    page = page_of(tmp_path)
+    notes = re.findall(r'<b>(Total loss|Loss[^<]*)</b><span class="note">([^<]*)</span>', page)
+    silent = "pairs; 0 throughout, not drawn: silent"
+    assert notes == [
+        ("Total loss", "the same, not drawn: model_loss"),
+        ("Losses", silent),
+        ("Losses", silent),
+        ("Loss: one", "other"),
+    ]
+    labels = re.findall(r'<i class="(s\d)"></i>(\w)<', page)
+    assert labels == [(f"s{n % 4}", kind) for n, kind in enumerate("abcdefgh")]
+
+
+@pytest.mark.parametrize(
+    ("files", "lead"),
+    [
+        ({}, "Training run"),
+        ({"config.yaml": "task: Pretrain\nmodel_arch: x"}, "Pretraining run"),
+        ({"ckpt-2.json": '{"kind": "finetune"}'}, "Fine-tuning run"),
+        ({"ckpt-2.json": '{"method": "gdt", "kind": "pretrain"}'}, "GDT, pretraining run"),
+        ({"ckpt-9.json": '{"method": "a_b"}', "ckpt-10.json": "{"}, "Training run"),
+        (
+            {
+                "config.yaml": "task: Pretrain\nmethod: eao",
+                "ckpt-2.json": '{"method": "gdt"}',
+                "run.json": '{"launches": [{"method": "x"}, {"method": "av_mae"}]}',
+            },
+            "AV-MAE, pretraining run",
+        ),
+    ],
+)
+def test_the_page_names_the_method(synthetic, tmp_path, files, lead):
+    (tmp_path / "metrics.jsonl").write_text(synthetic.line(1, "train", {"total_loss": 1.0}))
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert f'<p class="lead">{lead}</p>' in page_of(tmp_path)
 
 
 def test_damaged_neighbours_are_named(synthetic, tmp_path):

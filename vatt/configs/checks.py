@@ -5,7 +5,7 @@ Each check yields `Problem`s with a value that would do. Nothing here needs Tens
 
 from __future__ import annotations
 
-from vatt.configs import dataset, experiment
+from vatt.configs import dataset, evaluators, experiment
 from vatt.configs.model import PretrainModel
 from vatt.configs.problems import ConfigError, Problem, Problems, divides
 from vatt.errors import nearest
@@ -17,6 +17,7 @@ def problems(config: experiment.ExperimentConfig) -> list[Problem]:
         *_model(config),
         *_inputs(config),
         *_loop(config.train),
+        *_evaluators(config),
         *_finetuning(config),
         *_optimizer(config.train.optimizer),
         *_devices(config),
@@ -104,6 +105,22 @@ def _loop(train: experiment.TrainConfig) -> Problems:
         yield from divides("train.log_every_steps", log, loop, "iterations_per_loop")
 
 
+def _evaluators(config: experiment.ExperimentConfig) -> Problems:
+    """Evaluators of a pretrained model are known, and all that is asked for is run."""
+    if config.eval.evaluators is None or isinstance(config, experiment.Finetune):
+        return
+    known = evaluators.of_task(config.task)
+    for name in config.eval.evaluators:
+        if name not in known:
+            accepted = f"expected names of evaluators, {', '.join(known)}"
+            yield Problem("eval.evaluators", name, accepted, nearest(name, known))
+    for name in ("probes", "zero_shot"):
+        value = getattr(config.eval, name)
+        if value != experiment.EvalConfig.model_fields[name].default:
+            accepted = "no effect beside eval.evaluators, which says all that is run"
+            yield Problem(f"eval.{name}", value, accepted)
+
+
 def _finetuning(config: experiment.ExperimentConfig) -> Problems:
     """What only fine-tuning has, or asks of the model."""
     train, path = config.train, "train.layer_decay"
@@ -114,7 +131,7 @@ def _finetuning(config: experiment.ExperimentConfig) -> Problems:
             accepted = "expected null or 0: only the task finetune has a classifier"
             yield Problem("train.gradient_clip_norm_cls", train.gradient_clip_norm_cls, accepted)
         return
-    for name in ("probes", "zero_shot"):
+    for name in ("probes", "zero_shot", "evaluators"):
         value = getattr(config.eval, name)
         if value != experiment.EvalConfig.model_fields[name].default:
             accepted = "no effect: the task pretrain is evaluated so"

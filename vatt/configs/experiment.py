@@ -131,6 +131,8 @@ class EvalConfig(base.Config):
 
     `probes`: classifiers that are trained on the frozen features of a pretrained model, for every
     labelled set of `input.name`. `zero_shot`: also classify those sets by the names of the classes.
+    `evaluators`: all that is run on a pretrained model, by name, instead of what the method says
+    and those two; None leaves it to them.
     """
 
     input: SerializeAsAny[dataset.Dataset] | None = None
@@ -139,6 +141,7 @@ class EvalConfig(base.Config):
     report: bool = True
     probes: base.sequence(base.choice("linear", "published_probe", "knn")) = ("linear", "knn")
     zero_shot: bool = True
+    evaluators: base.names() | None = None
 
 
 class RuntimeConfig(base.Config):

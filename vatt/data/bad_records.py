@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import tensorflow as tf
 from absl import logging
 
-from vatt.data import records
+from vatt.data import framing, records
 from vatt.data.sampling import plain_graph
 from vatt.errors import DataError
 
@@ -157,12 +157,12 @@ class BadRecords:
 
 def _explain(shard: Shard, record: int, card: cards.Card) -> tuple[int, str]:
     """Byte offset of a record in its shard and what is wrong with it."""
-    _, lost = records.segments(Path(shard.path), shard.records)
+    _, lost = framing.segments(Path(shard.path), shard.records)
     for damage in lost:
         if damage.index <= record < damage.index + damage.records:
             return damage.offset, damage.reason
     place = record - sum(damage.records for damage in lost if damage.index < record)
-    intact = (found for found in records.walk(Path(shard.path)) if not found.problem)
+    intact = (found for found in framing.walk(Path(shard.path)) if not found.problem)
     found = next(itertools.islice(intact, place, None))
     return found.offset, records.diagnose(found.data, card) or "it cannot be decoded"
 
@@ -195,14 +195,46 @@ def attempt(
     def empty() -> Batch:
         return {k: tf.zeros(v.shape, v.dtype) for k, v in make.structured_outputs.items()}
 
-    def clip(number: tf.Tensor, before: tf.Tensor, origin: tf.Tensor, *element: tf.Tensor):
+    def clip(number: tf.Tensor, before: tf.Tensor, origin: tf.Tensor, *element: tf.Tensor) -> tuple:
         made = tf.cond(origin[0] < 0, empty, lambda: make(*element))
         return number, before, {**made, OK: tf.constant(1.0), ORIGIN: origin}
 
-    def number(state: tuple, item: tuple) -> tuple:
-        (number, before), (origin, *element) = state, item
-        after = tf.concat([before[1:], origin[tf.newaxis]], 0)
-        return (number + 1, after), (number, before, origin, *element)
+    unknown = tf.fill([MOST_IN_A_ROW, 3], tf.constant(-1, tf.int64))
+    made = (
+        _with_markers(elements, total)
+        .scan((tf.constant(0, tf.int64), unknown), plain_graph(_number))
+        .map(plain_graph(clip), num_parallel_calls=parallel_calls, deterministic=True)
+        .ignore_errors()
+    )
+    return _gaps_filled(made, empty)
+
+
+def _with_markers(elements: tf.data.Dataset, total: int | None) -> tf.data.Dataset:
+    """Adds elements of origin -1 that never fail: a gap is noticed at the next good element.
+
+    One stands at the end, or, where there is none, after every MOST_IN_A_ROW elements.
+    """
+    nothing = [tf.zeros(spec.shape, spec.dtype) for spec in elements.element_spec[1:]]
+    marker = tf.data.Dataset.from_tensors((tf.constant([-1, -1, -1], tf.int64), *nothing))
+    if total is not None:
+        return elements.take(total).concatenate(marker)
+    turns = tf.data.Dataset.range(MOST_IN_A_ROW + 1).map(
+        lambda turn: tf.cast(turn == MOST_IN_A_ROW, tf.int64)
+    )
+    return tf.data.Dataset.choose_from_datasets(
+        [elements, marker.repeat()], turns.repeat(), stop_on_empty_dataset=True
+    )
+
+
+def _number(state: tuple, item: tuple) -> tuple:
+    """Numbers elements, and gives each the origins of those before it, int64 [MOST_IN_A_ROW, 3]."""
+    (number, before), (origin, *element) = state, item
+    after = tf.concat([before[1:], origin[tf.newaxis]], 0)
+    return (number + 1, after), (number, before, origin, *element)
+
+
+def _gaps_filled(made: tf.data.Dataset, empty: Callable[[], Batch]) -> tf.data.Dataset:
+    """Clips without their numbers; where numbers are missing, `empty` ones that are not OK."""
 
     def count(expected: tf.Tensor, item: tuple) -> tuple:
         number, before, clip = item
@@ -222,27 +254,7 @@ def attempt(
 
         return tf.data.Dataset.range(there).map(plain_graph(one))
 
-    # A gap is noticed at the next element that does not fail. Markers never do: one stands at the
-    # end, or, where there is none, after every MOST_IN_A_ROW elements.
-    nothing = [tf.zeros(spec.shape, spec.dtype) for spec in elements.element_spec[1:]]
-    marker = tf.data.Dataset.from_tensors((tf.constant([-1, -1, -1], tf.int64), *nothing))
-    if total is not None:
-        elements = elements.take(total).concatenate(marker)
-    else:
-        turns = tf.data.Dataset.range(MOST_IN_A_ROW + 1).map(
-            lambda turn: tf.cast(turn == MOST_IN_A_ROW, tf.int64)
-        )
-        elements = tf.data.Dataset.choose_from_datasets(
-            [elements, marker.repeat()], turns.repeat(), stop_on_empty_dataset=True
-        )
-    unknown = tf.fill([MOST_IN_A_ROW, 3], tf.constant(-1, tf.int64))
-    return (
-        elements.scan((tf.constant(0, tf.int64), unknown), plain_graph(number))
-        .map(plain_graph(clip), num_parallel_calls=parallel_calls, deterministic=True)
-        .ignore_errors()
-        .scan(tf.constant(0, tf.int64), plain_graph(count))
-        .flat_map(plain_graph(fill))
-    )
+    return made.scan(tf.constant(0, tf.int64), plain_graph(count)).flat_map(plain_graph(fill))
 
 
 def reported(batch: Batch, ledger: BadRecords) -> Batch:

@@ -11,404 +11,48 @@ VATT is used with, are in `data/` of the project. Fields are explained in docs/d
 
 from __future__ import annotations
 
-import collections
-import csv
-import io
-import json
 import os
-import re
-from collections.abc import Sequence
-from concurrent import futures
 from pathlib import Path, PurePath
-from typing import Literal
 
 import pydantic
 import yaml
 
 from vatt import assets
-from vatt.data.features import RECORD
+from vatt.data.card_schema import (
+    CARD_FILE,
+    MANIFEST_FILE,
+    TASKS,
+    AudioFacts,
+    Card,
+    FeatureFacts,
+    Split,
+    TextFacts,
+    VideoFacts,
+)
+from vatt.data.labels import label_fault, read_labels
 from vatt.errors import DataError, nearest
 from vatt.files import replace_text
 
-CARD_FILE = "card.yaml"
-MANIFEST_FILE = "manifest.json"
+__all__ = [
+    "CARD_FILE",
+    "ENVIRONMENT_VARIABLE",
+    "MANIFEST_FILE",
+    "TASKS",
+    "AudioFacts",
+    "Card",
+    "FeatureFacts",
+    "Split",
+    "TextFacts",
+    "VideoFacts",
+    "describe",
+    "known",
+    "load",
+    "read",
+    "read_labels",
+    "write",
+]
+
 ENVIRONMENT_VARIABLE = "VATT_DATA_DIR"
-
-TASKS = {
-    "pretrain": "contrastive pretraining, whose labels, if any, are not read",
-    "retrieval": (
-        "zero-shot retrieval: each clip of the test split is searched for by its caption or by its "
-        "sound"
-    ),
-    "video_classification": "clips labelled with what is seen",
-    "image_classification": "pictures with a label, stored as clips of one frame",
-    "audio_classification": "clips labelled with what is heard",
-}
-_OLD_TASKS = {  # in cards written before the names were fixed
-    "classification": ("video_classification", "audio_classification"),
-    "audio_multi_label": ("audio_classification",),
-}
-
-# A record in a TFRecord file: length (8 bytes, little-endian), its checksum, payload, checksum.
-_LENGTH, _CHECKSUM = 8, 4
-_READERS = 32  # files counted at the same time; most of the time is waiting for the disk
-_SHOWN = 5
-
-
-def _stays_inside(name: str | None) -> str | None:
-    path = PurePath(name or "")
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError("must be relative to the folder of the card and stay in it")
-    return name
-
-
-class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid")
-
-
-class VideoFacts(_Part):
-    """Pictures of a data set. Height and width are None where they differ between clips."""
-
-    fps: float = pydantic.Field(gt=0)
-    height: int | None = None
-    width: int | None = None
-
-
-class AudioFacts(_Part):
-    """Sound of a data set."""
-
-    sample_rate: int = pydantic.Field(gt=0)
-
-
-class TextFacts(_Part):
-    """Text of a data set."""
-
-    captions: bool = True
-
-
-class Split(_Part):
-    """Where the shards of a split are; a pattern is relative to the folder of the card.
-
-    Splits that share clips have patterns in common. `num_shards` and `records` are None for shards
-    made by others, where nobody has counted.
-    """
-
-    pattern: str | list[str]
-    num_shards: int | None = pydantic.Field(default=None, ge=0)
-    records: int | None = pydantic.Field(default=None, ge=0)
-
-    @property
-    def patterns(self) -> list[str]:
-        """One pattern or several, as a list."""
-        return [self.pattern] if isinstance(self.pattern, str) else self.pattern
-
-    def files(self, folder: Path) -> list[Path]:
-        """The files in the folder of the card that match, sorted; each once."""
-        matching = (path for pattern in self.patterns if pattern for path in folder.glob(pattern))
-        return sorted({path for path in matching if path.is_file()})
-
-    @pydantic.field_validator("pattern")
-    @classmethod
-    def _inside(cls, pattern: str | list[str]) -> str | list[str]:
-        for one in [pattern] if isinstance(pattern, str) else pattern:
-            _stays_inside(one)
-        return pattern
-
-
-class Card(_Part):
-    """What a data set holds."""
-
-    name: str
-    description: str = ""
-    source: str = ""
-    homepage: str = ""
-    licence: str = ""
-    obtain: str = ""  # how to get the media and annotations
-    ingest: str = ""  # commands that make the shards of them
-    notes: str = ""
-    tasks: list[str] = []  # of TASKS
-    video: VideoFacts | None = None
-    audio: AudioFacts | None = None
-    text: TextFacts | None = None
-    splits: dict[str, Split] = {}
-    paper_splits: dict[str, int | None] = {}  # clips of each split as published, where known
-    record_type: Literal["SequenceExample", "Example"] = "SequenceExample"
-    fields: dict[str, str] = {}  # names on disk that differ, by attribute of features.RecordSchema
-    num_classes: int | None = pydantic.Field(default=None, ge=1)
-    labels: list[str] | None = None  # class names; the index of a class is its position
-    label_file: str | None = None  # beside the card; `labels` are read from it
-    multi_label: bool = False
-    attributes: list[str] = []  # groups of labels written as "group=value"
-    prompts: dict[str, list[str]] = {}  # sentences of a class, by its name, for zero-shot use
-    _inside = pydantic.field_validator("label_file")(_stays_inside)
-    _folder: Path | None = pydantic.PrivateAttr(default=None)
-    _counted: dict[str, dict[Path, int]] = pydantic.PrivateAttr(default_factory=dict)
-
-    @pydantic.field_validator("tasks")
-    @classmethod
-    def _known_tasks(cls, tasks: list[str]) -> list[str]:
-        tasks = [new for task in tasks for new in _OLD_TASKS.get(task, (task,))]
-        for task in tasks:
-            if task not in TASKS:
-                raise ValueError(f"'{task}' is none of {', '.join(TASKS)}.{nearest(task, TASKS)}")
-        return list(dict.fromkeys(tasks))
-
-    @pydantic.field_validator("fields")
-    @classmethod
-    def _known_fields(cls, fields: dict[str, str]) -> dict[str, str]:
-        try:
-            RECORD.renamed(fields)
-        except DataError as error:
-            raise ValueError(str(error)) from None
-        return fields
-
-    @pydantic.model_validator(mode="after")
-    def _labels_fit(self) -> Card:
-        if self.labels is not None and self.label_file is not None:
-            raise ValueError("labels and label_file exclude each other")
-        fault = _label_fault(self.labels, self.num_classes)
-        if fault:
-            raise ValueError(fault)
-        empty = [name for name, sentences in self.prompts.items() if not sentences]
-        if empty:
-            raise ValueError(f"prompts: class '{empty[0]}' has no sentence")
-        return self
-
-    @property
-    def folder(self) -> Path:
-        """The folder the card was loaded from."""
-        if self._folder is None:
-            raise DataError(f"data set '{self.name}': this card was not loaded from a folder.")
-        return self._folder
-
-    @property
-    def classes(self) -> int:
-        """How many classes there are; 0 without labels."""
-        return len(self.labels or ()) or self.num_classes or 0
-
-    @property
-    def test_records(self) -> int | None:
-        """Clips of the split `test` as published, where known."""
-        return self.paper_splits.get("test")
-
-    def split(self, split: str) -> Split:
-        """Returns a split.
-
-        Raises:
-            DataError: the data set has no such split.
-        """
-        if split not in self.splits:
-            raise DataError(
-                f"data set '{self.name}' has no split '{split}'; it has: "
-                f"{', '.join(self.splits) or 'none'}.{nearest(split, self.splits)} "
-                f"(card: {self.folder / CARD_FILE})"
-            )
-        return self.splits[split]
-
-    def folds(self) -> list[tuple[str, str]]:
-        """Returns the pairs (split to train on, split to test on).
-
-        `train_1` goes with `test_1` and so on (also `train1` with `test1`), in order of numbers; in
-        a set without numbers `train` goes with `test`, or with `valid` where there is no `test`.
-        Sets without such splits have no pair. Of a set that is only described, the published splits
-        count.
-
-        Raises:
-            DataError: a numbered split lacks its counterpart.
-        """
-        names = list(self.splits or self.paper_splits)
-        matches = [(re.fullmatch(r"(train|test)_?(\d+)", name), name) for name in names]
-        numbered = {(match[1], int(match[2])): name for match, name in matches if match}
-        for part, number in numbered:
-            other = "test" if part == "train" else "train"
-            if (other, number) not in numbered:
-                raise DataError(
-                    f"data set '{self.name}': split '{numbered[part, number]}' has no counterpart "
-                    f"'{other}_{number}'; splits: {', '.join(names)}."
-                )
-        folds = sorted({number for _, number in numbered})
-        if folds:
-            return [(numbered["train", fold], numbered["test", fold]) for fold in folds]
-        tests = [name for name in ("test", "valid") if name in names and "train" in names]
-        return [("train", test) for test in tests[:1]]
-
-    def records(self, split: str) -> int:
-        """Returns how many records a split has, counted when the card does not say it.
-
-        Raises:
-            DataError: see `shard_records`.
-        """
-        known = self.split(split).records
-        return sum(self.shard_records(split).values()) if known is None else known
-
-    def shard_records(self, split: str) -> dict[Path, int]:
-        """Returns how many records each shard of a split has, in the order of `shards`.
-
-        The numbers are those of `manifest.json` beside the card where it lists all these shards;
-        else they are counted, once for each card object.
-
-        Raises:
-            DataError: the split is unknown, shards are missing, or one is cut off or damaged.
-        """
-        if split not in self._counted:
-            shards = self.shards(split)
-            listed = _listed_records(self.folder)
-            known = all(shard in listed for shard in shards)
-            self._counted[split] = (
-                {shard: listed[shard] for shard in shards} if known else count_records(shards)
-            )
-        return dict(self._counted[split])
-
-    def shards(self, split: str) -> list[Path]:
-        """Returns the shard files of a split, sorted.
-
-        Raises:
-            DataError: the split is unknown, its pattern matches nothing or too few files, or a file
-                is empty.
-        """
-        facts = self.split(split)
-        where = f"data set '{self.name}', split '{split}'"
-        if facts.num_shards is None:  # not made by us
-            again = f"Correct pattern or files (card: {self.folder / CARD_FILE})."
-        else:
-            again = f"Run vatt.data.ingest again for {self.folder}."
-        found = facts.files(self.folder)
-        pattern = "' or '".join(facts.patterns)
-        if not found:
-            raise DataError(f"{where}: no file in {self.folder} matches '{pattern}'. {again}")
-        if facts.num_shards is not None and len(found) != facts.num_shards:
-            raise DataError(
-                f"{where}: {len(found)} of {facts.num_shards} shards match '{pattern}' in "
-                f"{self.folder}{_absent(facts, found)}. {again}"
-            )
-        empty = [path.name for path in found if path.stat().st_size == 0]
-        if empty:
-            raise DataError(f"{where}: empty shards in {self.folder}: {', '.join(empty)}. {again}")
-        return found
-
-
-def _absent(facts: Split, found: list[Path]) -> str:
-    """Returns "; missing: ..." for patterns as `ingest` writes them."""
-    expected: list[str] = []
-    for pattern in facts.patterns:
-        parts = re.fullmatch(r"([^*?[]+)\?{5}(-of-(\d{5})[^*?[]*)", pattern)
-        if not parts:
-            return ""
-        expected += [f"{parts[1]}{index:05d}{parts[2]}" for index in range(int(parts[3]))]
-    names = {path.name for path in found}
-    if not names <= set(expected) or len(expected) != facts.num_shards:
-        return ""  # shards without any clip are left out, so that the numbers have gaps
-    missing = [name for name in expected if name not in names]
-    shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
-    return f"; missing: {shown}" if missing else ""
-
-
-# Counting ----------------------------------------------------------------------------------------
-
-
-def _listed_records(folder: Path) -> dict[Path, int]:
-    """Records of the shards that `manifest.json` lists; they are right for damaged shards, too."""
-    try:
-        listed = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["shards"]
-        return {folder / shard["file"]: int(shard["records"]) for shard in listed}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}  # no such file, or not ours: records can be counted
-
-
-def count_records(shards: Sequence[Path]) -> dict[Path, int]:
-    """Returns how many records TFRecord files hold, reading the lengths in them only.
-
-    Raises:
-        DataError: files are cut off, damaged or no TFRecord files; each is named.
-    """
-    with futures.ThreadPoolExecutor(min(_READERS, len(shards) or 1)) as pool:
-        counts = [pool.submit(_count, shard) for shard in shards]
-    faults = [str(count.exception()) for count in counts if count.exception()]
-    if len(faults) == 1:
-        raise DataError(faults[0])
-    if faults:
-        more = f"\n  ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        shown = "\n  ".join(faults[:_SHOWN])
-        raise DataError(f"{len(faults)} shards cannot be counted:\n  {shown}{more}")
-    return {shard: count.result() for shard, count in zip(shards, counts, strict=True)}
-
-
-def _count(path: Path) -> int:
-    records = offset = 0
-    with open(path, "rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        while offset < size:
-            file.seek(offset)
-            length = int.from_bytes(file.read(_LENGTH), "little")
-            end = offset + _LENGTH + _CHECKSUM + length + _CHECKSUM
-            if end > size:
-                raise DataError(
-                    f"{path}: at byte {offset}, after {records} records, a record begins that does "
-                    f"not end within the {size} bytes of the file; the file is cut off, damaged, "
-                    f"compressed or no TFRecord file"
-                )
-            offset, records = end, records + 1
-    return records
-
-
-# Labels ------------------------------------------------------------------------------------------
-
-
-def read_labels(path: str | os.PathLike) -> list[str]:
-    """Returns the class names in a file, by index.
-
-    A text file has one name per line. A CSV file (`.csv`) has the index, from 0, in its first
-    column and the name in its last, with or without a header: "index,name", or
-    `class_labels_indices.csv` of AudioSet.
-
-    Raises:
-        DataError: the file cannot be read, an index or name is missing, or a name stands twice.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text))) if path.suffix.lower() == ".csv" else None
-    except FileNotFoundError:
-        raise DataError(f"label_file: there is no file {path}") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"label_file: {path} cannot be read: {error}") from None
-    if rows is None:
-        names = [line.strip() for line in text.rstrip().splitlines()]
-    else:
-        names = _indexed_names(path, [row for row in rows if row])
-    if not all(names):
-        raise DataError(f"label_file: {path}: class {names.index('')} has no name")
-    fault = _label_fault(names, None)
-    if fault:
-        raise DataError(f"label_file: {path}: {fault}")
-    return names
-
-
-def _indexed_names(path: Path, rows: list[list[str]]) -> list[str]:
-    if rows and not rows[0][0].strip().isdecimal():
-        rows = rows[1:]  # header
-    for position, row in enumerate(rows):
-        if len(row) < 2 or row[0].strip() != str(position):
-            raise DataError(
-                f"label_file: {path}: '{','.join(row)}' stands where class {position} should; each "
-                f"row is 'index,name', and indices count from 0 without gaps"
-            )
-    return [row[-1].strip() for row in rows]
-
-
-def _label_fault(labels: Sequence[str] | None, num_classes: int | None) -> str:
-    """Returns what is wrong with class names, "" if nothing."""
-    if labels is None:
-        return ""
-    twice = [name for name, times in collections.Counter(labels).items() if times > 1]
-    if twice:
-        return f"{len(twice)} labels stand more than once: {', '.join(twice[:_SHOWN])}"
-    if num_classes is not None and len(labels) != num_classes:
-        return f"{len(labels)} labels, but num_classes is {num_classes}"
-    return ""
-
-
-# Finding, reading, writing -----------------------------------------------------------------------
 
 
 def known() -> list[str]:
@@ -496,7 +140,7 @@ def read(path: Path) -> Card:
 def _labels_of(card: Card) -> list[str]:
     path = card.folder / card.label_file
     labels = read_labels(path)
-    fault = _label_fault(labels, card.num_classes)
+    fault = label_fault(labels, card.num_classes)
     if fault:
         raise DataError(f"label_file: {path}: {fault} in {card.folder / CARD_FILE}")
     return labels

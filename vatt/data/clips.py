@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import tensorflow as tf
 
-from vatt.data import audio, sampling, text, vision
+from vatt.data import audio, sampling, text, views, vision
 from vatt.data.features import (
     AUDIO,
     AUDIO_MASK,
@@ -19,6 +19,7 @@ from vatt.data.features import (
     VIDEO,
     RecordSchema,
 )
+from vatt.data.views import View
 
 if TYPE_CHECKING:
     from vatt import configs
@@ -37,6 +38,7 @@ class Record(NamedTuple):
     label_index: tf.Tensor  # int64 [labels]
     label_text: tf.Tensor  # string [labels]
     source: tf.Tensor  # string, "" when unknown
+    features: Mapping[str, tf.Tensor] = {}  # float32 [steps, width] of those asked for, by name
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,19 @@ class ClipSpec:
 
 
 def parse(
-    serialized: tf.Tensor, schema: RecordSchema = RECORD, record_type: str = "SequenceExample"
+    serialized: tf.Tensor,
+    schema: RecordSchema = RECORD,
+    record_type: str = "SequenceExample",
+    features: Mapping[str, int] | None = None,
 ) -> Record:
-    """Reads a serialized tf.train.SequenceExample or tf.train.Example; an empty string fails."""
+    """Reads a serialized tf.train.SequenceExample or tf.train.Example; an empty string fails.
+
+    `features` are widths by name (`Card.feature_widths`); vectors of another width, or that are not
+    finite, fail. What is not named there is not read.
+    """
+    features = features or {}
+    if features and record_type == "Example":
+        raise ValueError("features are lists, which a tf.train.Example does not have")
     present = tf.debugging.Assert(tf.strings.length(serialized) > 0, ["the record is lost"])
     with tf.control_dependencies([present]):
         serialized = tf.identity(serialized)
@@ -80,8 +92,13 @@ def parse(
         frames, samples = context[schema.image], context[schema.waveform]
     else:
         frame = tf.io.FixedLenSequenceFeature((), tf.string, allow_missing=True)
+        list_features = {schema.image: frame, schema.waveform: waveform}
+        for name, width in features.items():
+            list_features[schema.feature + name] = tf.io.FixedLenSequenceFeature(
+                (width,), tf.float32, allow_missing=True
+            )
         context, lists = tf.io.parse_single_sequence_example(
-            serialized, context_features, {schema.image: frame, schema.waveform: waveform}
+            serialized, context_features, list_features
         )
         frames, steps = lists[schema.image], lists[schema.waveform]
         # [steps, (samples)]; the first step holds everything
@@ -96,7 +113,16 @@ def parse(
         label_index=context[schema.label_index],
         label_text=context[schema.label_text],
         source=context[schema.source],
+        features={name: _finite(lists[schema.feature + name], name) for name in features},
     )
+
+
+def _finite(vectors: tf.Tensor, name: str) -> tf.Tensor:
+    check = tf.debugging.Assert(
+        tf.reduce_all(tf.math.is_finite(vectors)), [f"a value of feature {name} is not finite"]
+    )
+    with tf.control_dependencies([check]):
+        return tf.identity(vectors)
 
 
 def frame_count(record: Record, spec: ClipSpec) -> tf.Tensor:
@@ -128,28 +154,53 @@ def training_video(
     record: Record,
     offset: tf.Tensor,
     seeds: tf.Tensor,
+    view: View,
     cfg: configs.dataset.Dataset,
     spec: ClipSpec,
-    style: str,
 ) -> tf.Tensor:
-    """Float32 [frames, size, size, 3], augmented; `style` is "VGG" or "Inception"."""
+    """Float32 [frames, size, size, 3], augmented as `view` says."""
     count = tf.shape(record.frames)[0]
     positions = sampling.indices(offset, count, spec.frames, spec.video_stride)
     return vision.training_frames(
         tf.gather(record.frames, positions),
         spec.frames,
         seeds,
-        size=cfg.frame_size,
-        style=style,
-        min_resize=cfg.min_resize,
-        scale_jitter=cfg.scale_jitter,
-        area=(cfg.min_area_ratio, cfg.max_area_ratio),
-        aspect=(cfg.min_aspect_ratio, cfg.max_aspect_ratio),
-        colour=cfg.color_augment,
-        zero_centred=cfg.zero_centering_image,
+        view,
         published=cfg.published_resampling,
         scaled_decoding=cfg.scaled_decoding,
     )
+
+
+def training_views(
+    record: Record,
+    seeds: tf.Tensor,
+    several: Sequence[View],
+    cfg: configs.dataset.Dataset,
+    spec: ClipSpec,
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Several clips of one record, each in several views.
+
+    Args:
+      record: with frames, else the graph fails when it runs.
+      seeds: int64 [clips, len(several), ROWS, 2] from `sampling.view_seeds`.
+      several: what the clips look like, the views.
+      cfg: how frames are decoded and resampled.
+      spec: facts of the data set.
+
+    Returns:
+      For each view float32 [clips, frames, size, size, 3], and int32 [clips]: the first frame of
+      each clip in the record (`sampling.synchronised_offset` finds the sound there).
+    """
+    if seeds.shape[1] != len(several):
+        raise ValueError(f"seeds are for {seeds.shape[1]} views, but there are {len(several)}")
+    count = frame_count(record, spec)
+    offsets, videos = [], [[] for _ in several]
+    for own in tf.unstack(seeds):  # of a clip: [views, ROWS, 2]
+        draw = own[0, sampling.OFFSET]
+        offsets.append(sampling.random_offset(draw, count, spec.frames, spec.video_stride))
+        for video, view, rows in zip(videos, several, tf.unstack(own), strict=True):
+            video.append(training_video(record, offsets[-1], rows, view, cfg, spec))
+    return [tf.stack(video) for video in videos], tf.stack(offsets)
 
 
 def training_audio(
@@ -168,6 +219,37 @@ def training_audio(
     return samples[:, tf.newaxis] if cfg.raw_audio else spectrogram(samples, cfg)
 
 
+def synchronised_clip(
+    record: Record,
+    seeds: tf.Tensor,
+    view: View,
+    noise: float,
+    cfg: configs.dataset.Dataset,
+    spec: ClipSpec,
+    modalities: Sequence[str],
+) -> dict[str, tf.Tensor]:
+    """One augmented clip of VIDEO, AUDIO or both; then the sound begins where the frames do.
+
+    A record without sound fails where sound is asked for.
+    """
+    draw, clip = seeds[sampling.OFFSET], {}
+    if VIDEO in modalities:
+        count = frame_count(record, spec)
+        first = sampling.random_offset(draw, count, spec.frames, spec.video_stride)
+        clip[VIDEO] = training_video(record, first, seeds, view, cfg, spec)
+    if AUDIO in modalities:
+        length = tf.shape(record.waveform)[0]
+        check = tf.debugging.Assert(length > 0, [f"a record of data set {spec.name} has no sound"])
+        with tf.control_dependencies([check]):
+            steps, stride = spec.samples, spec.audio_stride
+            if VIDEO in modalities:
+                start = sampling.synchronised_offset(first, count, length, steps, stride)
+            else:
+                start = sampling.random_offset(draw, length, steps, stride)
+        clip[AUDIO] = training_audio(record.waveform, start, noise, seeds, cfg, spec)
+    return clip
+
+
 def labelled_clip(
     serialized: tf.Tensor,
     seed: tf.Tensor,
@@ -178,29 +260,13 @@ def labelled_clip(
     """One augmented clip of `modalities` (VIDEO, AUDIO or both) and its label [classes].
 
     Frames are cut in Inception style whatever `crop_resize_style` says (published). A record
-    without sound fails where sound is asked for: it says nothing about its label. Of both
-    modalities, sound begins at the same relative time as the frames.
+    without sound fails where sound is asked for: it says nothing about its label.
     """
     seeds = sampling.seeds_per_use(seed)
     record = parse(serialized, spec.schema, spec.record_type)
-    draw = seeds[sampling.OFFSET]
-    clip: dict[str, tf.Tensor] = {}
-    if VIDEO in modalities:
-        count = frame_count(record, spec)
-        first = sampling.random_offset(draw, count, spec.frames, spec.video_stride)
-        clip[VIDEO] = training_video(record, first, seeds, cfg, spec, "Inception")
-    if AUDIO in modalities:
-        length = tf.shape(record.waveform)[0]
-        check = tf.debugging.Assert(length > 0, [f"a record of data set {spec.name} has no sound"])
-        with tf.control_dependencies([check]):
-            if VIDEO in modalities:
-                offset = sampling.synchronised_offset(
-                    first, count, length, spec.samples, spec.audio_stride
-                )
-            else:
-                offset = sampling.random_offset(draw, length, spec.samples, spec.audio_stride)
-        noise = getattr(cfg, "audio_noise", 0.0)  # evaluation sets have none (published)
-        clip[AUDIO] = training_audio(record.waveform, offset, noise, seeds, cfg, spec)
+    view = views.of_config(cfg, "Inception")
+    noise = getattr(cfg, "audio_noise", 0.0)  # evaluation sets have none (published)
+    clip = synchronised_clip(record, seeds, view, noise, cfg, spec, modalities)
     return clip | {LABEL: label_of(record, spec.classes)}
 
 

@@ -1,24 +1,21 @@
 """Colour jitter of whole clips: brightness, saturation, contrast and hue, one draw for all frames.
 
 `colour_jitter` is the published operations one after another; `change` and `change_resampled` are
-their arithmetic in a few compiled functions.
+their arithmetic in a few compiled functions. `grey` and `blend_jitter` mix frames with grey and
+black, as other methods do.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from vatt.data import geometry, sampling
+from vatt.data import geometry
 from vatt.data.compiled import compiled
 
-PROBABILITY = 0.8
-MAX_BRIGHTNESS = 32.0 / 255.0
-SATURATION_RANGE = (0.6, 1.4)
-CONTRAST_RANGE = (0.6, 1.4)
-MAX_HUE = 0.2
 TINY = 1e-30
 
 
@@ -32,34 +29,17 @@ class Draws(NamedTuple):
     hue: tf.Tensor  # added, in turns of the colour circle
 
 
-def draw(seed: tf.Tensor) -> Draws:
-    """The choices that an int64 [2] seed stands for."""
-    shares = sampling.uniform(seed, (5,))
-
-    def between(share: tf.Tensor, low: float, high: float) -> tf.Tensor:
-        return low + share * (high - low)
-
-    return Draws(
-        shares[0] < PROBABILITY,
-        between(shares[1], -MAX_BRIGHTNESS, MAX_BRIGHTNESS),
-        between(shares[2], *SATURATION_RANGE),
-        between(shares[3], *CONTRAST_RANGE),
-        between(shares[4], -MAX_HUE, MAX_HUE),
-    )
-
-
-def colour_jitter(frames: tf.Tensor, seed: tf.Tensor, zero_centred: bool) -> tf.Tensor:
-    """With probability 0.8 changes brightness, saturation, contrast and hue, in this order.
+def colour_jitter(frames: tf.Tensor, draws: Draws, zero_centred: bool) -> tf.Tensor:
+    """Changes brightness, saturation, contrast and hue, in this order, if `draws.applied`.
 
     Args:
       frames: float32 [frames, height, width, 3] in [0, 1], or in [-1, 1] when `zero_centred`.
-      seed: int64 [2].
+      draws: what happens to the clip.
       zero_centred: which of the two ranges the frames are in.
 
     Returns:
       Frames in the same range, clipped to it when changed.
     """
-    draws = draw(seed)
 
     def jitter() -> tf.Tensor:
         unit = (frames + 1.0) / 2.0 if zero_centred else frames
@@ -71,6 +51,43 @@ def colour_jitter(frames: tf.Tensor, seed: tf.Tensor, zero_centred: bool) -> tf.
         return unit * 2.0 - 1.0 if zero_centred else unit
 
     return tf.cond(draws.applied, jitter, lambda: frames)
+
+
+def grey(frames: tf.Tensor, weights: Sequence[float]) -> tf.Tensor:
+    """[..., 3] -> [..., 1]: the sum of the channels times `weights` (red, green, blue)."""
+    return tf.reduce_sum(frames * tf.constant(weights, frames.dtype), axis=-1, keepdims=True)
+
+
+def blend_jitter(
+    frames: tf.Tensor, factors: tf.Tensor, order: tf.Tensor, weights: Sequence[float]
+) -> tf.Tensor:
+    """Frames become factor * frames + (1 - factor) * other, once for each of three others.
+
+    Args:
+      frames: float32 [frames, height, width, 3] in any range; nothing is clipped.
+      factors: float32 [3] of brightness (other: 0), contrast (the mean of each frame's grey) and
+        saturation (the grey of each pixel).
+      order: int32 [3], a permutation of 0 (brightness), 1 (contrast) and 2 (saturation).
+      weights: of red, green and blue in grey.
+    """
+
+    def brightness(now: tf.Tensor) -> tf.Tensor:
+        return factors[0] * now
+
+    def contrast(now: tf.Tensor) -> tf.Tensor:
+        mean = tf.reduce_mean(grey(now, weights), axis=(1, 2), keepdims=True)  # [frames, 1, 1, 1]
+        return factors[1] * now + (1.0 - factors[1]) * mean
+
+    def saturation(now: tf.Tensor) -> tf.Tensor:
+        return factors[2] * now + (1.0 - factors[2]) * grey(now, weights)
+
+    for kind in tf.unstack(order, 3):
+        changes = [
+            lambda change=change, now=frames: change(now)
+            for change in (brightness, contrast, saturation)
+        ]
+        frames = tf.switch_case(kind, changes)
+    return frames
 
 
 def change(levels: tf.Tensor, draws: Draws, zero_centred: bool) -> tf.Tensor:

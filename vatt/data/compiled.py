@@ -36,7 +36,7 @@ def compiled(function: Function) -> Function:
     fast = tf.function(function, jit_compile=True, autograph=False)
 
     @functools.wraps(function)
-    def call(*arguments):
+    def call(*arguments: tf.Tensor) -> tf.Tensor | tuple[tf.Tensor, ...]:
         return fast(*arguments) if available() else function(*arguments)
 
     return call

@@ -1,22 +1,24 @@
 """What a training example is: from a record to the arrays that a model is trained on.
 
-A method describes its examples by a subclass of `Examples`; `pipeline.training_batches` reads,
-mixes, shuffles and batches them.
+A method describes its examples by a subclass of `Examples`, or takes `Clips`;
+`pipeline.training_batches` reads, mixes, shuffles and batches them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
+from vatt.data import audio, clips, pipeline, sampling, views, vision
 from vatt.data.cards import Card
+from vatt.data.features import LABEL, VIDEO
 
 if TYPE_CHECKING:
     from vatt import configs
 
-Batch = dict[str, tf.Tensor]
+Batch = pipeline.Batch
 # (seed int64 [2] of the element, serialized record) -> example
 Maker = Callable[[tf.Tensor, tf.Tensor], Batch]
 
@@ -56,3 +58,102 @@ class Examples:
     def whole_batch(self, batch: Batch, seed: tf.Tensor) -> Batch:
         """Does what needs all examples of a batch, or is cheaper so; `seed` is that of the step."""
         return batch
+
+
+class Clips(Examples):
+    """Frames, sound or both of a clip; then the sound begins where the frames do."""
+
+    def __init__(self, cfg: configs.dataset.Dataset, modalities: Sequence[str]) -> None:
+        """Takes the configuration, and which of VIDEO and AUDIO a model gets."""
+        super().__init__(cfg)
+        self._modalities = tuple(modalities)
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes by modality, without the batch axis."""
+        shapes = pipeline.clip_shapes(self.cfg)
+        return {modality: shapes[modality] for modality in self._modalities}
+
+    @property
+    def record_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """`shapes` before space-to-depth."""
+        shapes = pipeline.raw_shapes(self.cfg)
+        return {modality: shapes[modality] for modality in self._modalities}
+
+    def maker(self, card: Card) -> Maker:
+        """Returns what makes a clip from a record, its frames in the style of the configuration.
+
+        Raises:
+          DataError: a set without one of the modalities, or one that does not fit.
+        """
+        spec = pipeline.clip_spec(self.cfg, card, self.stride(card))
+        for modality in self._modalities:
+            pipeline.check_modality(card, modality)
+        view = views.of_config(self.cfg, self.cfg.crop_resize_style)
+        noise = getattr(self.cfg, "audio_noise", 0.0)
+
+        def make(seed: tf.Tensor, serialized: tf.Tensor) -> Batch:
+            record = clips.parse(serialized, spec.schema, spec.record_type)
+            seeds = sampling.seeds_per_use(seed)
+            return clips.synchronised_clip(
+                record, seeds, view, noise, self.cfg, spec, self._modalities
+            )
+
+        return make
+
+    def whole_batch(self, batch: Batch, seed: tf.Tensor) -> Batch:
+        """Space-to-depth, where it is asked for."""
+        if VIDEO in batch and self.cfg.space_to_depth:
+            batch[VIDEO] = vision.space_to_depth(batch[VIDEO])
+        return batch
+
+
+class LabelledClips(Clips):
+    """Clips with their labels, for fine-tuning.
+
+    Labels of sets with one label per clip are smoothed by `label_smoothing` (published: those of
+    videos, which have one); with `mixup` clips and labels are mixed with those of another row, l ~
+    Beta(alpha, alpha).
+    """
+
+    cfg: configs.dataset.Finetune
+
+    def __init__(
+        self, cfg: configs.dataset.Finetune, card: Card, modalities: Sequence[str]
+    ) -> None:
+        """Takes the configuration, the only set, and what the model takes of it."""
+        super().__init__(cfg, modalities)
+        self._card = card
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the modalities and of the label, without the batch axis."""
+        return {**super().shapes, LABEL: (self._card.classes,)}
+
+    @property
+    def record_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """`shapes` before space-to-depth."""
+        return {**super().record_shapes, LABEL: (self._card.classes,)}
+
+    def maker(self, card: Card) -> Maker:
+        """Returns what makes a labelled clip from a record.
+
+        Raises:
+          DataError: a set without labels or one of the modalities, or one that does not fit.
+        """
+        spec = pipeline.clip_spec(self.cfg, card, self.stride(card))
+        for modality in self._modalities:
+            pipeline.check_labelled(card, modality)
+        return lambda seed, record: clips.labelled_clip(
+            record, seed, self.cfg, spec, self._modalities
+        )
+
+    def whole_batch(self, batch: Batch, seed: tf.Tensor) -> Batch:
+        """Smoothing of labels, mixup and space-to-depth, where they are asked for."""
+        cfg = self.cfg
+        if cfg.label_smoothing and not self._card.multi_label:
+            batch[LABEL] = pipeline.smooth_labels(batch[LABEL], cfg.label_smoothing)
+        if cfg.mixup:
+            for name in (*self._modalities, LABEL):  # the same seed: the same partners and shares
+                batch[name] = audio.mixup(batch[name], seed, cfg.mixup_alpha, cfg.mixup_alpha)
+        return super().whole_batch(batch, seed)

@@ -7,6 +7,7 @@ Data sets with other names on disk give a `fields` map in their card; see `Recor
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,7 +20,8 @@ JOINED = "+"  # between the names of splits, in the name of a shard that they sh
 class RecordSchema:
     """Names of the features on disk. Attribute names are how code and cards refer to them.
 
-    `image` and `waveform` are feature lists, all others context features.
+    `image`, `waveform` and what begins with `feature` are feature lists, all others context
+    features.
     """
 
     image: str = "image/encoded"  # bytes, one JPEG per step
@@ -34,6 +36,7 @@ class RecordSchema:
     end: str = "clip/end"  # float, s in the media file
     fps: str = "clip/fps"  # float, frames per second of `image`
     sample_rate: str = "clip/sample_rate"  # int64, Hz of `waveform`
+    feature: str = "feature/"  # and a name of FEATURE_NAME: float, one vector per step
 
     def renamed(self, fields: Mapping[str, str]) -> RecordSchema:
         """Returns the schema with some names replaced, {attribute name: name on disk}.
@@ -52,6 +55,7 @@ class RecordSchema:
 
 
 RECORD = RecordSchema()
+FEATURE_NAME = re.compile(r"[A-Za-z0-9_]+")  # of extracted features: feature/<name>
 
 # Batches, as the pipeline delivers them and the model takes them.
 VIDEO = "video"  # float32 [batch, frames, height, width, 3]

@@ -8,6 +8,7 @@ the source. `Axis` holds that map for rows or columns; `blended` applies it.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,20 +17,25 @@ import tensorflow as tf
 from vatt.data import sampling
 from vatt.data.compiled import compiled
 
-JITTER_PROBABILITY = 0.8
-JITTER_RANGE = (0.8, 1.2)
 MIN_OBJECT_COVERED = 0.1
 CROP_ATTEMPTS = 100
+BOX_ATTEMPTS = 10
 REGION_STEP = 64  # pixels; sides of decoded regions are multiples of it, to compile for few sizes
 
 
-def jittered_size(height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Int32 [2] size: with probability 0.8 both sides times independent factors in [0.8, 1.2)."""
+def jittered_size(
+    height: tf.Tensor,
+    width: tf.Tensor,
+    seed: tf.Tensor,
+    probability: float = 0.8,
+    factors: tuple[float, float] = (0.8, 1.2),
+) -> tf.Tensor:
+    """Int32 [2] size: with `probability` both sides times independent factors in [low, high)."""
     draws = sampling.uniform(seed, (3,))
-    low, high = JITTER_RANGE
+    low, high = factors
     size = tf.stack([height, width])
     jittered = tf.cast(tf.cast(size, tf.float32) * (low + draws[1:] * (high - low)), tf.int32)
-    return tf.where(draws[0] < JITTER_PROBABILITY, tf.maximum(jittered, 1), size)
+    return tf.where(draws[0] < probability, tf.maximum(jittered, 1), size)
 
 
 def smallest_side_size(height: tf.Tensor, width: tf.Tensor, side: int) -> tf.Tensor:
@@ -37,6 +43,18 @@ def smallest_side_size(height: tf.Tensor, width: tf.Tensor, side: int) -> tf.Ten
     return tf.stack(
         [tf.maximum(side, height * side // width), tf.maximum(side, width * side // height)]
     )
+
+
+def short_side_size(height: tf.Tensor, width: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
+    """Int32 [2] size whose shorter side is int32 `side`; the other is floor(long / short * side).
+
+    A frame whose shorter side is `side` keeps its size.
+    """
+    size = tf.stack([height, width])
+    short = tf.reduce_min(size)
+    scaled = tf.floor(tf.cast(size, tf.float64) / tf.cast(short, tf.float64) * _float64(side))
+    scaled = tf.where(size == short, side, tf.cast(scaled, tf.int32))
+    return tf.where(short == side, size, scaled)
 
 
 def crop_position(height: tf.Tensor, width: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
@@ -74,9 +92,66 @@ def inception_box(
     return begin[:2], extent[:2]
 
 
-def flipped(seed: tf.Tensor) -> tf.Tensor:
-    """Bool: whether a clip is mirrored left to right (probability 0.5)."""
-    return sampling.uniform(seed) < 0.5
+def resized_crop_box(
+    height: tf.Tensor,
+    width: tf.Tensor,
+    seed: tf.Tensor,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Int32 [2] top and left, int32 [2] height and width of a random box (random resized crop).
+
+    Each of 10 tries draws a share of the frame's area uniformly and width / height log-uniformly;
+    the first box that fits lies anywhere. If none fits, the middle of the frame is taken, as much
+    of it as the range of width / height allows. Arguments as of `inception_box`.
+    """
+    draws = tf.cast(sampling.uniform(seed, (2 * BOX_ATTEMPTS + 2,)), tf.float64)
+    shares, logs, place = tf.split(draws, [BOX_ATTEMPTS, BOX_ATTEMPTS, 2])
+    low, high = math.log(aspect[0]), math.log(aspect[1])
+    shares, logs = area[0] + shares * (area[1] - area[0]), low + logs * (high - low)
+    extent, fits = fitting_box(height, width, shares, logs, aspect)
+    room = tf.stack([height, width]) - extent
+    anywhere = sampling.scaled_below(tf.cast(place, tf.float32), room + 1)
+    return tf.where(fits, anywhere, room // 2), extent
+
+
+def fitting_box(
+    height: tf.Tensor,
+    width: tf.Tensor,
+    shares: tf.Tensor,
+    log_ratios: tf.Tensor,
+    aspect: tuple[float, float],
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The size of the first box that fits in a frame, else of the largest with an allowed shape.
+
+    Args:
+      height: of the frame.
+      width: of the frame.
+      shares: float64 [tries] of the frame's area.
+      log_ratios: float64 [tries], logarithms of width / height.
+      aspect: smallest and largest width / height.
+
+    Returns:
+      Int32 [2] height and width, and bool: whether a try fitted. Sides are rounded half to even.
+    """
+    high, wide = _float64(height), _float64(width)
+    area, ratio = high * wide * shares, tf.exp(log_ratios)
+    tries = tf.round(tf.sqrt(tf.stack([area / ratio, area * ratio], axis=-1)))  # [tries, 2]
+    fits = tf.reduce_all((tries >= 1.0) & (tries <= tf.stack([high, wide])), axis=-1)
+    whole = tf.stack([tf.round(wide / aspect[0]), tf.round(high * aspect[1])])
+    whole = tf.minimum(tf.stack([high, wide]), tf.maximum(whole, 1.0))
+    fitting = tf.reduce_any(fits)
+    extent = tf.where(fitting, tries[tf.argmax(tf.cast(fits, tf.int32))], whole)
+    return tf.cast(extent, tf.int32), fitting
+
+
+def _float64(number: tf.Tensor) -> tf.Tensor:
+    return tf.cast(number, tf.float64)
+
+
+def flipped(seed: tf.Tensor, probability: float = 0.5) -> tf.Tensor:
+    """Bool: whether a clip is mirrored left to right."""
+    return sampling.uniform(seed) < probability
 
 
 class Axis(NamedTuple):
@@ -127,16 +202,16 @@ class Cut(NamedTuple):
     extent: tf.Tensor  # int32 [2], its size, pixels
     resized: tf.Tensor  # int32 [2], its size after resizing
     offset: tf.Tensor  # int32 [2], first resized row and column that are kept
-    mirror: tf.Tensor  # bool, left to right
-    steps: tuple[tf.Tensor, ...]  # int32 [2], the sizes at which the published order has integers
+    truncated_at: tuple[tf.Tensor, ...] = ()  # int32 [2], sizes at which levels are cut to integers
+    mirror: tf.Tensor | bool = False  # left to right
 
     def keeps_pixels(self) -> tf.Tensor:
         """Bool: whether nothing is resized."""
         return tf.reduce_all(tf.equal(self.extent, self.resized))
 
     def truncations(self) -> tf.Tensor:
-        """Float32: how often the published order cuts off decimals."""
-        pairs = itertools.pairwise((self.extent, *self.steps))
+        """Float32: how often decimals are cut off when one operation follows another."""
+        pairs = itertools.pairwise((self.extent, *self.truncated_at))
         return sum(tf.cast(tf.reduce_any(old != new), tf.float32) for old, new in pairs)
 
     def axes(self, size: int, ratio: int = 1) -> tuple[Axis, Axis]:
@@ -149,49 +224,6 @@ class Cut(NamedTuple):
             )
             for way in (0, 1)
         )
-
-
-def vgg_cut(
-    frame: tf.Tensor, size: int, seeds: tf.Tensor, min_resize: int, scale_jitter: bool
-) -> Cut:
-    """Jittered scale, then shorter side to `min_resize`, then a random square.
-
-    Args:
-      frame: int32 [2] height and width.
-      size: side of the result, at most `min_resize`.
-      seeds: int64 [sampling.ROWS, 2].
-      min_resize: pixels.
-      scale_jitter: whether the scale varies.
-    """
-    jittered = jittered_size(*tf.unstack(frame), seeds[sampling.JITTER]) if scale_jitter else frame
-    resized = smallest_side_size(*tf.unstack(jittered), min_resize)
-    return Cut(
-        begin=tf.zeros([2], tf.int32),
-        extent=frame,
-        resized=resized,
-        offset=crop_position(*tf.unstack(resized), size, seeds[sampling.CROP]),
-        mirror=flipped(seeds[sampling.FLIP]),
-        steps=(jittered, resized),
-    )
-
-
-def inception_cut(
-    frame: tf.Tensor,
-    size: int,
-    seeds: tf.Tensor,
-    area: tuple[float, float],
-    aspect: tuple[float, float],
-) -> Cut:
-    """A random box, resized to a square; `area` and `aspect` as in `inception_box`."""
-    begin, extent = inception_box(*tf.unstack(frame), seeds[sampling.CROP], area, aspect)
-    return Cut(
-        begin=begin,
-        extent=extent,
-        resized=tf.constant([size, size]),
-        offset=tf.zeros([2], tf.int32),
-        mirror=flipped(seeds[sampling.FLIP]),
-        steps=(),
-    )
 
 
 def round_up(length: tf.Tensor) -> tf.Tensor:

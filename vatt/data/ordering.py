@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from vatt.data import records, sampling
+from vatt.data import framing, sampling
 from vatt.data.bad_records import Shard
 
 INTERLEAVE_CYCLE = 32
@@ -50,7 +50,7 @@ def _after_damage(path: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
 
     def pieces(path: bytes, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Byte offsets (-1: lost) and numbers of records, from the first damaged record on."""
-        readable, _ = records.segments(Path(path.decode()), int(count))
+        readable, _ = framing.segments(Path(path.decode()), int(count))
         done = readable.pop(0).records if readable and readable[0].first == 0 else 0
         offsets, numbers = [], []
         for part in readable:

@@ -17,23 +17,33 @@ Records that cannot be used are passed over and go to `ledger` (vatt.data.bad_re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
-from vatt.data import audio, cards, clips, factories, sampling, streams, text, vision
+from vatt.data import (
+    audio,
+    cards,
+    clips,
+    factories,
+    sampling,
+    streams,
+    text,
+)
 from vatt.data.bad_records import BadRecords
-from vatt.data.examples import Batch, Examples, Maker
 from vatt.data.features import AUDIO, JOINED, LABEL, RECORD, TEXT, VIDEO
 from vatt.errors import DataError
 
 if TYPE_CHECKING:
     from vatt import configs
+    from vatt.data.examples import Examples
 
 EVERYTHING = (VIDEO, AUDIO, TEXT)
+
+Batch = dict[str, tf.Tensor]
 
 
 def training_batches(
@@ -80,62 +90,6 @@ def training_batches(
         worker=worker,
         ledger=ledger,
     )
-
-
-class LabelledClips(Examples):
-    """Clips of one or several modalities with their labels, for fine-tuning.
-
-    Labels of sets with one label per clip are smoothed by `label_smoothing` (published: those of
-    videos, which have one); with `mixup` clips and labels are mixed with those of another row, l ~
-    Beta(alpha, alpha).
-    """
-
-    cfg: configs.dataset.Finetune
-
-    def __init__(
-        self, cfg: configs.dataset.Finetune, card: cards.Card, modalities: Sequence[str]
-    ) -> None:
-        """Takes the configuration, the only set, and what the model takes of it."""
-        super().__init__(cfg)
-        self._card, self._modalities = card, tuple(modalities)
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of the modalities and of the label, without the batch axis."""
-        return self._with_label(clip_shapes(self.cfg))
-
-    @property
-    def record_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """`shapes` before space-to-depth."""
-        return self._with_label(raw_shapes(self.cfg))
-
-    def _with_label(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        return {m: shapes[m] for m in self._modalities} | {LABEL: (self._card.classes,)}
-
-    def maker(self, card: cards.Card) -> Maker:
-        """Returns what makes a labelled clip from a record.
-
-        Raises:
-          DataError: a set without labels or one of the modalities, or one that does not fit.
-        """
-        spec = clip_spec(self.cfg, card, self.stride(card))
-        for modality in self._modalities:
-            check_labelled(card, modality)
-        return lambda seed, record: clips.labelled_clip(
-            record, seed, self.cfg, spec, self._modalities
-        )
-
-    def whole_batch(self, batch: Batch, seed: tf.Tensor) -> Batch:
-        """Smoothing of labels, mixup and space-to-depth, where they are asked for."""
-        cfg = self.cfg
-        if cfg.label_smoothing and not self._card.multi_label:
-            batch[LABEL] = smooth_labels(batch[LABEL], cfg.label_smoothing)
-        if cfg.mixup:
-            for name in (*self._modalities, LABEL):  # the same seed: the same partners and shares
-                batch[name] = audio.mixup(batch[name], seed, cfg.mixup_alpha, cfg.mixup_alpha)
-        if VIDEO in self._modalities and cfg.space_to_depth:
-            batch[VIDEO] = vision.space_to_depth(batch[VIDEO])
-        return batch
 
 
 def evaluation_batches(
@@ -316,9 +270,14 @@ def check_labelled(card: cards.Card, modality: str) -> None:
     """Raises DataError when a set cannot teach a classifier of `modality`."""
     if not card.classes:
         raise DataError(f"Data set '{card.name}' has no labels: its card lists none.")
+    check_modality(card, modality, "classifies")
+
+
+def check_modality(card: cards.Card, modality: str, uses: str = "is trained on") -> None:
+    """Raises DataError when a set lacks a modality that a model uses."""
     if getattr(card, modality) is None:
         raise DataError(
-            f"Data set '{card.name}' has no {modality}, but the model classifies {modality}."
+            f"Data set '{card.name}' has no {modality}, but the model {uses} {modality}."
         )
 
 

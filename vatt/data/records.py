@@ -3,29 +3,31 @@
     with ShardWriter(path) as shard:
         shard.write(encode(clip))
 
-    for record in walk(path):  # also through a damaged shard
-        ...
+    for serialised in read_shard(path):
+        clip = decode(serialised)
 
-A shard appears under its name only when it is complete. TensorFlow is imported on first use.
+Damaged shards are read by `vatt.data.framing`, record by record; `examine` says whether a record
+can be used. A shard appears under its name only when it is complete. TensorFlow is imported on
+first use.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vatt.data import crc32c
 from vatt.data.features import RECORD, RecordSchema
 from vatt.quiet import import_tensorflow_quietly
 
 if TYPE_CHECKING:
+    from tensorflow.train import Feature
+
     from vatt.data.cards import Card
 
 PARTIAL = ".partial"
@@ -46,6 +48,7 @@ class ClipRecord:
     captions: Sequence[tuple[float, float, str]] = ()  # start, end (s from clip start), text
     labels: Sequence[str] = ()
     label_indices: Sequence[int] = field(default=())
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)  # float32 [steps, width]
 
 
 def shard_name(split: str, index: int, count: int) -> str:
@@ -79,14 +82,18 @@ def encode(clip: ClipRecord, schema: RecordSchema = RECORD) -> bytes:
     if clip.labels:
         context[schema.label_text].bytes_list.value.extend(text.encode() for text in clip.labels)
         context[schema.label_index].int64_list.value.extend(clip.label_indices)
+    for name, vectors in clip.features.items():
+        for vector in vectors:
+            step = lists[schema.feature + name].feature.add()
+            step.float_list.MergeFromString(_packed(vector))
     return example.SerializeToString(deterministic=True)
 
 
-def _packed(waveform: np.ndarray) -> bytes:
+def _packed(numbers: np.ndarray) -> bytes:
     """A FloatList as protobuf writes it; its own way through Python floats takes fifty times as
     long.
     """
-    content = np.asarray(waveform, "<f4").tobytes()
+    content = np.asarray(numbers, "<f4").tobytes()
     length, size = bytearray(), len(content)
     while size > 127:
         length.append(size & 127 | 128)
@@ -99,7 +106,12 @@ def decode(
 ) -> ClipRecord:
     """Returns the clip of a serialised record: for tools and tests, not for training.
 
-    A `tf.train.Example` holds frames as one bytes list and the waveform as one float list.
+    A `tf.train.Example` holds frames as one bytes list and the waveform as one float list, and no
+    features.
+
+    Raises:
+        DecodeError: it is no record of that type (google.protobuf.message).
+        ValueError: its parts do not fit together.
     """
     context, lists = _features(serialised, record_type)
 
@@ -120,6 +132,8 @@ def decode(
     texts = [_text(text) for text in values(schema.caption, "bytes_list")]
     starts = values(schema.caption_start, "float_list") or [0.0] * len(texts)
     ends = values(schema.caption_end, "float_list") or [0.0] * len(texts)
+    if not len(starts) == len(ends) == len(texts):
+        raise ValueError(f"captions without times: {schema.caption_start}, {schema.caption_end}")
     return ClipRecord(
         source=_text(value(schema.source, "bytes_list", b"")),
         start=value(schema.start, "float_list", 0.0),
@@ -131,7 +145,24 @@ def decode(
         captions=list(zip(starts, ends, texts, strict=True)),
         labels=[_text(text) for text in values(schema.label_text, "bytes_list")],
         label_indices=values(schema.label_index, "int64_list"),
+        features={
+            name.removeprefix(schema.feature): _vectors(name, lists[name].feature)
+            for name in sorted(lists)
+            if name.startswith(schema.feature)
+        },
     )
+
+
+def _vectors(name: str, steps: Sequence[Feature]) -> np.ndarray:
+    """Float32 [steps, width] of a feature list."""
+    vectors = [np.array(step.float_list.value, np.float32) for step in steps]
+    for number, vector in enumerate(vectors):
+        if len(vector) != len(vectors[0]):
+            raise ValueError(
+                f"'{name}': vector {number} has {len(vector)} values, vector 0 has "
+                f"{len(vectors[0])}"
+            )
+    return np.stack(vectors) if vectors else np.zeros([0, 0], np.float32)
 
 
 def _features(serialised: bytes, record_type: str) -> tuple[Any, Any]:
@@ -200,19 +231,28 @@ def examine(serialised: bytes, card: Card) -> tuple[ClipRecord | None, str]:
         clip = decode(serialised, schema, kind)
     except DecodeError:
         return None, f"not a tf.train.{kind}"
-    except ValueError:  # from zip
-        return None, f"captions without times: {schema.caption_start}, {schema.caption_end}"
+    except ValueError as error:
+        return None, str(error)
     if card.video and not clip.frames:
         return clip, _no_frames(serialised, schema, kind)
-    return clip, _bad_frames(clip.frames or ()) or _bad_values(clip, card.classes)
+    return clip, _bad_frames(clip.frames or ()) or _bad_values(clip, card)
 
 
-def _bad_values(clip: ClipRecord, classes: int) -> str:
+def _bad_values(clip: ClipRecord, card: Card) -> str:
+    classes = card.classes
     if clip.waveform is not None and not np.isfinite(clip.waveform).all():
         return "a sample of the waveform is not finite"
     for index in clip.label_indices:
         if classes and not 0 <= index < classes:
             return f"label index {index}, but the card has {classes} classes"
+    for name, about in card.features.items():
+        vectors = clip.features.get(name, np.zeros([0, 0]))
+        if len(vectors) and vectors.shape[1] != about.width:
+            width = vectors.shape[1]
+            return f"feature '{name}': {width} values per vector, but the card says {about.width}"
+        if not np.isfinite(vectors).all():
+            first = np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0]
+            return f"feature '{name}': vector {first} is not finite"
     return ""
 
 
@@ -245,164 +285,3 @@ def _bad_frames(frames: Sequence[bytes]) -> str:
             size, first = ("x".join(map(str, sizes[k])) for k in (number, 0))
             return f"frame {number} is {size} pixels, frame 0 is {first}"
     return ""
-
-
-# Framing -----------------------------------------------------------------------------------------
-#
-# A TFRecord is the length of its payload (uint64), the checksum of these eight bytes, the payload
-# and its checksum; all little-endian.
-
-_HEADER, _FOOTER = 12, 4  # bytes around a payload
-_BLOCK = 1 << 20  # bytes looked at together
-
-
-@dataclass
-class RawRecord:
-    """One record of a shard, or what stands in the place of one or more."""
-
-    index: int  # in the shard, counting every damaged place as one record
-    offset: int  # byte where the header begins
-    data: bytes | None
-    problem: str = ""  # "" when intact
-    passed_over: int = 0  # bytes until the next record, where framing was lost
-
-
-class Segment(NamedTuple):
-    """A piece of a shard that can be read from its byte offset on."""
-
-    first: int  # index of its first record
-    offset: int
-    records: int
-
-
-class Damage(NamedTuple):
-    """A place between segments."""
-
-    index: int  # of the first record lost
-    offset: int
-    reason: str
-    records: int  # how many were lost; negative where there are more than expected
-
-
-def walk(path: Path) -> Iterator[RawRecord]:
-    """Yields every record of a shard, in order, and a report for every damaged place.
-
-    A damaged payload costs its record. After a damaged header reading goes on at the next byte
-    where a record certainly begins. Memory is that of the largest record.
-    """
-    size = os.path.getsize(path)
-    offset = index = 0
-    with open(path, "rb") as file:
-        while offset < size:
-            payload, problem, end = _read(file, offset, size)
-            passed_over = 0
-            if payload is None and not _begins(file, end, size):
-                found = _next_record(file, offset + 1, size)
-                if end is None or found < end:
-                    end, passed_over = found, found - offset
-                    problem += f"; {passed_over} bytes passed over"
-            yield RawRecord(index, offset, payload, problem, passed_over)
-            index, offset = index + 1, end
-
-
-def segments(path: Path, expected: int | None = None) -> tuple[list[Segment], list[Damage]]:
-    """Returns the pieces of a shard that can be read, and what is lost between them.
-
-    `expected` is the number of records the shard had, see `losses`.
-    """
-    pieces: list[Segment] = []
-    damaged: list[RawRecord] = []
-    found = 0
-    for record in walk(path):
-        if record.problem:
-            damaged.append(record)
-        elif pieces and pieces[-1].first + pieces[-1].records == record.index:
-            pieces[-1] = pieces[-1]._replace(records=pieces[-1].records + 1)
-        else:
-            pieces.append(Segment(record.index, record.offset, 1))
-        found += 1
-    lost = losses(path, damaged, found, expected)
-    return [p._replace(first=true_index(p.first, p.offset, lost)) for p in pieces], lost
-
-
-def losses(
-    path: Path, damaged: Sequence[RawRecord], found: int, expected: int | None = None
-) -> list[Damage]:
-    """Returns what a walk that gave `found` records, some of them damaged, says is lost.
-
-    With the number of records `expected`, all losses together are exact; where framing was lost in
-    several places, the last one gets what cannot be told apart. Without it each damaged place
-    counts as one record.
-    """
-    counts = [1] * len(damaged)
-    missing = 0 if expected is None else expected - found
-    unsure = [number for number, record in enumerate(damaged) if record.passed_over]
-    if missing and unsure:
-        change = max(missing, -1)  # bytes added between records are no record
-        counts[unsure[-1]] += change
-        missing -= change
-    lost, moved = [], 0
-    for record, count in zip(damaged, counts, strict=True):
-        lost.append(Damage(record.index + moved, record.offset, record.problem, count))
-        moved += count - 1
-    if missing:
-        number = f"{abs(missing)} record{'s' if abs(missing) > 1 else ''}"
-        reason = f"{number} {'fewer' if missing > 0 else 'more'} than expected"
-        lost.append(Damage(found + moved, os.path.getsize(path), reason, missing))
-    return lost
-
-
-def true_index(index: int, offset: int, lost: Sequence[Damage]) -> int:
-    """Returns the place in its shard of the record that a walk gave at a byte under `index`."""
-    return index + sum(damage.records - 1 for damage in lost if damage.offset < offset)
-
-
-def _read(file: BinaryIO, offset: int, size: int) -> tuple[bytes | None, str, int | None]:
-    """Returns the payload of the record at a byte, or None and why; and where the record ends."""
-    length = _length(file, offset)
-    if length is None:
-        return None, "the header is damaged", None
-    end = offset + _HEADER + length + _FOOTER
-    if end > size:
-        return None, f"cut off: {end - size} bytes are missing", end
-    file.seek(offset + _HEADER)
-    payload = file.read(length)
-    (stored,) = struct.unpack("<I", file.read(_FOOTER))
-    if crc32c.of_payload(payload) == stored:
-        return payload, "", end
-    return None, f"the checksum of the payload ({length} bytes) does not match", end
-
-
-def _length(file: BinaryIO, offset: int) -> int | None:
-    """Returns the length that a header gives, or None when it is damaged or cut off."""
-    file.seek(offset)
-    header = file.read(_HEADER)
-    if len(header) < _HEADER:
-        return None
-    length, stored = struct.unpack("<QI", header)
-    return length if crc32c.of_lengths(np.array([length], np.uint64))[0] == stored else None
-
-
-def _begins(file: BinaryIO, offset: int | None, size: int) -> bool:
-    """Whether the file ends at a byte or has an intact header there."""
-    return offset is not None and (offset == size or _length(file, offset) is not None)
-
-
-def _next_record(file: BinaryIO, start: int, size: int) -> int:
-    """Returns the byte, from `start` on, where the next record begins; without one the file's end.
-
-    Its header must be intact, and its payload must be, or a header or the file's end follow it.
-    """
-    for base in range(start, size - _HEADER - _FOOTER + 1, _BLOCK):
-        file.seek(base)
-        block = np.frombuffer(file.read(_BLOCK + _HEADER - 1), np.uint8)
-        windows = np.lib.stride_tricks.sliding_window_view(block, _HEADER)  # [positions, 12]
-        lengths = np.ascontiguousarray(windows[:, :8]).view("<u8")[:, 0]
-        room = np.maximum(size - _HEADER - _FOOTER - base - np.arange(len(windows)), 0)
-        fitting = np.flatnonzero(lengths <= room.astype(np.uint64))
-        stored = np.ascontiguousarray(windows[fitting, 8:]).view("<u4")[:, 0]
-        for position in base + fitting[crc32c.of_lengths(lengths[fitting]) == stored]:
-            payload, _, end = _read(file, int(position), size)
-            if payload is not None or _begins(file, end, size):
-                return int(position)
-    return size

@@ -3,7 +3,8 @@
 All functions are pure: the same seed gives the same answer in every process, on any number of
 threads. A seed is an int64 tensor of two numbers. `fold` derives the seed of an element from (run
 seed, data set, element); `seeds_per_use` derives from that one seed for each use, so that no choice
-depends on how many other choices were made before it.
+depends on how many other choices were made before it. `view_seeds` does so for several clips and
+views of one element.
 
 Sequences shorter than a clip are read in a loop from their start (published behaviour).
 """
@@ -17,10 +18,13 @@ USE_EPOCH_ORDER = 1
 USE_MIXING = 2
 USE_CLIP = 3
 USE_MIXUP = 4
+USE_VIEW = 5
 
 # Rows of `seeds_per_use`. A new augmentation gets a new row: the others then keep their draws.
-OFFSET, JITTER, CROP, FLIP, COLOUR, NOISE, CAPTIONS = range(7)
+OFFSET, JITTER, CROP, FLIP, COLOUR, NOISE, CAPTIONS, GREY, BLUR = range(9)
 ROWS = 16
+# Rows that choose a part of the record: all views of a clip share them.
+OF_CLIP = (OFFSET, CAPTIONS)
 
 # For functions given to tf.data: nothing here needs Python's control flow rewritten, and tracing
 # takes half the time without.
@@ -43,6 +47,33 @@ def fold(seed: tf.Tensor, *data: int | tf.Tensor) -> tf.Tensor:
 def seeds_per_use(seed: tf.Tensor) -> tf.Tensor:
     """Returns int64 [ROWS, 2]: one seed for each use within an element, all in one draw."""
     return tf.random.stateless_uniform([ROWS, 2], seed, None, None, tf.int64, alg="philox")
+
+
+def view_seeds(seed: tf.Tensor, clips: int, views: int = 1) -> tf.Tensor:
+    """Seeds of several clips of one element, each in several views.
+
+    Clips are independent of one another. The views of a clip are the same part of the record,
+    augmented independently. Clip 0 in view 0 is what the element is alone, `seeds_per_use(seed)`,
+    and no clip or view depends on how many there are.
+
+    Args:
+      seed: int64 [2] of the element.
+      clips: how many clips.
+      views: how many views of each.
+
+    Returns:
+      Int64 [clips, views, ROWS, 2], the rows as of `seeds_per_use`.
+    """
+    if clips < 1 or views < 1:
+        raise ValueError(f"clips is {clips}, views is {views}; accepted: 1 or more of each")
+    shared = tf.constant([[row in OF_CLIP] for row in range(ROWS)])  # [ROWS, 1]
+    rows = []
+    for clip in range(clips):
+        for view in range(views):
+            own = fold(seed, USE_VIEW, clip, view) if clip or view else seed
+            drawn = seeds_per_use(own)
+            rows.append(tf.where(shared, rows[-view], drawn) if view else drawn)
+    return tf.reshape(tf.stack(rows), (clips, views, ROWS, 2))
 
 
 def uniform(

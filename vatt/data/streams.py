@@ -63,11 +63,49 @@ def training_batches(
     batch_size = batch_size or cfg.batch_size
     ledger = ledger or BadRecords(max_fraction=cfg.max_bad_fraction)
     root = sampling.root_seed(seed)
-    rows = batch_size // worker[1]  # of this worker
-    start = start_step * batch_size
-    weights = [source.weight for source in sources]
-    taken = ordering.elements_taken(root, weights, start)
     calls = cfg.num_parallel_calls or available_cores()
+    place = _Place(start_step * batch_size, batch_size, worker)
+    dataset = _examples(cfg, sources, shapes, root, place, calls, ledger)
+    dataset = dataset.batch(place.rows, drop_remainder=True)
+    if cfg.data_service:
+        dataset = _through_service(dataset, cfg.data_service)
+
+    def finish(step: tf.Tensor, batch: Batch) -> Batch:
+        batch = bad_records.replaced(bad_records.reported(batch, ledger))
+        batch = {k: v for k, v in batch.items() if k not in (bad_records.OK, bad_records.ORIGIN)}
+        return whole_batch(batch, sampling.fold(root, sampling.USE_MIXUP, step))
+
+    dataset = dataset.enumerate(start_step).map(
+        sampling.plain_graph(finish), num_parallel_calls=calls, deterministic=True
+    )
+    return _finish(dataset)
+
+
+class _Place(NamedTuple):
+    """Where in the stream of examples a worker begins, and which of them are its own."""
+
+    start: int  # examples passed over
+    batch_size: int  # of all workers together
+    worker: tuple[int, int]
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch that this worker makes."""
+        return self.batch_size // self.worker[1]
+
+
+def _examples(
+    cfg: configs.dataset.Dataset,
+    sources: Sequence[Source],
+    shapes: Mapping[str, tuple[int, ...]],
+    root: tf.Tensor,
+    place: _Place,
+    calls: int,
+    ledger: BadRecords,
+) -> tf.data.Dataset:
+    """Endless examples of one worker, drawn from the sources in the proportion of their weights."""
+    weights = [source.weight for source in sources]
+    taken = ordering.elements_taken(root, weights, place.start)
     seeds = [sampling.fold(root, sampling.USE_CLIP, index) for index in range(len(sources))]
 
     def make_clip(number: tf.Tensor, element: tf.Tensor, record: tf.Tensor) -> Batch:
@@ -84,40 +122,27 @@ def training_batches(
 
     def shared(streams: list[tf.data.Dataset]) -> tf.data.Dataset:
         if len(streams) > 1:
-            choices = ordering.choices(root, weights, start)
+            choices = ordering.choices(root, weights, place.start)
             mixed = tf.data.Dataset.choose_from_datasets(
                 streams, choices, stop_on_empty_dataset=True
             )
         else:
             (mixed,) = streams
-        return _rows_of_worker(mixed, start, batch_size, worker)
+        return _rows_of_worker(mixed, place)
 
     from_code = [factories.find(source.card.name) is not None for source in sources]
-    if any(from_code):  # what a factory delivers is a clip already: clips are mixed, not records
-        dataset = shared(
-            [
-                factories.clips(source.card.name, cfg, shapes, source.stride, rows)
-                if is_code
-                else bad_records.attempt(records(index), make_clip, calls)
-                for index, (source, is_code) in enumerate(zip(sources, from_code, strict=True))
-            ]
-        )
-    else:
+    if not any(from_code):
         mixed = shared([records(index) for index in range(len(sources))])
-        dataset = bad_records.attempt(mixed, make_clip, calls)
-    dataset = dataset.batch(rows, drop_remainder=True)
-    if cfg.data_service:
-        dataset = _through_service(dataset, cfg.data_service)
-
-    def finish(step: tf.Tensor, batch: Batch) -> Batch:
-        batch = bad_records.replaced(bad_records.reported(batch, ledger))
-        batch = {k: v for k, v in batch.items() if k not in (bad_records.OK, bad_records.ORIGIN)}
-        return whole_batch(batch, sampling.fold(root, sampling.USE_MIXUP, step))
-
-    dataset = dataset.enumerate(start_step).map(
-        sampling.plain_graph(finish), num_parallel_calls=calls, deterministic=True
+        return bad_records.attempt(mixed, make_clip, calls)
+    # What a factory delivers is a clip already: clips are mixed, not records.
+    return shared(
+        [
+            factories.clips(source.card.name, cfg, shapes, source.stride, place.rows)
+            if is_code
+            else bad_records.attempt(records(index), make_clip, calls)
+            for index, (source, is_code) in enumerate(zip(sources, from_code, strict=True))
+        ]
     )
-    return _finish(dataset)
 
 
 def finite_batches(
@@ -212,16 +237,13 @@ def _records(
     )
 
 
-def _rows_of_worker(
-    dataset: tf.data.Dataset, start: int, batch_size: int, worker: tuple[int, int]
-) -> tf.data.Dataset:
+def _rows_of_worker(dataset: tf.data.Dataset, place: _Place) -> tf.data.Dataset:
     """Every worker's neighbouring rows of each batch; element `start` is the first of a batch."""
-    if worker[1] == 1:
+    if place.worker[1] == 1:
         return dataset
-    rows = batch_size // worker[1]
-    first = worker[0] * rows
-    numbered = dataset.enumerate(start).filter(
-        lambda at, _: (at % batch_size >= first) & (at % batch_size < first + rows)
+    first, size = place.worker[0] * place.rows, place.batch_size
+    numbered = dataset.enumerate(place.start).filter(
+        lambda at, _: (at % size >= first) & (at % size < first + place.rows)
     )
     return numbered.map(lambda _, element: element)
 

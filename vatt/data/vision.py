@@ -1,8 +1,8 @@
-"""Frames: decode, resize, crop, augment, normalise. Every function takes and returns [frames,
-height, width, 3].
+"""Frames: resize, crop, mirror, normalise. Every function takes and returns [frames, height, width,
+3].
 
-`training_frames` prepares a whole clip; the other functions are the published operations, one at a
-time.
+`training_frames` prepares a whole clip as a `views.View` describes it; the other functions are
+VATT's operations, one at a time.
 
 Resizing uint8 frames gives uint8 frames again by truncation, not rounding: published behaviour,
 kept because models were trained with it (docs/differences.md). One random draw serves all frames of
@@ -13,36 +13,15 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from vatt.data import colour as colours
-from vatt.data import geometry, sampling
-from vatt.data.colour import colour_jitter
+from vatt.data import colour, geometry, sampling
+from vatt.data.appearance import ColourJitter
+from vatt.data.cuts import VGGCut
+from vatt.data.decoding import all_jpeg, decode_jpegs, decode_region, frame_size
 from vatt.data.geometry import smallest_side_size
+from vatt.data.views import View
 
-MARGIN = 2  # pixels decoded around a region: at its edge, colour is interpolated differently
-BLOCK = 16  # pixels; decoding from a column that is a multiple of it takes the least time
 RATIOS = (1, 2, 4, 8)  # at which JPEG can be decoded smaller
-# Where the size stands in a JPEG file that begins with a JFIF header and two quantisation tables.
-SIZE_MARKER = b"\xff\xc0\x00\x11\x08"
-SIZE_MARKER_AT, SIZE_END = 158, 167  # bytes
 TRUNCATION = 0.5  # levels that cutting off decimals takes away on average
-
-
-def decode_jpegs(encoded: tf.Tensor, count: int) -> tf.Tensor:
-    """Decodes `count` JPEG strings of one size to uint8 [count, height, width, 3].
-
-    The decode operations are laid out one by one: that costs less than a loop in the graph.
-    """
-    pictures = tf.unstack(encoded, count)
-    return tf.stack([tf.io.decode_jpeg(picture, channels=3) for picture in pictures])
-
-
-def frame_size(encoded: tf.Tensor) -> tf.Tensor:
-    """Int32 [2] height and width of one picture; those of a JPEG are read from its header."""
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.image.extract_jpeg_shape(encoded)[:2],
-        lambda: tf.shape(tf.io.decode_jpeg(encoded, channels=3))[:2],
-    )
 
 
 def _resize(frames: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -129,9 +108,10 @@ def inception_crop(
     return tf.ensure_shape(resized, (frames.shape[0], size, size, 3))
 
 
-def random_flip(frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Mirrors the whole clip left to right with probability 0.5."""
-    return tf.cond(geometry.flipped(seed), lambda: tf.reverse(frames, [2]), lambda: frames)
+def random_flip(frames: tf.Tensor, seed: tf.Tensor, probability: float = 0.5) -> tf.Tensor:
+    """Mirrors the whole clip left to right with `probability`."""
+    mirrored = geometry.flipped(seed, probability)
+    return tf.cond(mirrored, lambda: tf.reverse(frames, [2]), lambda: frames)
 
 
 def normalise(frames: tf.Tensor, zero_centred: bool) -> tf.Tensor:
@@ -144,27 +124,22 @@ def training_frames(
     encoded: tf.Tensor,
     count: int,
     seeds: tf.Tensor,
+    view: View,
     *,
-    size: int,
-    style: str,
-    min_resize: int,
-    scale_jitter: bool,
-    area: tuple[float, float],
-    aspect: tuple[float, float],
-    colour: bool,
-    zero_centred: bool,
     published: bool = False,
     scaled_decoding: bool = False,
 ) -> tf.Tensor:
-    """One augmented training clip.
+    """One augmented training clip, as `view` describes it.
 
-    Resizes, crop and flip are one bilinear resampling (`geometry.resample`) of the region that is
-    kept; little more than it is decoded. Sizes, positions, flip and colours are those that the
-    published order of operations draws from the same seeds. Of the pixels:
+    Resizes, crop and flip are one bilinear resampling (`geometry.blended`) of the region that is
+    kept; little more than it is decoded. A `ColourJitter` that is the first step is part of it.
+    Sizes, positions, flip and colours are those that one operation after another draws from the
+    same seeds. Of the pixels:
 
-    - "Inception", and "VGG" where nothing is resized: equal up to rounding (0.05 levels of 255).
-    - "VGG" with resizing: the published order interpolates twice, so it is smoother, and cuts off
-      decimals each time, which darkens by half a level on average. The darkening is kept, the
+    - `VGGCut` where nothing is resized, and the other cuts: equal up to rounding (0.05 levels of
+      255).
+    - `VGGCut` with resizing: the published order interpolates twice, so it is smoother, and cuts
+      off decimals each time, which darkens by half a level on average. The darkening is kept, the
       second smoothing is not. On pictures with the spectrum of photographs the difference is up to
       1 level on average, below 12 for 99.9 % of the values, and 0.02 in the mean.
 
@@ -172,16 +147,8 @@ def training_frames(
       encoded: string [count], pictures of one size: JPEG, or what else `tf.io.decode_jpeg` reads.
       count: frames of the clip.
       seeds: int64 [sampling.ROWS, 2] of the clip.
-      size: side of the result in pixels.
-      style: "VGG" (jittered scale, shorter side to `min_resize`, random square) or "Inception"
-        (random box).
-      min_resize: pixels, at least `size`; for "VGG".
-      scale_jitter: whether the scale varies; for "VGG".
-      area: smallest and largest share of the frame; for "Inception".
-      aspect: smallest and largest width / height in pixels; for "Inception".
-      colour: whether colours are jittered.
-      zero_centred: range of the result: [-1, 1], or [0, 1].
-      published: follows the published order, operation by operation.
+      view: what the clip looks like.
+      published: decodes whole frames and follows the published order, operation by operation.
       scaled_decoding: decodes frames that shrink to a half or less at 1/2, 1/4 or 1/8 of their
         size. Faster, and smoother than the published picture, which skips pixels then.
 
@@ -192,86 +159,82 @@ def training_frames(
       tf.errors.InvalidArgumentError: in the running graph, when a picture cannot be decoded or
         sizes differ.
     """
+    steps = view.steps
     if published:
-        frames = _published_order(
-            encoded, count, seeds, size, style, min_resize, scale_jitter, area, aspect
-        )
-        frames = normalise(frames, zero_centred)
-        if colour:
-            frames = colour_jitter(frames, seeds[sampling.COLOUR], zero_centred)
-        return tf.ensure_shape(frames, (count, size, size, 3))
-    frame = frame_size(encoded[0])
-    draws = colours.draw(seeds[sampling.COLOUR]) if colour else None
-
-    def drawn() -> geometry.Cut:
-        if style == "Inception":
-            return geometry.inception_cut(frame, size, seeds, area, aspect)
-        return geometry.vgg_cut(frame, size, seeds, min_resize, scale_jitter)
-
-    # Called, not inlined: each operation of a branch that is not taken takes time, too.
-    resampled = tf.function(
-        lambda: _resampled(
-            encoded, count, frame, size, drawn(), draws, zero_centred, scaled_decoding
-        ),
-        autograph=False,
-        experimental_attributes={"_noinline": True},
-    )
-    if style == "Inception":
-        frames = resampled()
+        frames = normalise(_one_by_one(encoded, count, seeds, view), view.zero_centred)
     else:
-        frames = tf.cond(
-            drawn().keeps_pixels() if scale_jitter else tf.reduce_min(frame) == min_resize,
-            lambda: _cut_out(encoded, count, size, seeds, draws, zero_centred),
-            resampled,
-        )
-    return tf.ensure_shape(frames, (count, size, size, 3))
+        jitter = steps[0] if steps and isinstance(steps[0], ColourJitter) else None
+        frames = _at_once(encoded, count, seeds, view, jitter, scaled_decoding)
+        steps = steps[1:] if jitter else steps
+    shape = (count, view.size, view.size, 3)
+    frames = tf.ensure_shape(frames, shape)
+    for step in steps:
+        frames = tf.ensure_shape(step.apply(frames, seeds, view.zero_centred), shape)
+    return frames
 
 
-def _published_order(
-    encoded: tf.Tensor,
-    count: int,
-    seeds: tf.Tensor,
-    size: int,
-    style: str,
-    min_resize: int,
-    jitters: bool,
-    area: tuple[float, float],
-    aspect: tuple[float, float],
-) -> tf.Tensor:
-    """The geometry of `training_frames`, one operation after another; uint8 or float32 levels.
+def _one_by_one(encoded: tf.Tensor, count: int, seeds: tf.Tensor, view: View) -> tf.Tensor:
+    """What a view cuts, one operation after another; uint8 or float32 levels.
 
     Crops are cut before frames become floats, and flips come after: the same numbers up to rounding
     as with flips first, without float work on pixels that are thrown away.
     """
     frames = decode_jpegs(encoded, count)  # uint8 [count, height, width, 3]
-    if style == "Inception":
-        frames = inception_crop(frames, size, seeds[sampling.CROP], area, aspect)
-    else:
-        if jitters:
-            frames = scale_jitter(frames, seeds[sampling.JITTER])
-        frames = resize_smallest(frames, min_resize)
-        frames = random_crop(frames, size, seeds[sampling.CROP])
-    return random_flip(frames, seeds[sampling.FLIP])
+    cut = view.draw(tf.shape(frames)[1:3], seeds)
+    (top, left), (high, wide) = tf.unstack(cut.begin), tf.unstack(cut.extent)
+    frames = frames[:, top : top + high, left : left + wide]
+    for size in cut.truncated_at:
+        frames = _resize(frames, size)
+    if not cut.truncated_at:
+        frames = tf.image.resize(frames, cut.resized, method="bilinear")
+    top, left = tf.unstack(cut.offset)
+    frames = frames[:, top : top + view.size, left : left + view.size]
+    return tf.cond(cut.mirror, lambda: tf.reverse(frames, [2]), lambda: frames)
+
+
+def _at_once(
+    encoded: tf.Tensor,
+    count: int,
+    seeds: tf.Tensor,
+    view: View,
+    jitter: ColourJitter | None,
+    scaled_decoding: bool,
+) -> tf.Tensor:
+    """What a view cuts, in its range and with jittered colours: one resampling, where any."""
+    frame = frame_size(encoded[0])
+    draws = jitter.draw(seeds[sampling.COLOUR]) if jitter else None
+    # Called, not inlined: each operation of a branch that is not taken takes time, too.
+    resampled = tf.function(
+        lambda: _resampled(encoded, count, frame, seeds, view, draws, scaled_decoding),
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
+    if not isinstance(view.cut, VGGCut):
+        return resampled()
+    return tf.cond(
+        view.cut.keeps_pixels(frame, seeds),
+        lambda: _cut_out(encoded, count, seeds, view, draws),
+        resampled,
+    )
 
 
 def _cut_out(
     encoded: tf.Tensor,
     count: int,
-    size: int,
     seeds: tf.Tensor,
-    draws: colours.Draws | None,
-    zero_centred: bool,
+    view: View,
+    draws: colour.Draws | None,
 ) -> tf.Tensor:
-    """A "VGG" clip that is not resized."""
-    frames = random_crop(decode_jpegs(encoded, count), size, seeds[sampling.CROP])
-    frames = random_flip(frames, seeds[sampling.FLIP])
-    frames = tf.ensure_shape(frames, (count, size, size, 3))
+    """A clip of a `VGGCut` that is not resized."""
+    frames = random_crop(decode_jpegs(encoded, count), view.size, seeds[sampling.CROP])
+    frames = random_flip(frames, seeds[sampling.FLIP], view.flip)
+    frames = tf.ensure_shape(frames, (count, view.size, view.size, 3))
     if draws is None:
-        return normalise(frames, zero_centred)
+        return normalise(frames, view.zero_centred)
     return tf.cond(
         draws.applied,
-        lambda: colours.change(frames, draws, zero_centred),
-        lambda: normalise(frames, zero_centred),
+        lambda: colour.change(frames, draws, view.zero_centred),
+        lambda: normalise(frames, view.zero_centred),
     )
 
 
@@ -279,29 +242,29 @@ def _resampled(
     encoded: tf.Tensor,
     count: int,
     frame: tf.Tensor,
-    size: int,
-    cut: geometry.Cut,
-    draws: colours.Draws | None,
-    zero_centred: bool,
+    seeds: tf.Tensor,
+    view: View,
+    draws: colour.Draws | None,
     scaled_decoding: bool,
 ) -> tf.Tensor:
     """A clip that is resized."""
+    cut = view.draw(frame, seeds)
     darker = tf.constant(TRUNCATION) * cut.truncations()
 
     def at(ratio: int) -> tf.Tensor:
-        rows, columns = cut.axes(size, ratio)
+        rows, columns = cut.axes(view.size, ratio)
         region, top, left = decode_region(encoded, count, frame, rows, columns, ratio)
         columns = columns.within(left)
         rows, order = geometry.placed(rows.within(top), tf.shape(region)[0], cut.mirror)
         pixels = geometry.packed(region, order)
 
         def normalised() -> tf.Tensor:
-            gain, least = (2.0 / 255.0, -1.0) if zero_centred else (1.0 / 255.0, 0.0)
+            gain, least = (2.0 / 255.0, -1.0) if view.zero_centred else (1.0 / 255.0, 0.0)
             bias = least - gain * darker
             return geometry.normalised(pixels, rows, columns, gain, bias, least)
 
         def changed() -> tf.Tensor:
-            return colours.change_resampled(pixels, rows, columns, darker, draws, zero_centred)
+            return colour.change_resampled(pixels, rows, columns, darker, draws, view.zero_centred)
 
         return normalised() if draws is None else tf.cond(draws.applied, changed, normalised)
 
@@ -309,82 +272,8 @@ def _resampled(
         return at(1)
     shrinking = tf.reduce_min(cut.extent // cut.resized)
     choice = tf.reduce_sum(tf.cast(shrinking >= RATIOS[1:], tf.int32))
-    choice = tf.where(_all_jpeg(encoded), choice, 0)
+    choice = tf.where(all_jpeg(encoded), choice, 0)
     return tf.switch_case(choice, [lambda ratio=ratio: at(ratio) for ratio in RATIOS])
-
-
-def _all_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_all(tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff")
-
-
-def _check_one_size(encoded: tf.Tensor, pictures: list[tf.Tensor]) -> tf.Operation:
-    """Fails where JPEG strings differ in size: decoding a region would not notice.
-
-    Most writers put the size at one place; frames that are equal up to there need not be read one
-    by one, which would take a tenth of the time of decoding them.
-    """
-    header = tf.strings.substr(encoded, 0, SIZE_END)
-    usual = tf.strings.substr(encoded[0], SIZE_MARKER_AT, len(SIZE_MARKER)) == SIZE_MARKER
-
-    def read() -> tf.Tensor:
-        sizes = tf.stack([tf.image.extract_jpeg_shape(picture)[:2] for picture in pictures])
-        return tf.reduce_all(sizes == sizes[0])
-
-    same = tf.cond(usual & tf.reduce_all(header == header[0]), lambda: tf.constant(True), read)
-    return tf.debugging.Assert(same, ["The frames of a clip differ in size."])
-
-
-def decode_region(
-    encoded: tf.Tensor,
-    count: int,
-    frame: tf.Tensor,
-    rows: geometry.Axis,
-    columns: geometry.Axis,
-    ratio: int = 1,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Decodes what two axes need of JPEG strings of one size; other formats are decoded whole.
-
-    Args:
-      encoded: string [count].
-      count: number of frames.
-      frame: int32 [2] height and width of a frame.
-      rows: in the frame as decoded.
-      columns: in the frame as decoded.
-      ratio: JPEG frames are decoded at 1 / ratio of their size.
-
-    Returns:
-      Uint8 [height, count, width, 3] with the same pixels as frames decoded whole (zeros beyond
-      their right edge), and its int32 top and left in such a frame. The sides are multiples of
-      `geometry.REGION_STEP`; the height may be that of the frame.
-    """
-    height, width = tf.unstack(-(-frame // ratio))
-
-    def region() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        pictures = tf.unstack(encoded, count)
-        left = tf.maximum(columns.first() - MARGIN, 0) // BLOCK * BLOCK
-        right = tf.minimum(columns.last() + 1 + MARGIN, width)
-        top = tf.maximum(rows.first() - MARGIN, 0)
-        bottom = tf.minimum(rows.last() + 1 + MARGIN, height)
-        tall = tf.minimum(geometry.round_up(bottom - top), height)
-        top = tf.minimum(top, height - tall)
-        with tf.control_dependencies([_check_one_size(encoded, pictures)]):
-            window = tf.stack([top, left, tall, right - left])
-        surplus = geometry.round_up(right - left) - (right - left)
-        beyond = tf.zeros((tall, surplus, 3), tf.uint8)
-        pieces = []
-        for picture in pictures:
-            cut = tf.image.decode_and_crop_jpeg(picture, window, channels=3, ratio=ratio)
-            pieces += [cut, beyond]
-        side_by_side = tf.concat(pieces, axis=1)  # [tall, count * (width + surplus), 3]
-        return tf.reshape(side_by_side, (tall, count, -1, 3)), top, left
-
-    def whole() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        surplus = geometry.round_up(width) - width
-        frames = tf.pad(decode_jpegs(encoded, count), [[0, 0], [0, 0], [0, surplus], [0, 0]])
-        return tf.transpose(frames, (1, 0, 2, 3)), tf.constant(0), tf.constant(0)
-
-    decoded, top, left = tf.cond(_all_jpeg(encoded), region, whole)
-    return tf.ensure_shape(decoded, (None, count, None, 3)), top, left
 
 
 def space_to_depth(video: tf.Tensor) -> tf.Tensor:

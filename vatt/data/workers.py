@@ -11,9 +11,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from vatt.errors import DataError
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
+    from tqdm import tqdm
+
+Made = TypeVar("Made")
 
 _LOOK_S = 1.0  # s between two looks at the ticks of the workers
 
@@ -25,7 +32,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def progress(total: int, initial: int, desc: str, unit: str) -> Any:
+def progress(total: int | None, initial: int, desc: str, unit: str) -> tqdm:
     """Returns a tqdm progress bar; in a log file it writes a line at most every ten seconds."""
     from tqdm import tqdm
 
@@ -61,15 +68,15 @@ def _nothing() -> None:
     pass
 
 
-_report: Callable[[], Any] = _nothing  # what `tick` does in this process
+_report: Callable[[], object] = _nothing  # what `tick` does in this process
 
 
-def _set_report(report: Callable[[], Any]) -> None:
+def _set_report(report: Callable[[], object]) -> None:
     global _report
     _report = report
 
 
-def _start_worker(ticks: Any) -> None:
+def _start_worker(ticks: Synchronized) -> None:
     """Leaves Ctrl-C to the parent, ends with it, however it ends, and counts ticks for it."""
 
     def count() -> None:
@@ -94,11 +101,11 @@ def tick() -> None:
 
 
 def run_jobs(
-    function: Callable[..., Any],
+    function: Callable[..., Made],
     jobs: Iterable[tuple],
     workers: int,
-    on_ticks: Callable[[int], Any] = lambda number: None,
-) -> Iterator[tuple[int, Any]]:
+    on_ticks: Callable[[int], object] = lambda number: None,
+) -> Iterator[tuple[int, Made]]:
     """Yields (index of the job, function(*job)) as jobs finish, in any order.
 
     With one worker everything runs in this process. An exception in a job, or Ctrl-C, cancels what

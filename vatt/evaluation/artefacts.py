@@ -13,12 +13,12 @@ The arrays (Q queries of a kind, K results each, M clips that some query shows, 
     <kind>/query int64 [Q]              clip number of each query; see below for <kind>
     <kind>/top int64 [Q, K]             clip numbers of the results, best first
     <kind>/score float32 [Q, K], <kind>/hit bool [Q, K], <kind>/rank float64 [Q] (NaN: no rank)
-    audio/envelope float16 [Q, bins, 2] rows of clips/envelope of the queries
 
-Kinds: text and audio (video is looked for with them), video_text and video_audio (the reverse: the
-queries are videos, the results captions or sounds), text_audio and audio_text. Query and result are
-clip numbers throughout, whichever part of the clip is meant. Pictures, outlines and kinds that an
-evaluation did not have are absent.
+A kind is called `<query>_<target>` by what is given and what is looked for, in the order in which
+kinds shall be shown: text_video, video_text, audio_video, ... Modalities that are embedded together
+are joined by "+": text+video_audio. The name of a modality holds neither "_" nor "+". Query and
+result are clip numbers throughout, whichever part of the clip is meant. Pictures, outlines and
+kinds that an evaluation did not have are absent.
 """
 
 from __future__ import annotations
@@ -105,6 +105,35 @@ def envelope(audio: np.ndarray, bins: int = ENVELOPE_BINS) -> np.ndarray:
         return np.zeros((1, 2), np.float16)
     outline = np.stack([np.minimum.reduceat(low, edges), np.maximum.reduceat(high, edges)], axis=1)
     return np.clip(outline, -6e4, 6e4).astype(np.float16)
+
+
+def spectrogram(audio: np.ndarray, columns: int = 128, bands: int = 64) -> np.ndarray:
+    """Picture of a sound: uint8 [frequency, time], the lowest frequency first, 255 the loudest.
+
+    Args:
+        audio: waveform [samples, 1], drawn on a logarithmic axis of frequency over 70 dB; or
+            spectrogram [time, mel, 1], drawn as it is from its lowest to its highest value.
+        columns: columns of the picture of a waveform.
+        bands: most rows of the picture of a waveform.
+    """
+    audio = np.nan_to_num(np.asarray(audio, np.float32))
+    if audio.ndim == 3:
+        picture = audio[..., 0].T  # [mel, time]
+        low, high = picture.min(initial=np.inf), picture.max(initial=-np.inf)
+    else:
+        samples = audio.reshape(-1)
+        length = 1 << int(np.clip(np.log2(max(len(samples), 1)) - 2, 5, 10))  # 32 to 1024 samples
+        samples = np.pad(samples, (0, max(0, length - len(samples))))
+        starts = np.linspace(0, len(samples) - length, columns).astype(int)
+        frames = samples[starts[:, None] + np.arange(length)]  # [columns, length]
+        power = np.abs(np.fft.rfft(frames * np.hanning(length), axis=1)) ** 2
+        edges = np.unique(np.geomspace(1, length // 2, bands + 1).astype(int))[:-1]
+        power = np.maximum.reduceat(power, edges, axis=1).T  # [bands, columns]
+        picture = 10.0 * np.log10(power + 1e-12)
+        high = max(picture.max(), -50.0)  # silence stays dark
+        low = high - 70.0
+    share = np.clip((picture - low) / max(high - low, 1e-6), 0.0, 1.0)
+    return np.round(255 * share).astype(np.uint8)
 
 
 def clip_jpeg(arrays: Mapping[str, np.ndarray], row: int) -> bytes:

@@ -4,12 +4,10 @@
     retrieval_metrics(scores)                           # {"R1": .4, "R5": .7, "R10": .8, ...}
     attribute_top1(scores, {"colour": ["red", ...]})    # {"colour": .9}
 
-    # The same for galleries whose scores do not fit into memory, and for both directions at once.
-    forth, back = search(window_mean(text, "embd"), window_mean(clips, "embd"))
-    rank_metrics(forth.ranks), attribute_agreement(forth.best, {"colour": ["red", ...]})
-
     top_k_accuracy(probabilities, labels, 5)            # one label per row
     multilabel_metrics(probabilities, many_hot)         # {"mAP": .3, "AUC": .9, "d-prime": 1.8}
+
+`vatt.evaluation.search` finds ranks where a matrix of scores does not fit into memory.
 
 A query's true clip has the query's own row number: the truth is the diagonal of the matrix.
 
@@ -22,7 +20,6 @@ metric computed from it.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
@@ -31,7 +28,6 @@ from typing import Literal
 import numpy as np
 
 RECALL_CUTS = (1, 5, 10)
-SEARCH_BLOCK = 2048  # rows and columns of scores held at once, at most 65535
 Variant = Literal["embd", "cosine"]
 
 
@@ -98,7 +94,7 @@ def similarity(
         ValueError: an unknown variant, or embeddings whose shapes do not fit together.
     """
     queries, clips = _windows_axis(queries, "queries"), _windows_axis(clips, "clips")
-    _check_one_space(queries, clips)
+    check_one_space(queries, clips)
     if published_single_window and variant == "embd" and clips.shape[1] == 1:
         normalized = False
     left, right = (window_mean(x, variant, normalized=normalized) for x in (queries, clips))
@@ -128,108 +124,6 @@ def ranks(scores: np.ndarray, targets: np.ndarray | None = None) -> np.ndarray:
     result = 1.0 + ahead.sum(axis=1)
     result[np.isnan(scores).any(axis=1)] = np.nan
     return result
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """What a search in one direction found.
-
-    Attributes:
-        ranks: float64 [queries], 1-based rank of each query's own partner; NaN without a partner or
-            where a score is NaN.
-        best: int64 [queries], the partner with the highest score; -1 where a score is NaN.
-    """
-
-    ranks: np.ndarray
-    best: np.ndarray
-
-
-def search(
-    left: np.ndarray, right: np.ndarray, *, block: int = SEARCH_BLOCK
-) -> tuple[Found, Found]:
-    """Ranks of the partners when the rows of `left` are looked for in `right`, and the reverse.
-
-    Row i of the one side is the partner of row i of the other; rows beyond the shorter side have
-    none and only stand in the way. Scores are the products of `left` and `right`, of which one
-    block is held at a time: beside the arguments, memory is 5 bytes * block^2 and a few numbers per
-    row. Ties as in `ranks`.
-
-    Args:
-        left: [rows, d].
-        right: [columns, d].
-        block: rows and columns of scores held at once.
-
-    Returns:
-        What rows of `left` find in `right`, and what rows of `right` find in `left`.
-
-    Raises:
-        ValueError: sides of different widths.
-    """
-    left, right = np.asarray(left, np.float32), np.asarray(right, np.float32)
-    _check_one_space(left, right)
-    # Every product has the same shape, a multiple of 64, and is filled up with zeros: equal vectors
-    # then have equal scores wherever they stand, as the same sums are made in the same order.
-    side = min(block, max(len(left), len(right), 1))
-    side = -(-side // 64) * 64
-    tiles = np.zeros((2, side, left.shape[-1]), np.float32)
-    product = np.empty((side, side), np.float32)
-
-    def scores(row: int, column: int) -> np.ndarray:
-        counts = []
-        for tile, vectors, start in ((tiles[0], left, row), (tiles[1], right, column)):
-            part = vectors[start : start + side]
-            tile[: len(part)], tile[len(part) :] = part, 0.0
-            counts.append(len(part))
-        np.matmul(tiles[0], tiles[1].T, out=product)
-        return product[: counts[0], : counts[1]]
-
-    pairs = min(len(left), len(right))
-    truth = np.zeros(pairs, np.float32)
-    for start in range(0, pairs, side):
-        diagonal = scores(start, start).diagonal()
-        truth[start : start + len(diagonal)] = diagonal
-    forth, back = _Search(len(left), truth), _Search(len(right), truth)
-    for row in range(0, len(left), side):
-        for column in range(0, len(right), side):
-            block_scores = scores(row, column)
-            forth.add(block_scores, row, column, axis=1)
-            back.add(block_scores, column, row, axis=0)
-    return forth.found(), back.found()
-
-
-class _Search:
-    """Counts, block by block, what stands ahead of the partner of each query."""
-
-    def __init__(self, queries: int, truth: np.ndarray):
-        self._truth = np.full(queries, np.nan, np.float32)  # compares as false without a partner
-        self._truth[: len(truth)] = truth
-        self._pairs = len(truth)
-        self._ahead = np.zeros(queries, np.int64)
-        self._top = np.full(queries, -np.inf, np.float32)
-        self._best = np.zeros(queries, np.int64)
-        self._broken = np.zeros(queries, bool)
-
-    def add(self, scores: np.ndarray, start: int, other: int, axis: int) -> None:
-        """Adds candidates from number `other` on along `axis`, for queries from `start` on."""
-        queries = slice(start, start + scores.shape[1 - axis])
-        own = np.expand_dims(self._truth[queries], axis)
-        ahead = scores >= own if other < start else scores > own
-        if other == start:
-            lower = np.tri(*scores.shape, -1, dtype=bool)
-            earlier = lower if axis == 1 else np.tri(*scores.shape[::-1], -1, dtype=bool).T
-            ahead |= (scores == own) & earlier
-        self._ahead[queries] += ahead.view(np.uint8).sum(axis=axis, dtype=np.uint16)
-        value = scores.max(axis=axis)
-        self._broken[queries] |= np.isnan(value)
-        better = np.flatnonzero(value > self._top[queries])
-        self._top[queries][better] = value[better]
-        self._best[queries][better] = other + scores.take(better, 1 - axis).argmax(axis)
-
-    def found(self) -> Found:
-        ranks_ = 1.0 + self._ahead
-        ranks_[self._pairs :] = np.nan
-        ranks_[self._broken] = np.nan
-        return Found(ranks_, np.where(self._broken, -1, self._best))
 
 
 def recall_at_k(ranks_: np.ndarray, k: int) -> float:
@@ -328,7 +222,7 @@ def multilabel_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, floa
         NaN if no class is left or one has a NaN score.
     """
     by_class, kept = multilabel_scores(scores, labels), _rankable(labels)
-    means = {name: _mean(values[kept]) for name, values in by_class.items()}
+    means = {name: mean(values[kept]) for name, values in by_class.items()}
     return {"mAP": means.pop("AP"), **means, "classes_left_out": float(np.sum(~kept))}
 
 
@@ -402,7 +296,8 @@ def _rankable(labels: np.ndarray) -> np.ndarray:
     return positive.any(axis=0) & ~positive.all(axis=0)
 
 
-def _mean(values: np.ndarray) -> float:
+def mean(values: np.ndarray) -> float:
+    """Mean of all values, NaN of none."""
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, and no news
         return float(np.mean(values)) if values.size else float("nan")
 
@@ -418,7 +313,8 @@ def _windows_axis(embeddings: np.ndarray, what: str) -> np.ndarray:
     return embeddings
 
 
-def _check_one_space(queries: np.ndarray, clips: np.ndarray) -> None:
+def check_one_space(queries: np.ndarray, clips: np.ndarray) -> None:
+    """Raises ValueError for embeddings of different widths."""
     if queries.shape[-1] != clips.shape[-1]:
         raise ValueError(
             f"queries have {queries.shape[-1]} dimensions and clips {clips.shape[-1]}: "

@@ -1,38 +1,38 @@
 """Classifiers on frozen features: what of a data set's classes a pretrained model tells apart.
 
     data = probe_set("hmdb51", train, train_labels, test, test_labels)
-    result = linear_probe(data)                       # or published_probe, knn_probe
-    metric_names("hmdb51", 1, result)                 # {"hmdb51_1_test_top_1_accuracy": .41, ...}
-    average_over_splits("hmdb51", [result, ...])      # {"hmdb51_top_1_accuracy": .40, ...}
+    result = linear_probe(data)                              # or published_probe, knn_probe
+    fold_measures(result, "hmdb51", "1", "video")            # of this fold, train and test
+    mean_measures([result, ...], "hmdb51", "video")          # of the test splits of all folds
 
-| probe | in metric names | what it is |
-|---|---|---|
-| `linear_probe` | nothing | multinomial logistic regression on standardised features |
-| `published_probe` | `published_probe_` | 128 linear units, dropout 0.9, softmax |
-| `knn_probe` | `knn_` | votes of the nearest training clips by cosine similarity |
+| probe | what it is |
+|---|---|
+| `linear_probe` | multinomial logistic regression on standardised features |
+| `published_probe` | 128 linear units, dropout 0.9, softmax |
+| `knn_probe` | votes of the nearest training clips by cosine similarity |
 
-The published names therefore belong to the default, `linear_probe`, which is not the published
-classifier: `hmdb51_1_test_published_probe_top_1_accuracy` is the figure to hold beside a published
-one. In sets whose clips may have several labels the linear probe is one logistic regression per
-class and the metrics are mAP, AUC and d-prime; the published probe is not defined there.
+The published names belong to the default, `linear_probe`, which is not the published classifier:
+`hmdb51_1_test_published_probe_top_1_accuracy` is the figure to hold beside a published one. In sets
+whose clips may have several labels the linear probe is one logistic regression per class and the
+figures are mAP, AUC and d-prime; the published probe is not defined there.
 
-Probabilities of a test clip are averaged over its windows. Training metrics count rows (clips times
-augmentations), and the rows of a clip do not vote for each other in the k-NN.
+Probabilities of a test clip are averaged over its windows. Figures of training count rows (clips
+times augmentations), and the rows of a clip do not vote for each other in the k-NN.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import logging
 
 from vatt.errors import DataError
-from vatt.evaluation import logistic, metrics, published_classifier
+from vatt.evaluation import logistic, measures, metrics, published_classifier, scoring
+from vatt.evaluation.measures import Measure
+from vatt.evaluation.probe_set import ProbeSet
 
-TOP = (1, 5)
 CLIPS_AT_ONCE = 1024  # test clips whose windows are classified together
 
 # Rows x dimensions x classes up to which the linear probe holds out every fold once; beyond, one.
@@ -44,107 +44,24 @@ SIMILARITIES_AT_ONCE = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
-class ProbeSet:
-    """Checked features and labels of one split of one data set; made by `probe_set`.
-
-    Attributes:
-        name: data set, for messages.
-        train: float32 [rows, d].
-        train_labels: int64 [rows], or uint8 [rows, classes] with `multi_label`.
-        groups: int64 [rows], the clip of each training row.
-        test: float32 [clips, windows, d].
-        test_labels: like `train_labels`, by clip.
-        classes: number of classes, whether or not all occur.
-        multi_label: whether a clip may have any number of classes.
-    """
-
-    name: str
-    train: np.ndarray
-    train_labels: np.ndarray
-    groups: np.ndarray
-    test: np.ndarray
-    test_labels: np.ndarray
-    classes: int
-    multi_label: bool
-
-
-@dataclasses.dataclass(frozen=True)
 class ProbeResult:
     """What a probe found.
 
     Attributes:
-        probe: "linear", "published_probe" or "knn".
-        metrics: name without data set and split, such as "test_top_1_accuracy", -> value.
-        record: what was chosen (C, folds, iterations, converged, ...), the sizes of the set, and
-            what guessing reaches.
+        probe: one of `measures.PROBES`.
+        train: figures of the training rows by name, such as "top_1_accuracy".
+        test: figures of the test clips.
+        chance: what guessing reaches of the figures of the test clips, where that is known.
+        record: what was chosen (C, folds, iterations, converged, ...), and the sizes of the set.
         probabilities: float32 [test clips, classes], averaged over windows; vote shares of k-NN.
     """
 
     probe: str
-    metrics: dict[str, float]
+    train: dict[str, float]
+    test: dict[str, float]
+    chance: dict[str, float]
     record: dict[str, float | int | bool]
     probabilities: np.ndarray
-
-
-def probe_set(
-    name: str,
-    train: np.ndarray,
-    train_labels: np.ndarray,
-    test: np.ndarray,
-    test_labels: np.ndarray,
-    *,
-    multi_label: bool = False,
-    groups: np.ndarray | None = None,
-) -> ProbeSet:
-    """Checks features and labels.
-
-    Args:
-        name: data set, and split if it has several, as messages shall call it.
-        train: [rows, d], or [rows, 1, d]: one row per clip and augmentation.
-        train_labels: one-hot or, with `multi_label`, many-hot [rows, classes].
-        test: [clips, windows, d] or [clips, d].
-        test_labels: [clips, classes].
-        multi_label: whether clips may have several labels or none, as the card of the set says.
-        groups: clip number of each training row; None if every row is a clip of its own. Rows of
-            one clip are never held out from each other.
-
-    Raises:
-        DataError: no clip, features that are not finite, clips without a label or with several, or
-            fewer than two classes in the training split.
-        ValueError: shapes that do not fit together.
-    """
-    train, test = (np.asarray(x, np.float32) for x in (train, test))
-    train_labels, test_labels = np.asarray(train_labels), np.asarray(test_labels)
-    if train.ndim == 3 and train.shape[1] == 1:
-        train = train[:, 0]
-    if test.ndim == 2:
-        test = test[:, None]
-    groups = np.arange(len(train)) if groups is None else np.asarray(groups, np.int64)
-    shapes = f"features {train.shape} and {test.shape}, groups {groups.shape}"
-    if train.ndim != 2 or test.ndim != 3 or train.shape[-1] != test.shape[-1]:
-        raise ValueError(f"{name}: {shapes}; accepted: [rows, d] and [clips, windows, d]")
-    expected = (len(train), train_labels.shape[-1]), (len(test), train_labels.shape[-1])
-    if (train_labels.shape, test_labels.shape) != expected or groups.shape != (len(train),):
-        raise ValueError(
-            f"{name}: {shapes}, labels {train_labels.shape} and {test_labels.shape}; accepted: "
-            "labels [rows, classes] and [clips, classes], groups [rows]"
-        )
-    _check_finite(name, "training", train)
-    _check_finite(name, "test", test)
-    train_labels = checked_labels(name, "training", train_labels, multi_label)
-    test_labels = checked_labels(name, "test", test_labels, multi_label)
-    used = train_labels.any(axis=0).sum() if multi_label else len(np.unique(train_labels))
-    if used < 2:
-        raise DataError(
-            f"{name}: the training split has clips of {used} class; a probe needs two or more"
-        )
-    groups = np.unique(groups, return_inverse=True)[1]
-    if len(groups) and groups.max() < 1:
-        raise DataError(f"{name}: the training split has one clip; a probe needs two or more")
-    classes = expected[0][1]
-    return ProbeSet(
-        name, train, train_labels, groups, test, test_labels, classes, bool(multi_label)
-    )
 
 
 def linear_probe(data: ProbeSet, *, seed: int = 1) -> ProbeResult:
@@ -184,7 +101,7 @@ def linear_probe(data: ProbeSet, *, seed: int = 1) -> ProbeResult:
         "converged": model.converged,
     }
     return _result(
-        "linear",
+        measures.LINEAR,
         data,
         lambda x: model.predict(scaler.transform(x)),
         rows=rows,
@@ -222,7 +139,12 @@ def published_probe(
 
     record = {"epochs": epochs, "seed": seed}
     return _result(
-        "published_probe", data, predict, rows=data.train, predict_rows=predict, record=record
+        measures.PUBLISHED_PROBE,
+        data,
+        predict,
+        rows=data.train,
+        predict_rows=predict,
+        record=record,
     )
 
 
@@ -261,7 +183,7 @@ def knn_probe(
 
     record = {"neighbours": neighbours, "temperature": temperature}
     return _result(
-        "knn",
+        measures.KNN,
         data,
         predict,
         rows=data.train,
@@ -271,94 +193,77 @@ def knn_probe(
 
 
 PROBES: dict[str, Callable[[ProbeSet], ProbeResult]] = {
-    "linear": linear_probe,
-    "published_probe": published_probe,
-    "knn": knn_probe,
+    measures.LINEAR: linear_probe,
+    measures.PUBLISHED_PROBE: published_probe,
+    measures.KNN: knn_probe,
 }
 
 
-def metric_names(dataset: str, split: str | int, result: ProbeResult) -> dict[str, float]:
-    """The metrics of a result under the names by which they are logged, with set and split."""
-    return {f"{dataset}_{split}_{name}": value for name, value in result.metrics.items()}
+def fold_measures(result: ProbeResult, dataset: str, fold: str, target: str) -> list[Measure]:
+    """What a probe reached on one fold.
+
+    Args:
+        result: of the fold.
+        dataset: name of the set.
+        fold: number of the fold.
+        target: modality that was classified.
+    """
+    of_fold = {"fold": fold, "target": target}
+    train = [
+        Measure(
+            dataset,
+            result.probe,
+            name,
+            value,
+            split="train",
+            samples=int(result.record["training_rows"]),
+            **of_fold,
+        )
+        for name, value in result.train.items()
+    ]
+    test = [
+        Measure(
+            dataset,
+            result.probe,
+            name,
+            value,
+            split="test",
+            chance=result.chance.get(name),
+            samples=int(result.record["test_clips"]),
+            **of_fold,
+        )
+        for name, value in result.test.items()
+    ]
+    return train + test
 
 
-def average_over_splits(dataset: str, results: Sequence[ProbeResult]) -> dict[str, float]:
-    """Means of the test metrics of one probe over the splits of a set, as published.
+def mean_measures(results: Sequence[ProbeResult], dataset: str, target: str) -> list[Measure]:
+    """Means of the test figures of one probe over the folds of a set, as published.
 
     Returns:
-        `<dataset>_top_1_accuracy` and the like; empty if there is no result.
+        An empty list if there is no result.
 
     Raises:
         ValueError: results of different probes.
     """
     if len({result.probe for result in results}) > 1:
         raise ValueError(f"{dataset}: results of {[r.probe for r in results]}; accepted: one probe")
-    names = [name for name in (results[0].metrics if results else ()) if name.startswith("test_")]
-    return {
-        f"{dataset}_{name.removeprefix('test_')}": float(
-            np.mean([r.metrics[name] for r in results])
+    return [
+        Measure(
+            dataset,
+            results[0].probe,
+            name,
+            float(np.mean([result.test[name] for result in results])),
+            target=target,
+            chance=(
+                float(np.mean([result.chance[name] for result in results]))
+                if name in results[0].chance
+                else None
+            ),
+            samples=sum(int(result.record["test_clips"]) for result in results),
         )
-        for name in names
-    }
-
-
-def checked_labels(name: str, split: str, labels: np.ndarray, multi_label: bool) -> np.ndarray:
-    """Class numbers int64 [clips] of one-hot labels; many-hot labels as uint8 [clips, classes].
-
-    Raises:
-        DataError: values other than 0 and 1, or clips without a label or with several ones in a
-            set that gives each clip one.
-    """
-    if not np.isin(labels, (0, 1)).all():
-        raise DataError(f"{name}: {split} labels hold values other than 0 and 1")
-    if multi_label:
-        return labels.astype(np.uint8)
-    count = labels.sum(axis=1)
-    for wrong, what in ((count == 0, "no label"), (count > 1, "several labels")):
-        if wrong.any():
-            raise DataError(
-                f"{name}: {wrong.sum()} of {len(count)} {split} clips have {what}, the first is "
-                f"number {wrong.argmax()}; accepted: one each, unless the card says "
-                "'multi_label: true'"
-            )
-    return labels.argmax(axis=1)
-
-
-def scores_of(scores: np.ndarray, labels: np.ndarray, multi_label: bool) -> dict[str, float]:
-    """top_1_accuracy and top_5_accuracy or, with several labels, mAP, AUC and d-prime.
-
-    Args:
-        scores: [clips, classes].
-        labels: of `checked_labels`.
-        multi_label: which of both.
-    """
-    if not multi_label:
-        return {f"top_{k}_accuracy": metrics.top_k_accuracy(scores, labels, k) for k in TOP}
-    values = metrics.multilabel_metrics(scores, labels)
-    return {name: values[name] for name in ("mAP", "AUC", "d-prime")}
-
-
-def chance(labels: np.ndarray, classes: int, multi_label: bool) -> dict[str, float]:
-    """What `scores_of` expects of random scores; about, for mAP: the share of positives."""
-    if not multi_label:
-        return {f"top_{k}_accuracy": min(1.0, k / classes) for k in TOP}
-    share = labels.mean(axis=0)
-    rankable = (share > 0) & (share < 1)
-    return {"mAP": float(share[rankable].mean()) if rankable.any() else math.nan}
-
-
-# -- checks ------------------------------------------------------------------------------------
-
-
-def _check_finite(name: str, split: str, features: np.ndarray) -> None:
-    if not features.size:
-        raise DataError(f"{name}: the {split} split has no clip, nothing to probe")
-    broken = ~np.isfinite(features).all(axis=tuple(range(1, features.ndim)))
-    if broken.any():
-        raise DataError(
-            f"{name}: features of {broken.sum()} of {len(broken)} {split} clips are not finite, "
-            f"the first is number {broken.argmax()}; the checkpoint may be that of a diverged run"
-        )
+        for name in (results[0].test if results else ())
+    ]
 
 
 # -- results -----------------------------------------------------------------------------------
@@ -381,39 +286,35 @@ def _result(
         by_window = predict(part.reshape(-1, d)).reshape(len(part), windows, data.classes)
         parts.append(by_window.mean(axis=1).astype(np.float32))
     probabilities = np.concatenate(parts)
-    infix = "" if probe == "linear" else f"{probe}_"
-    values = {
-        f"{split}_{infix}{name}": value
-        for split, scores, labels in (
-            ("train", predict_rows(rows), data.train_labels),
-            ("test", probabilities, data.test_labels),
-        )
-        for name, value in scores_of(scores, labels, data.multi_label).items()
-    }
-    return ProbeResult(probe, values, record | _facts(data), probabilities)
+    return ProbeResult(
+        probe,
+        train=scoring.scores_of(predict_rows(rows), data.train_labels, data.multi_label),
+        test=scoring.scores_of(probabilities, data.test_labels, data.multi_label),
+        chance=scoring.chance(data.test_labels, data.classes, data.multi_label),
+        record=record | _sizes(data),
+        probabilities=probabilities,
+    )
 
 
-def _facts(data: ProbeSet) -> dict[str, float | int | bool]:
-    """Sizes of the set and what guessing reaches."""
-    guesses = chance(data.test_labels, data.classes, data.multi_label)
-    facts: dict[str, float | int | bool] = {
+def _sizes(data: ProbeSet) -> dict[str, float | int | bool]:
+    """Sizes of the set, and which classes are missing where."""
+    sizes: dict[str, float | int | bool] = {
         "classes": data.classes,
         "dimensions": data.train.shape[1],
         "training_clips": int(data.groups.max()) + 1,
         "training_rows": len(data.train),
         "test_clips": len(data.test),
         "windows": data.test.shape[1],
-        **{f"chance_{name}": value for name, value in guesses.items()},
     }
     if data.multi_label:
         positives = data.test_labels.sum(axis=0)
         rankable = (positives > 0) & (positives < len(data.test))
-        return facts | {
+        return sizes | {
             "classes_not_in_training": int((~data.train_labels.any(axis=0)).sum()),
             "classes_left_out_of_test": int((~rankable).sum()),
         }
     counts = np.bincount(data.train_labels, minlength=data.classes)
-    return facts | {
+    return sizes | {
         "classes_not_in_training": int((counts == 0).sum()),
         "test_clips_of_those": int((counts[data.test_labels] == 0).sum()),
         "commonest_class_accuracy": float((data.test_labels == counts.argmax()).mean()),
@@ -423,9 +324,9 @@ def _facts(data: ProbeSet) -> dict[str, float | int | bool]:
 # -- k-NN --------------------------------------------------------------------------------------
 
 
-def _add_votes(shares: np.ndarray, labels: np.ndarray, votes: np.ndarray) -> None:
-    """Adds one vote per query to `shares` [queries, classes], in place."""
-    if labels.ndim == 2:
-        shares += votes[:, None] * labels
+def _add_votes(shares: np.ndarray, own: np.ndarray, votes: np.ndarray) -> None:
+    """Adds one vote per query, for the classes `own`, to `shares` [queries, classes], in place."""
+    if own.ndim == 2:
+        shares += votes[:, None] * own
     else:
-        shares[np.arange(len(shares)), labels] += votes
+        shares[np.arange(len(shares)), own] += votes

@@ -1,18 +1,15 @@
 """Zero-shot retrieval on one data set: collect embeddings by batches, then score and illustrate.
 
-    retrieval = Retrieval("toy_retrieval")
+    retrieval = Retrieval("toy_retrieval", model.pairs)
     for batch in batches:                       # NumPy dicts of pipeline.evaluation_batches
-        retrieval.add(batch, outputs)           # outputs: embeddings of the projection head
+        retrieval.add(batch, outputs)           # outputs: embeddings by key
     result = retrieval.result()
-    result.metrics["toy_retrieval_txt2vid_embd_R10"]
+    published_names(result.measures)["toy_retrieval_txt2vid_embd_R10"]
     result.save(model_dir, step=2000)           # model_dir/eval/toy_retrieval-2000.npz
 
-Directions: `txt2vid`, `vid2txt`, `audio2vid`, `vid2audio` and, where the head has a space for text
-and audio, `txt2audio` and `audio2txt`. Metric names are the published ones
-(`<set>_txt2vid_embd_R1`, `<set>_audio2vid_cosine_MedianRank`, ...) for every direction. Ours beside
-them: `<set>_<direction>_<variant>_MeanRank`, `<set>_num_clips`,
-`<set>_chance_R1|R5|R10|MedianRank|MeanRank`, `<set>_<direction>_embd_top1_<attribute>` and
-`<set>_chance_top1_<attribute>`, and `<set>_geometry_<modalities>_<figure>` of
+What is compared, the model says: each side of its pairs is looked for with the other. Measures are
+those of `metrics.rank_metrics` for both ways of averaging windows, of the best match also the share
+with the query's attributes (`top1_<attribute>`), all with what chance reaches, and those of
 `vatt.evaluation.geometry`. Every sample with valid = 1 counts once, whatever the batch size.
 
 Memory: of each embedding that is given, one vector per clip and variant (windows are averaged as
@@ -26,68 +23,32 @@ from __future__ import annotations
 import dataclasses
 import operator
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vatt.evaluation import artefacts, geometry, metrics
+from vatt.evaluation import artefacts, geometry, measures, metrics, search
+from vatt.evaluation.measures import Measure
+
+if TYPE_CHECKING:
+    from vatt.modeling.pretraining import Pair
 
 TOP_RESULTS = 5
-TEXT_EXAMPLES = 8
-OTHER_EXAMPLES = 6
+EXAMPLES = 6  # illustrated queries of a direction
+CAPTION_EXAMPLES = 8  # where videos are looked for by text
 PICTURES_IN_MEMORY = 2**28  # bytes
-
-
-@dataclasses.dataclass(frozen=True)
-class Direction:
-    """One way to search: what is given and what is looked for."""
-
-    name: str  # in metric names
-    kind: str  # in artefacts
-    examples: int = OTHER_EXAMPLES  # number of illustrated queries
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """Two embeddings in one space, keys of `outputs`; each is looked for with the other."""
-
-    left: str
-    right: str
-    forth: Direction  # left is given
-    back: Direction  # right is given
-
-
-PAIRS = (
-    Pair(
-        "text_tovid",
-        "video_totxt",
-        Direction("txt2vid", "text", TEXT_EXAMPLES),
-        Direction("vid2txt", "video_text"),
-    ),
-    Pair(
-        "audio_tovid",
-        "video_toaud",
-        Direction("audio2vid", "audio"),
-        Direction("vid2audio", "video_audio"),
-    ),
-    Pair(
-        "text_toaud",
-        "audio_totxt",
-        Direction("txt2audio", "text_audio"),
-        Direction("audio2txt", "audio_text"),
-    ),
-)
 VARIANTS: tuple[metrics.Variant, ...] = ("cosine", "embd")
 ILLUSTRATED = "embd"
 
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalResult:
-    """Metrics (name -> value) and the arrays described in `vatt.evaluation.artefacts`."""
+    """Measures, and the arrays described in `vatt.evaluation.artefacts`."""
 
     dataset: str
-    metrics: dict[str, float]
+    measures: list[Measure]
     artefact: dict[str, np.ndarray]
 
     def save(self, model_dir: Path | str, step: int) -> Path:
@@ -96,18 +57,54 @@ class RetrievalResult:
         return artefacts.save(path, self.artefact | {"step": np.int64(step)})
 
 
+@dataclasses.dataclass(frozen=True)
+class _Direction:
+    """One way to search."""
+
+    query: str
+    target: str
+    found: search.Found
+    queries: np.ndarray  # [clips, d]
+    gallery: np.ndarray  # [clips, d]
+
+
 class Retrieval:
     """Accumulates one pass over a retrieval set; what it keeps per clip is a few kilobytes."""
 
-    def __init__(self, dataset_name: str, *, published_single_window: bool = False):
-        self.dataset = dataset_name
+    def __init__(
+        self,
+        dataset_name: str,
+        pairs: Sequence[Pair],
+        *,
+        split: str = "test",
+        published_single_window: bool = False,
+    ) -> None:
+        """Starts an evaluation.
+
+        Args:
+            dataset_name: in measures and in names of files.
+            pairs: what is compared.
+            split: that is measured.
+            published_single_window: leaves "embd" without normalisation where there is one window,
+                as published (docs/differences.md).
+
+        Raises:
+            ValueError: there is no pair.
+        """
+        if not pairs:
+            raise ValueError(f"{dataset_name}: no pair of embeddings, nothing to compare")
+        self.dataset, self._split = dataset_name, split
+        self._pairs = tuple(pairs)
+        # Embeddings may be compared in several pairs; each is kept once.
+        self._keys = {
+            key: pair for pair in reversed(self._pairs) for key in (pair.right, pair.left)
+        }
         self._published_single_window = published_single_window
         self._vectors: dict[tuple[str, str], list[np.ndarray]] = {}  # by key and variant
         self._strings: dict[str, list[str]] = {"caption": [], "label_text": [], "source": []}
         self._pictures = tempfile.SpooledTemporaryFile(PICTURES_IN_MEMORY)  # noqa: SIM115
         self._picture_ends = [0]
         self._envelopes: list[np.ndarray] = []
-        self._pairs: tuple[Pair, ...] = ()
 
     def __len__(self) -> int:
         return len(self._strings["caption"])
@@ -121,41 +118,37 @@ class Retrieval:
             batch: `valid` [B]; optional `caption`, `label_text`, `source` bytes [B], `thumbnail`
                 uint8 [B, frames, h, w, 3], `audio` [B, windows, samples, 1] or
                 [B, windows, time, mel, 1] (only for pictures).
-            outputs: `video_totxt` [B, windows, d] with `text_tovid` [B, d], and / or `video_toaud`
-                [B, windows, d] with `audio_tovid` [B, windows, d], and / or `audio_totxt`
-                [B, windows, d] with `text_toaud` [B, d]; None counts as absent.
+            outputs: the embeddings of every pair by key, [B, windows, d] or [B, d].
 
         Raises:
-            ValueError: no complete pair of embeddings, or another set of pairs than before.
+            ValueError: an embedding of a pair is missing.
         """
         outputs = {name: np.asarray(value) for name, value in outputs.items() if value is not None}
-        found = tuple(pair for pair in PAIRS if pair.left in outputs and pair.right in outputs)
-        if not found:
-            wanted = " or ".join(f"{pair.right} with {pair.left}" for pair in PAIRS)
-            raise ValueError(f"{self.dataset}: outputs hold {sorted(outputs)}; needed: {wanted}")
-        if self._pairs not in ((), found):
-            raise ValueError(f"{self.dataset}: batches with different modalities in one evaluation")
-        self._pairs = found
-        rows = len(outputs[found[0].left])
+        if not self._keys.keys() <= outputs.keys():
+            needed = " and ".join(f"{pair.right} with {pair.left}" for pair in self._pairs)
+            raise ValueError(f"{self.dataset}: outputs hold {sorted(outputs)}; needed: {needed}")
+        rows = len(outputs[self._pairs[0].left])
         keep = np.flatnonzero(np.asarray(batch.get("valid", np.ones(rows))) > 0.5)
-        for pair in found:
-            self._add_vectors(pair, {key: outputs[key][keep] for key in (pair.left, pair.right)})
+        self._add_vectors({key: outputs[key][keep] for key in self._keys})
         for name, collected in self._strings.items():
             values = batch.get(name)
             collected.extend("" if values is None else _text(values[row]) for row in keep)
+        self._add_pictures(batch, keep)
+
+    def _add_pictures(self, batch: Mapping[str, np.ndarray], keep: np.ndarray) -> None:
         if batch.get("thumbnail") is not None:
             for row in keep:
                 jpeg = artefacts.strip_jpeg(batch["thumbnail"][row])
                 self._pictures.write(jpeg)
                 self._picture_ends.append(self._picture_ends[-1] + len(jpeg))
-        heard = any(key.startswith("audio") for pair in found for key in (pair.left, pair.right))
+        heard = any("audio" in pair.modalities for pair in self._pairs)
         if batch.get("audio") is not None and heard:
             middle = np.shape(batch["audio"])[1] // 2  # the window the thumbnail shows
             audio = np.asarray(batch["audio"])[:, middle]
             self._envelopes.extend(artefacts.envelope(audio[row]) for row in keep)
 
     def result(self) -> RetrievalResult:
-        """Metrics and example pictures of everything added.
+        """Measures and example pictures of everything added.
 
         Raises:
             ValueError: nothing valid was added.
@@ -163,65 +156,86 @@ class Retrieval:
         if not len(self):
             raise ValueError(f"{self.dataset}: no valid clip was added, nothing to evaluate")
         attributes = parse_attributes(self._strings["label_text"])
-        values = {f"{self.dataset}_num_clips": float(len(self))}
-        for name, value in metrics.chance_metrics(len(self)).items():
-            values[f"{self.dataset}_chance_{name}"] = value
-        for name, value in metrics.attribute_chance(attributes).items():
-            values[f"{self.dataset}_chance_top1_{name}"] = value
+        attribute_chance = metrics.attribute_chance(attributes)
+        found: list[Measure] = []
         examples: dict[str, np.ndarray] = {}
         for pair in self._pairs:
-            values |= self._geometry(pair)
-            searched: dict[tuple[int, ...], tuple[metrics.Found, metrics.Found]] = {}
-            for variant in VARIANTS:
-                sides = tuple(self._all(key, variant) for key in (pair.left, pair.right))
-                which = tuple(map(id, sides))  # with one window both variants are the same
-                if which not in searched:
-                    searched[which] = metrics.search(*sides)
-                found, shown = self._figures(pair, variant, sides, searched[which], attributes)
-                values |= found
-                examples |= shown
-        return RetrievalResult(self.dataset, values, self._artefact(examples))
+            found += self._geometry(pair)
+            for variant, direction in self._searches(pair):
+                found += self._ranking(direction, variant)
+                if variant == ILLUSTRATED:
+                    agreement = metrics.attribute_agreement(direction.found.best, attributes)
+                    found += [
+                        self._measure(direction, variant, f"top1_{name}", value, chance)
+                        for (name, value), chance in zip(
+                            agreement.items(), attribute_chance.values(), strict=True
+                        )
+                    ]
+                    examples |= self._examples(direction)
+        return RetrievalResult(self.dataset, found, self._artefact(examples))
 
-    def _figures(
+    def _searches(self, pair: Pair) -> Iterator[tuple[metrics.Variant, _Direction]]:
+        """Searches both ways, with both ways of averaging windows."""
+        searched: dict[tuple[int, ...], tuple[search.Found, search.Found]] = {}
+        for variant in VARIANTS:
+            left, right = (self._all(key, variant) for key in (pair.left, pair.right))
+            which = id(left), id(right)  # with one window both variants are the same
+            if which not in searched:
+                searched[which] = search.search(left, right)
+            forth, back = searched[which]
+            yield variant, _Direction(pair.query, pair.target, forth, left, right)
+            yield variant, _Direction(pair.target, pair.query, back, right, left)
+
+    def _ranking(self, direction: _Direction, variant: metrics.Variant) -> Iterator[Measure]:
+        chance = metrics.chance_metrics(len(self))
+        for name, value in metrics.rank_metrics(direction.found.ranks).items():
+            yield self._measure(direction, variant, name, value, chance[name])
+
+    def _measure(
         self,
-        pair: Pair,
+        direction: _Direction,
         variant: metrics.Variant,
-        sides: tuple[np.ndarray, ...],
-        searched: tuple[metrics.Found, metrics.Found],
-        attributes: Mapping[str, list[str | None]],
-    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """Metrics of both directions and, for the illustrated variant, attributes and examples."""
-        values: dict[str, float] = {}
-        examples: dict[str, np.ndarray] = {}
-        for direction, found, queries, gallery in (
-            (pair.forth, searched[0], sides[0], sides[1]),
-            (pair.back, searched[1], sides[1], sides[0]),
-        ):
-            prefix = f"{self.dataset}_{direction.name}_{variant}"
-            for name, value in metrics.rank_metrics(found.ranks).items():
-                values[f"{prefix}_{name}"] = value
-            if variant == ILLUSTRATED:
-                for name, value in metrics.attribute_agreement(found.best, attributes).items():
-                    values[f"{prefix}_top1_{name}"] = value
-                examples |= self._examples(direction, queries, gallery)
-        return values, examples
+        name: str,
+        value: float,
+        chance: float,
+    ) -> Measure:
+        return Measure(
+            self.dataset,
+            measures.RETRIEVAL,
+            name,
+            value,
+            split=self._split,
+            query=direction.query,
+            target=direction.target,
+            variant=variant,
+            chance=chance,
+            samples=len(self),
+        )
 
-    def _geometry(self, pair: Pair) -> dict[str, float]:
-        """How both modalities of a pair lie in their space (`vatt.evaluation.geometry`)."""
-        sides = [(key, key.partition("_")[0]) for key in (pair.right, pair.left)]
-        right, left = (self._all(key, ILLUSTRATED) for key, _ in sides)
+    def _geometry(self, pair: Pair) -> Iterator[Measure]:
+        """How both sides of a pair lie in their space (`vatt.evaluation.geometry`)."""
+        right, left = (self._all(key, ILLUSTRATED) for key in (pair.right, pair.left))
         found = geometry.pair_geometry(right, left)
-        for side, (_, modality) in zip(("left", "right"), sides, strict=True):
-            found[f"uniformity_{modality}"] = found.pop(f"uniformity_{side}")
-        prefix = f"{self.dataset}_geometry_{'_'.join(modality for _, modality in sides)}"
-        return {f"{prefix}_{name}": value for name, value in found.items()}
+        found[f"uniformity_{pair.target}"] = found.pop("uniformity_left")
+        found[f"uniformity_{pair.query}"] = found.pop("uniformity_right")
+        for name, value in found.items():
+            yield Measure(
+                self.dataset,
+                measures.GEOMETRY,
+                name,
+                value,
+                split=self._split,
+                query=pair.target,
+                target=pair.query,
+                samples=len(self),
+            )
 
-    def _add_vectors(self, pair: Pair, outputs: Mapping[str, np.ndarray]) -> None:
+    def _add_vectors(self, outputs: Mapping[str, np.ndarray]) -> None:
         """Averages windows now, so that memory does not grow with their number."""
         one_window = {key: value.ndim == 2 or value.shape[1] == 1 for key, value in outputs.items()}
-        as_is = self._published_single_window and one_window[pair.right]
-        for key, value in outputs.items():
-            value = value.astype(np.float32)
+        for key, pair in self._keys.items():
+            value = outputs[key].astype(np.float32)
+            as_is = self._published_single_window and one_window[pair.right]
             cosine = metrics.window_mean(value, "cosine")
             if one_window[key] and not as_is:
                 embd = cosine  # the same numbers: kept once
@@ -241,11 +255,11 @@ class Retrieval:
                     self._vectors[key, other] = [whole]
         return self._vectors[key, variant][0]
 
-    def _examples(
-        self, direction: Direction, queries: np.ndarray, gallery: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        query = spread(len(queries), direction.examples)
-        scores = queries[query] @ gallery.T
+    def _examples(self, direction: _Direction) -> dict[str, np.ndarray]:
+        kind = direction.query, direction.target
+        count = CAPTION_EXAMPLES if kind == ("text", "video") else EXAMPLES
+        query = spread(len(direction.queries), count)
+        scores = direction.queries[query] @ direction.gallery.T
         top = metrics.top_columns(scores, TOP_RESULTS)
         arrays = {
             "query": query,
@@ -254,9 +268,7 @@ class Retrieval:
             "hit": top == query[:, None],
             "rank": metrics.ranks(scores, query),
         }
-        if direction.kind == "audio" and len(self._envelopes) == len(self):
-            arrays["envelope"] = np.stack([self._envelopes[clip] for clip in query])
-        return {f"{direction.kind}/{name}": array for name, array in arrays.items()}
+        return {f"{'_'.join(kind)}/{name}": array for name, array in arrays.items()}
 
     def _artefact(self, examples: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         shown = [

@@ -1,8 +1,8 @@
 """Zero-shot classification: a clip gets the class whose name, as a sentence, is nearest to it.
 
     sentences = prompts(card.labels, TEMPLATES["video"])    # [classes][prompts], for the text tower
-    result = zero_shot("toy_actions", video_totxt, class_prompts, labels)
-    result.metrics                          # {"toy_actions_zero_shot_embd_top_1_accuracy": .4, ...}
+    result = zero_shot("toy_actions", clips, class_prompts, labels, modality="video")
+    published_names(result.measures)        # {"toy_actions_zero_shot_embd_top_1_accuracy": .4, ...}
 
 Nothing is trained: what counts is whether clips and class names meet in the common space. The
 prompts of a class are normalised, averaged and normalised again. Windows of clips are averaged in
@@ -18,7 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vatt.errors import UserError
-from vatt.evaluation import metrics, probe
+from vatt.evaluation import measures, metrics, scoring
+from vatt.evaluation.measures import Measure
 
 # Sentences around the name of a class, "{}". More than one makes the class less dependent on a
 # wording; the bare name stands first. Sentences are those one finds under videos and in their
@@ -45,10 +46,9 @@ _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 @dataclasses.dataclass(frozen=True)
 class ZeroShotResult:
-    """Metrics by name, and the similarities float32 [clips, classes] of the variant "embd"."""
+    """Measures, and the similarities float32 [clips, classes] of the variant "embd"."""
 
-    dataset: str
-    metrics: dict[str, float]
+    measures: list[Measure]
     scores: np.ndarray
 
 
@@ -100,22 +100,22 @@ def zero_shot(
     class_prompts: Sequence[np.ndarray],
     labels: np.ndarray,
     *,
+    modality: str,
     multi_label: bool = False,
 ) -> ZeroShotResult:
     """Scores clips against class names.
 
     Args:
-        dataset: name of the set, in metric names and messages.
-        clips: [clips, windows, d] or [clips, d], of the space in which text is compared: the
-            `video_totxt` or `audio_totxt` of the head.
+        dataset: name of the set, in measures and messages.
+        clips: [clips, windows, d] or [clips, d], of the space in which text is compared with them.
         class_prompts: [prompts, d] of each class, the text side of the same space.
         labels: one-hot or, with `multi_label`, many-hot [clips, classes].
+        modality: of the clips.
         multi_label: whether clips may have several labels or none, as the card of the set says.
 
     Returns:
-        `<dataset>_zero_shot_{embd,cosine}_top_{1,5}_accuracy`, with several labels
-        `<dataset>_zero_shot_{embd,cosine}_{mAP,AUC,d-prime}`, and
-        `<dataset>_zero_shot_chance_{top_1_accuracy,...}`. A metric is NaN if a score it needs is.
+        For both ways of averaging windows, "embd" and "cosine", top_1_accuracy and top_5_accuracy
+        or, with several labels, mAP, AUC and d-prime. A value is NaN if a score it needs is.
 
     Raises:
         DataError: labels that are not those of `multi_label`.
@@ -128,12 +128,24 @@ def zero_shot(
             f"{dataset}: {len(clips)} clips, {len(vectors)} classes and labels of shape "
             f"{labels.shape}; accepted: one clip or more, labels [clips, classes]"
         )
-    truth = probe.checked_labels(dataset, "test", labels, multi_label)
-    values, scores = {}, np.zeros(0)
+    truth = scoring.checked_labels(dataset, "test", labels, multi_label)
+    chance = scoring.chance(truth, len(vectors), multi_label)
+    found, scores = [], np.zeros(0)
     for variant in ("cosine", "embd"):
         scores = metrics.similarity(clips, vectors, variant)  # [clips, classes]
-        for name, value in probe.scores_of(scores, truth, multi_label).items():
-            values[f"{dataset}_zero_shot_{variant}_{name}"] = value
-    for name, value in probe.chance(truth, len(vectors), multi_label).items():
-        values[f"{dataset}_zero_shot_chance_{name}"] = value
-    return ZeroShotResult(dataset, values, scores)
+        found += [
+            Measure(
+                dataset,
+                measures.ZERO_SHOT,
+                name,
+                value,
+                split="test",
+                query="text",
+                target=modality,
+                variant=variant,
+                chance=chance.get(name),
+                samples=len(clips),
+            )
+            for name, value in scoring.scores_of(scores, truth, multi_label).items()
+        ]
+    return ZeroShotResult(found, scores)

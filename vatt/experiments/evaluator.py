@@ -1,4 +1,4 @@
-"""Which checkpoints are evaluated, when, and what is written; `measure` says how.
+"""Which checkpoints are evaluated, when, and what is written; `measure` says by what.
 
 The folder of a run is looked at every `eval.poll_interval_s`; every committed checkpoint is
 evaluated once, in order, until that of the final step. With `checkpoint_path` only that one is.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -16,8 +16,10 @@ import tensorflow as tf
 from absl import logging
 
 from vatt import configs
-from vatt.data.bad_records import BadRecords
 from vatt.errors import CheckpointError, UserError
+from vatt.evaluation import measures
+from vatt.evaluation.measures import Measure
+from vatt.evaluators.subject import Arrays
 from vatt.files import replace_text
 from vatt.reporting import report
 from vatt.training import transfer
@@ -29,6 +31,19 @@ from vatt.training.checkpoints import (
     variable_map,
 )
 from vatt.training.rundir import RunDir
+
+# A `tf.function` that calls `strategy.run`: from inputs to outputs of replicas, by name.
+ReplicaFunction = Callable[[Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
+OnReplicas = Callable[[ReplicaFunction, Mapping[str, np.ndarray]], Arrays]
+
+# What the line that sums a classifier up shows.
+CLASSIFIER_FIGURES = (
+    "top_1_accuracy",
+    "top_5_accuracy",
+    "sklearn_mAP",
+    "sklearn_AUC",
+    "sklearn_d-prime",
+)
 
 
 class Evaluator:
@@ -46,18 +61,17 @@ class Evaluator:
         Raises:
           UserError: a batch that the replicas cannot share.
         """
-        self._cfg, self._input = cfg, cfg.eval.input
-        self._model, self._strategy, self._rundir = model, strategy, rundir
+        self._cfg, self._model, self._strategy, self._rundir = cfg, model, strategy, rundir
         self._store = CheckpointStore(rundir.path)
-        self._told: dict[int, str] = {}  # by step, why it was not evaluated
-        replicas, size = strategy.num_replicas_in_sync, self._input.batch_size
+        self._logged: dict[int, str] = {}  # by step, why it was not evaluated
+        replicas, size = strategy.num_replicas_in_sync, cfg.eval.input.batch_size
         if size % replicas:
             raise UserError(
                 f"eval.input.batch_size: {size} is not divisible by {replicas} replicas"
             )
 
-    def measure(self, step: int, checkpoint: str) -> tuple[dict[str, float], str]:
-        """Evaluates the model as it is; returns metrics and one line that sums them up.
+    def measure(self, step: int, checkpoint: str) -> list[Measure]:
+        """Evaluates the model as it is.
 
         Args:
           step: updates behind the weights.
@@ -103,9 +117,9 @@ class Evaluator:
                 continue
             checkpoint = self._restore(step)
             if isinstance(checkpoint, Damage):
-                if self._told.get(step) != str(checkpoint):
+                if self._logged.get(step) != str(checkpoint):
                     logging.warning("ckpt-%d is not evaluated: %s", step, checkpoint)
-                self._told[step] = str(checkpoint)
+                self._logged[step] = str(checkpoint)
             else:
                 self.evaluate(step, checkpoint)
                 count += 1
@@ -134,62 +148,82 @@ class Evaluator:
     # -- one checkpoint --------------------------------------------------------------------
 
     def evaluate(self, step: int, checkpoint: str | None = None) -> dict[str, float]:
-        """Evaluates the model as it is, as checkpoint `step`; writes metrics and the report.
+        """Evaluates the model as it is, as checkpoint `step`; writes measures and the report.
 
         Args:
           step: updates behind the weights.
           checkpoint: fingerprint of the file that holds them; None is that of the run's folder.
+
+        Returns:
+          The measures by their published names.
         """
         checkpoint = checkpoint or fingerprint(self._store.path(step))
-        metrics, summary = self.measure(step, checkpoint)
-        self._rundir.write_metrics("eval", step, metrics)
+        found = self.measure(step, checkpoint)
+        metrics = measures.published_names(found)
+        self._rundir.write_metrics("eval", step, metrics, [measure.as_dict() for measure in found])
         done = sorted({*self._evaluated(), step})
         if step == done[-1]:  # an earlier checkpoint evaluated once more is not the final figure
             self._rundir.write_final(metrics | {"step": step})
         replace_text(self._rundir.path / "evaluated.json", json.dumps(done))
-        logging.info("step %d: %s", step, summary)
+        logging.info("step %d: %s", step, summary(found))
         if self._cfg.eval.report:
             report.write(self._rundir.path)
         return metrics
 
     # -- for `measure` ---------------------------------------------------------------------
 
-    def ledger(self) -> BadRecords:
-        """Returns the list of records that cannot be used."""
-        return BadRecords.of_run(self._rundir.path, self._input)
-
-    def rows(self, batches: tf.data.Dataset, ledger: BadRecords) -> Iterator[dict[str, np.ndarray]]:
-        """Yields batches as arrays.
-
-        Raises:
-          DataError: more records than allowed cannot be used.
-        """
-        try:
-            yield from batches.as_numpy_iterator()
-        except tf.errors.OpError:
-            ledger.check()
-            raise
-
-    def on_replicas(
-        self, function: Callable, inputs: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    def on_replicas(self, function: ReplicaFunction, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Calls `function` on every replica with its rows of `inputs`; joins what they return.
 
-        Args:
-          function: a `tf.function` from per-replica inputs to per-replica outputs, by name, which
-            calls `strategy.run`.
-          inputs: arrays `[batch, ...]`.
-        """
+        Rows are taken a batch of `eval.input.batch_size` at a time, the last one filled up with
+        zeros, so that the function is traced once.
 
-        def part(context: tf.distribute.ValueContext) -> dict[str, tf.Tensor]:
+        Args:
+          function: what is called.
+          inputs: arrays `[rows, ...]`, of at least one row.
+        """
+        size, rows = self._cfg.eval.input.batch_size, len(next(iter(inputs.values())))
+        parts = []
+        for start in range(0, rows, size):
+            batch = {key: _filled_up(x[start : start + size], size) for key, x in inputs.items()}
+            parts.append(self._one_batch(function, batch))
+        return {key: np.concatenate([part[key] for part in parts])[:rows] for key in parts[0]}
+
+    def _one_batch(self, function: ReplicaFunction, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        def rows_of(context: tf.distribute.ValueContext) -> dict[str, tf.Tensor]:
             index, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
             return {
                 key: tf.constant(np.split(value, count)[index]) for key, value in inputs.items()
             }
 
-        outputs = function(self._strategy.experimental_distribute_values_from_function(part))
+        outputs = function(self._strategy.experimental_distribute_values_from_function(rows_of))
         local = self._strategy.experimental_local_results
         return {
             key: np.concatenate([part.numpy() for part in local(value)])
             for key, value in outputs.items()
         }
+
+
+def _filled_up(values: np.ndarray, rows: int) -> np.ndarray:
+    missing = rows - len(values)
+    if not missing:
+        return values
+    return np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)])
+
+
+def summary(found: Sequence[Measure]) -> str:
+    """Returns one line of the most telling measures, by their published names.
+
+    Of retrieval those that look for videos, of probes the means of the linear one.
+    """
+    pairs = zip(measures.own_names(found), found, strict=True)
+    return "  ".join(f"{name} {measure.value:.4g}" for name, measure in pairs if _telling(measure))
+
+
+def _telling(measure: Measure) -> bool:
+    if measure.task == measures.RETRIEVAL:
+        searched = measure.target == "video" and measure.variant == "embd"
+        return searched and measure.name in ("R10", "MedianRank")
+    if measure.task == measures.LINEAR:
+        return not measure.split and measure.name in ("top_1_accuracy", "mAP")
+    return measure.task == measures.CLASSIFICATION and measure.name in CLASSIFIER_FIGURES

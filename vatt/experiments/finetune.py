@@ -15,6 +15,7 @@ from absl import logging
 from vatt.configs import experiment
 from vatt.data import pipeline
 from vatt.data.bad_records import BadRecords
+from vatt.data.examples import LabelledClips
 from vatt.data.features import LABEL
 from vatt.errors import UserError
 from vatt.experiments import labelled
@@ -35,7 +36,7 @@ class FinetuneRecipe:
         """Builds model and optimizer under `strategy`."""
         self._cfg, self._set = cfg, labelled.open_set(cfg, "train")
         self._input, self._modalities = self._set.input, self._set.modalities
-        self._examples = pipeline.LabelledClips(self._input, self._set.card, self._modalities)
+        self._examples = LabelledClips(self._input, self._set.card, self._modalities)
         self._shapes = self._examples.shapes
         self.bad_records = BadRecords.of_run(cfg.model_dir, self._input)
         self.model = build_model(cfg, self._set, strategy)

@@ -1,20 +1,23 @@
-"""Evaluation of fine-tuned checkpoints: every clip of a split once, its windows averaged."""
+"""Evaluation of fine-tuned checkpoints by the classes of `eval.input`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import keras
+import numpy as np
 import tensorflow as tf
 
-from vatt import configs
-from vatt.data import cards, pipeline
-from vatt.evaluation.classification import Classification
+from vatt import configs, evaluators
+from vatt.data import cards
+from vatt.evaluation.measures import Measure
+from vatt.evaluators.subject import Classifier, Subject
 from vatt.experiments import evaluator, labelled
+from vatt.modeling.classifier import ClassificationModel
 from vatt.training.rundir import RunDir
 
 LABELS_FILE = "labels.txt"  # class names of the classifier, in the folder of the run
-_HEADLINES = ("top_1_accuracy", "top_5_accuracy", "sklearn_mAP", "sklearn_AUC", "sklearn_d-prime")
+EVALUATOR = "classification"
 
 
 class Evaluator(evaluator.Evaluator):
@@ -22,14 +25,15 @@ class Evaluator(evaluator.Evaluator):
 
     def __init__(
         self,
-        cfg: configs.ExperimentConfig,
-        model: keras.Model,
+        cfg: configs.experiment.Finetune,
+        model: ClassificationModel,
         strategy: tf.distribute.Strategy,
         rundir: RunDir,
     ) -> None:
         """Checks that the set has the classes of the classifier; reads no media yet."""
         super().__init__(cfg, model, strategy, rundir)
         self._set = labelled.open_set(cfg, "eval")
+        self._functions = Functions(model, self._set.modalities, self.on_replicas, strategy)
         if cfg.mode != "eval":
             trained = labelled.open_set(cfg, "train")
             labelled.check_same_classes(trained.labels, self._set, f"'{trained.card.name}'")
@@ -40,37 +44,42 @@ class Evaluator(evaluator.Evaluator):
             names = cards.read_labels(folder / LABELS_FILE)
             labelled.check_same_classes(names, self._set, f"the run in {folder}")
 
-    def measure(self, step: int, checkpoint: str) -> tuple[dict[str, float], str]:
+    def measure(self, step: int, checkpoint: str) -> list[Measure]:
         """Classifies the split; keeps predictions, and what the report shows."""
-        opened, ledger = self._set, self.ledger()
-        scores = Classification(
-            opened.card.name,
-            labels=opened.labels,
-            modality=opened.modalities[0],
-            multi_label=opened.card.multi_label,
+        subject: Subject[Classifier] = Subject(
+            cfg=self._cfg,
+            input=self._set.input,
+            cards=[self._set.card],
+            folder=self._rundir.path,
+            step=step,
+            checkpoint=checkpoint,
+            model=self._functions,
         )
-        batches = pipeline.evaluation_batches(
-            opened.input,
-            opened.card.name,
-            opened.input.split,
-            data_dir=self._cfg.data_dir,
-            modalities=opened.modalities,
-            ledger=ledger,
-        )
-        for batch in self.rows(batches, ledger):
-            inputs = {modality: batch[modality] for modality in opened.modalities}
-            logits = self.on_replicas(self._classify, inputs)["logits"]
-            scores.add(batch, logits)
-        result = scores.result()
-        result.save(self._rundir.path, step)
-        shown = {name: result.metrics[name] for name in _HEADLINES if name in result.metrics}
-        return result.metrics, "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+        return list(evaluators.named(EVALUATOR)(subject))
+
+
+class Functions:
+    """A classifier as evaluators see it (`vatt.evaluators.subject.Classifier`)."""
+
+    def __init__(
+        self,
+        model: ClassificationModel,
+        modalities: Sequence[str],
+        on_replicas: evaluator.OnReplicas,
+        strategy: tf.distribute.Strategy,
+    ) -> None:
+        """Compiles nothing yet; the weights are those that the model has when it is called."""
+        self._model, self._on_replicas, self._strategy = model, on_replicas, strategy
+        self.modalities = modalities
+
+    def classify(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns logits `[rows, classes]` of clips `[rows, windows, ...]` by modality."""
+        return self._on_replicas(self._classify, inputs)["logits"]
 
     @tf.function
-    def _classify(self, inputs):
+    def _classify(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return self._strategy.run(self._classify_replica, args=(inputs,))
 
-    def _classify_replica(self, inputs):
-        """Logits `[rows, classes]` of clips `[rows, windows, ...]`."""
+    def _classify_replica(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         flat = {m: tf.reshape(clips, [-1, *clips.shape[2:]]) for m, clips in inputs.items()}
         return {"logits": self._model(labelled.as_inputs(flat), training=False)["logits"]}

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from vatt.configs.model import PretrainModel
     from vatt.data.examples import Examples
     from vatt.modeling.pretraining import PretrainingModel
+    from vatt.modeling.random import Randomness
     from vatt.objectives.replica import Replica
     from vatt.training.layouts import Recognise
+    from vatt.typing import Tensor
 
 # Modules of the methods that come with the package, in the order in which they are looked through.
 MODULES: dict[str, str] = {"vatt": "vatt.methods.vatt"}
@@ -42,17 +44,17 @@ class Objective(Protocol):
     def __call__(
         self,
         outputs: Mapping[str, Any],
-        batch: Mapping[str, Any],
+        batch: Mapping[str, Tensor],
         replica: Replica,
-        rng: Any,
-    ) -> Mapping[str, Any]:
+        rng: Randomness,
+    ) -> Mapping[str, Tensor]:
         """Returns scalars by name, this replica's share: the mean over replicas counts.
 
         Args:
           outputs: what the model's `train_outputs` returned for this replica's rows.
           batch: this replica's rows of the batch.
           replica: the way to rows of other replicas.
-          rng: `vatt.modeling.random.Randomness` of this step.
+          rng: what is random in this step, the same whatever the number of replicas.
         """
 
 

@@ -12,6 +12,7 @@ from keras import ops
 from vatt.errors import UserError
 from vatt.modeling.layers.dropout import dropout
 from vatt.modeling.random import Randomness
+from vatt.modeling.typing import DType, Tensor
 
 
 def initial_bias(num_classes: int, multi_label: bool) -> float:
@@ -54,7 +55,7 @@ class ClassificationModel(keras.Model):
         dropout_rate: float = 0.0,
         num_test_samples: int = 1,
         name: str,
-        dtype: Any = "float32",
+        dtype: DType = "float32",
         **kwargs: Any,
     ):
         super().__init__(name=name, dtype=dtype, **kwargs)
@@ -88,8 +89,11 @@ class ClassificationModel(keras.Model):
         return {"+".join(self.modalities): {"": f"{self.backbone.path}/"}}
 
     def call(
-        self, inputs: Any, training: bool = False, rng: Randomness | None = None
-    ) -> dict[str, Any]:
+        self,
+        inputs: Tensor | Mapping[str, Tensor],
+        training: bool = False,
+        rng: Randomness | None = None,
+    ) -> dict[str, Tensor]:
         """Classifies `inputs`, `[batch, *axes, channels]`, by modality where there are several.
 
         Returns:
@@ -119,7 +123,7 @@ class ClassificationModel(keras.Model):
             "features": features["features"],
         }
 
-    def _average(self, logits: Any) -> Any:
+    def _average(self, logits: Tensor) -> Tensor:
         """Averages the windows of a sample."""
         samples = self.num_test_samples
         if samples == 1:

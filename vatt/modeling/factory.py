@@ -9,12 +9,11 @@ import keras
 from vatt.configs.backbones import Backbone, fine_tuned
 from vatt.errors import UserError, nearest
 from vatt.modeling.classifier import ClassificationModel
-
-Precision = str | keras.DTypePolicy
+from vatt.modeling.typing import DType
 
 
 def build_backbone(
-    config: Backbone, *, dtype: Precision = "float32", name: str | None = None
+    config: Backbone, *, dtype: DType = "float32", name: str | None = None
 ) -> keras.layers.Layer:
     """Returns the (unbuilt) layer of a backbone.
 
@@ -35,7 +34,7 @@ def build_classifier(
     *,
     num_classes: int | None = None,
     multi_label: bool | None = None,
-    dtype: Precision = "float32",
+    dtype: DType = "float32",
     name: str = "classifier",
 ) -> ClassificationModel:
     """Returns the (unbuilt) fine-tuning model of a backbone config.

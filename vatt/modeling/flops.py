@@ -22,15 +22,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 import keras
 
-from vatt.modeling.backbones import text
 from vatt.modeling.backbones.i3d import I3D, POOLS, Mixed
+from vatt.modeling.backbones.language_models import BertEncoder, LinearBase
 from vatt.modeling.backbones.patch_transformer import PatchTransformer
 from vatt.modeling.backbones.resnet2d import Bottleneck, ResNet2D
+from vatt.modeling.backbones.text import TextModel
 from vatt.modeling.backbones.unified import WordTransformer
 from vatt.modeling.classifier import ClassificationModel
 from vatt.modeling.layers import activations
@@ -38,11 +39,12 @@ from vatt.modeling.layers.conv import ConvNorm
 from vatt.modeling.layers.encoder import Encoder, EncoderBlock
 from vatt.modeling.layers.norm import RMSNorm
 from vatt.modeling.layers.tokens import num_kept
+from vatt.modeling.typing import Tensor
 
 if TYPE_CHECKING:
     from vatt.modeling.pretraining import PretrainingModel
 
-Shape = tuple[int, ...]
+Shape: TypeAlias = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +131,7 @@ def classification_step(model: ClassificationModel, shapes: Mapping[str, Shape])
 
 
 @functools.singledispatch
-def count(layer: Any, shape: Shape, training: bool = False) -> Tower:
+def count(layer: keras.layers.Layer, shape: Shape, training: bool = False) -> Tower:
     """Returns what a backbone does with one clip of `shape`, `(*axes, channels)`, or `(words,)`.
 
     `training` lets DropToken work; activations are those of training either way.
@@ -162,17 +164,17 @@ def _(layer: PatchTransformer, shape: Shape, training: bool = False) -> Tower:
 
 
 @count.register
-def _(layer: text.TextModel, shape: Shape, training: bool = False) -> Tower:
+def _(layer: TextModel, shape: Shape, training: bool = False) -> Tower:
     tokens, width = shape[0] + (layer.aggregation is not None), layer.d_embedding
     cost = _dense(layer.pre_projection, tokens, width)
     if layer.pre_projection is not None:
         width = layer.pre_projection.units
     base, encoded = layer.base, None
-    if isinstance(base, text.LinearBase):
+    if isinstance(base, LinearBase):
         cost += product(tokens, width, base.d_model)
         cost += Cost(values=tokens * (width + base.d_model))
     else:
-        if isinstance(base, text.BertEncoder):
+        if isinstance(base, BertEncoder):
             cost += Cost(values=tokens * base.d_model)  # mask of the dropout on positions
             tokens += 1
         elif base.dropout_rate:
@@ -233,7 +235,7 @@ def _dense(layer: keras.layers.Dense | None, rows: int, inputs: int) -> Cost:
     return product(rows, inputs, layer.units) + Cost(values=rows * inputs) + inner
 
 
-def _activation(function: Any, values: int) -> Cost:
+def _activation(function: Callable[[Tensor], Tensor], values: int) -> Cost:
     """Returns what an activation function keeps beside its result."""
     if function is activations.gelu:
         return Cost(values=2 * values, half=values)

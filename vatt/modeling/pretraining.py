@@ -7,7 +7,7 @@ embeddings = model.embed(model.towers(inputs))              # what evaluation co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ import keras
 
 from vatt.modeling import flops
 from vatt.modeling.random import Randomness
+from vatt.modeling.typing import Tensor
 
-Features = dict[str, dict[str, Any]]
+Features = dict[str, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,26 @@ class Pair:
     left: str
     right: str
 
+    @property
+    def modalities(self) -> frozenset[str]:
+        """The inputs that both embeddings need."""
+        return frozenset(f"{self.query}+{self.target}".split("+"))
+
 
 class PretrainingModel(keras.Model):
-    """The base of models for pretraining.
+    """The base of models for pretraining: a backbone for each modality, as attribute of its name.
 
     Attributes:
       modalities: the inputs it takes, by their names in a batch.
-      pairs: what of its embeddings can be compared; a property of the built model.
     """
 
     modalities: tuple[str, ...] = ()
+
+    def build(self, shapes: Mapping[str, Sequence[int | None]]) -> None:
+        """Creates every variable; `shapes` are those of an example, by modality."""
+        for modality in self.modalities:
+            self.backbone(modality).build((None, *shapes[modality]))
+        self.built = True
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -68,20 +79,28 @@ class PretrainingModel(keras.Model):
         return flops.Cost()
 
     def towers(
-        self, inputs: Mapping[str, Any], training: bool = False, rng: Randomness | None = None
+        self, inputs: Mapping[str, Tensor], training: bool = False, rng: Randomness | None = None
     ) -> Features:
         """Returns the features of each modality in `inputs`, by modality.
 
         Each has `features_pooled` `[rows, d]`. Nothing here may wait for other replicas, so that
         the function can be compiled.
         """
-        raise NotImplementedError
+        return {
+            modality: self.backbone(modality)(
+                inputs[modality],
+                training=training,
+                rng=None if rng is None else rng.child(modality),
+            )
+            for modality in self.modalities
+            if modality in inputs
+        }
 
     def train_outputs(self, features: Features) -> Mapping[str, Any]:
         """Returns what the objective reads, from the towers' features in training."""
         return features
 
-    def embed(self, features: Features) -> dict[str, Any]:
+    def embed(self, features: Features) -> dict[str, Tensor]:
         """Returns embeddings `[rows, d]` by key, from the towers' features outside training.
 
         Only those that the modalities in `features` allow.

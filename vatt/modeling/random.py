@@ -2,8 +2,8 @@
 
 Every draw is a function of (run seed and step, place in the model, global row), so that a step
 repeated, a block recomputed or a batch split over more replicas sees the same masks. The only
-module of `modeling` that calls a
-backend directly: Keras has no stateless draw with a fixed algorithm.
+module of `modeling` that calls a backend directly: Keras has no stateless draw with a fixed
+algorithm.
 
     rng = Randomness(seed=[run_seed, step], first_row=replica * local_batch)
     keep = rng.child("video").child("layer_0").dropout_mask((8, 10, 96), rate=0.1)
@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from vatt.modeling.typing import Tensor
 
 
 class Randomness:
@@ -30,7 +31,9 @@ class Randomness:
         path: names of the places above this one; use `child` to go down.
     """
 
-    def __init__(self, seed: Any, first_row: Any = 0, path: tuple[str, ...] = ()):
+    def __init__(
+        self, seed: Tensor | Sequence[int], first_row: Tensor | int = 0, path: tuple[str, ...] = ()
+    ):
         self.seed = ops.convert_to_tensor(seed, dtype="int32")
         self.first_row = first_row
         self.path = path
@@ -43,12 +46,12 @@ class Randomness:
         """Returns the same place for tensors with `multiplier` rows for each row of the batch."""
         return Randomness(self.seed, self.first_row * multiplier, self.path)
 
-    def bits(self, shape: Sequence[int]) -> Any:
+    def bits(self, shape: Sequence[int]) -> Tensor:
         """Returns uniform int32 `[rows, ...]`: the same for a row whatever replica holds it.
 
         Entry (b, e) is `a_b * c_e + d_e` modulo 2^32, with c (odd) and d drawn once for all rows
-        and a_b a hash of
-        the global row: uniform because d_e is, and cheap because only one row's worth is drawn.
+        and a_b a hash of the global row: uniform because d_e is, and cheap because only one row's
+        worth is drawn.
         """
         rows, elements = shape[0], tuple(shape[1:])
         factor = self._hash_rows(rows)  # [rows]
@@ -57,24 +60,29 @@ class Randomness:
         values = factor[:, None] * ops.bitwise_or(drawn[0], 1)[None, :] + drawn[1][None, :]
         return ops.reshape(values, (rows, *elements))
 
-    def dropout_mask(self, shape: Sequence[int], rate: float) -> Any:
+    def dropout_mask(self, shape: Sequence[int], rate: float) -> Tensor:
         """Returns bool `shape`, true with probability `1 - rate`."""
-        return ops.greater_equal(self.bits(shape), ops.convert_to_tensor(_threshold(rate), "int32"))
+        return ops.greater_equal(self.bits(shape), ops.convert_to_tensor(threshold(rate), "int32"))
 
-    def permutation(self, n: int) -> Any:
+    def permutation(self, n: int) -> Tensor:
         """Returns a random order of `0 .. n-1`, int32 `[n]`, the same on every replica."""
         return ops.cast(ops.argsort(_uniform_int32((n,), self._local_seed())), "int32")
 
-    def _local_seed(self) -> Any:
+    def _local_seed(self) -> Tensor:
         digest = hashlib.blake2b("/".join(self.path).encode(), digest_size=8).digest()
         return ops.bitwise_xor(self.seed, ops.convert_to_tensor(np.frombuffer(digest, "<i4")))
 
-    def _hash_rows(self, rows: Any) -> Any:
+    def _hash_rows(self, rows: Tensor | int) -> Tensor:
         """Returns int32 `[rows]`, a well mixed function of (seed, global row)."""
         # Independent of `path`, so that graph optimisers compute it once for all layers.
         index = ops.arange(rows, dtype="int32") + ops.cast(self.first_row, "int32")
         mixed = _mix(index * _int32(0x9E3779B1) + self.seed[0])
         return _mix(mixed + self.seed[1])
+
+
+def child(rng: Randomness | None, name: str) -> Randomness | None:
+    """Returns the place `name` below `rng`; None where nothing is drawn."""
+    return None if rng is None else rng.child(name)
 
 
 def require(rng: Randomness | None, what: str) -> Randomness:
@@ -88,27 +96,28 @@ def require(rng: Randomness | None, what: str) -> Randomness:
     return rng
 
 
-def _mix(x: Any) -> Any:
+def _mix(x: Tensor) -> Tensor:
     """Spreads every bit of int32 `x` over all: rounds of xor-shift and odd multiplication."""
     for shift, multiplier in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = ops.bitwise_xor(x, _logical_right_shift(x, shift)) * _int32(multiplier)
     return ops.bitwise_xor(x, _logical_right_shift(x, 16))
 
 
-def _logical_right_shift(x: Any, shift: int) -> Any:
+def _logical_right_shift(x: Tensor, shift: int) -> Tensor:
     # int32 shifts keep the sign; TensorFlow has no unsigned arithmetic on every device.
     return ops.bitwise_and(ops.right_shift(x, shift), (1 << (32 - shift)) - 1)
 
 
-def _int32(value: int) -> Any:
+def _int32(value: int) -> Tensor:
     return ops.convert_to_tensor(np.uint32(value).astype(np.int32))
 
 
-def _threshold(rate: float) -> int:
+def threshold(rate: float) -> int:
+    """Returns the int32 below which that share of all `bits` lies."""
     return min(round(rate * 2**32), 2**32 - 1) - 2**31
 
 
-def _uniform_int32(shape: Sequence[int], seed: Any) -> Any:
+def _uniform_int32(shape: Sequence[int], seed: Tensor) -> Tensor:
     """Returns int32 `shape`, uniform over all 2^32 values."""
     backend = keras.backend.backend()
     if backend == "tensorflow":

@@ -12,14 +12,13 @@ global batch. They work in float32 whatever the precision of the logits.
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras import ops
 
 from vatt.objectives.replica import ALONE, Replica
+from vatt.typing import Tensor
 
 
-def softmax_loss(logits: Any, labels: Any) -> Any:
+def softmax_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Returns the softmax cross-entropy, a scalar, averaged over the rows.
 
     Args:
@@ -33,7 +32,7 @@ def softmax_loss(logits: Any, labels: Any) -> Any:
     return -ops.mean(ops.sum(labels * ops.log_softmax(logits, axis=-1), axis=-1))
 
 
-def sigmoid_loss(logits: Any, labels: Any, label_counts: Any = None) -> Any:
+def sigmoid_loss(logits: Tensor, labels: Tensor, label_counts: Tensor | None = None) -> Tensor:
     """Returns the sigmoid cross-entropy, a scalar: summed over classes, mean over weighted rows.
 
     A row weighs as much as its labels do on average, and a label weighs 1 / (its count in the
@@ -57,7 +56,7 @@ def sigmoid_loss(logits: Any, labels: Any, label_counts: Any = None) -> Any:
     return ops.mean(weights * ops.sum(entropy, axis=-1))
 
 
-def count_labels(labels: Any, replica: Replica = ALONE) -> Any:
+def count_labels(labels: Tensor, replica: Replica = ALONE) -> Tensor:
     """Returns how often each class occurs in the global batch, float32 `[classes]`.
 
     Args:
@@ -67,13 +66,13 @@ def count_labels(labels: Any, replica: Replica = ALONE) -> Any:
     return ops.sum(replica.gather(ops.cast(labels, "float32")), axis=0)
 
 
-def _divide(numerator: Any, count: Any) -> Any:
+def _divide(numerator: Tensor, count: Tensor) -> Tensor:
     """Returns the quotient, 0 where `count` is 0."""
     present = ops.greater(count, 0.0)
     return ops.where(present, numerator / ops.where(present, count, 1.0), 0.0)
 
 
-def _float32(logits: Any, labels: Any) -> tuple[Any, Any]:
+def _float32(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     if len(logits.shape) != 2 or len(labels.shape) != 2 or logits.shape[1] != labels.shape[1]:
         raise ValueError(
             f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; "

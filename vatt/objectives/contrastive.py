@@ -11,19 +11,18 @@ little.
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras import ops
 
 from vatt.errors import UserError
 from vatt.objectives.replica import Replica
+from vatt.typing import Tensor
 
 MASKED = 1e9  # subtracted from the similarity to a sample without the modality
 NORM_EPSILON = 1e-12
 MASK_NORMALIZATIONS = ("global", "replica")
 
 
-def l2_normalize(x: Any) -> Any:
+def l2_normalize(x: Tensor) -> Tensor:
     """Returns `x / |x|` along the last axis in float32; zero rows stay zero."""
     x = ops.cast(x, "float32")
     return x * ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), NORM_EPSILON))
@@ -48,7 +47,14 @@ class NCE:
             )
         self.temperature, self.mask_normalization = temperature, mask_normalization
 
-    def __call__(self, one: Any, two: Any, mask_one: Any, mask_two: Any, replica: Replica) -> Any:
+    def __call__(
+        self,
+        one: Tensor,
+        two: Tensor,
+        mask_one: Tensor | None,
+        mask_two: Tensor | None,
+        replica: Replica,
+    ) -> Tensor:
         """Returns the loss of a pair of modalities, a scalar, this replica's share.
 
         Args:
@@ -60,7 +66,7 @@ class NCE:
         """
         raise NotImplementedError
 
-    def _masked_mean(self, loss: Any, masks: list[Any], replica: Replica) -> Any:
+    def _masked_mean(self, loss: Tensor, masks: list[Tensor | None], replica: Replica) -> Tensor:
         """Averages `loss`, `[clips]`, over the clips that have both modalities (0 if none has)."""
         for mask in masks:
             if mask is not None:
@@ -86,7 +92,14 @@ class AsymmetricNCE(NCE):
     twice (published behaviour). Only the mask of the second modality counts.
     """
 
-    def __call__(self, one: Any, two: Any, mask_one: Any, mask_two: Any, replica: Replica) -> Any:
+    def __call__(
+        self,
+        one: Tensor,
+        two: Tensor,
+        mask_one: Tensor | None,
+        mask_two: Tensor | None,
+        replica: Replica,
+    ) -> Tensor:
         """Returns the loss between `one` `[clips, d]` and `two` `[clips * candidates, d]`."""
         one, two = l2_normalize(one), l2_normalize(two)
         clips, width = ops.shape(one)[0], one.shape[-1]
@@ -112,7 +125,14 @@ class SymmetricNCE(NCE):
     In both directions the penalty for an absent modality goes to the candidates.
     """
 
-    def __call__(self, one: Any, two: Any, mask_one: Any, mask_two: Any, replica: Replica) -> Any:
+    def __call__(
+        self,
+        one: Tensor,
+        two: Tensor,
+        mask_one: Tensor | None,
+        mask_two: Tensor | None,
+        replica: Replica,
+    ) -> Tensor:
         """Returns the loss between `one` `[clips * m, d]` and `two` `[clips * n, d]`."""
         one, two = l2_normalize(one), l2_normalize(two)
         clips = self._clips(one, two, mask_one, mask_two)
@@ -126,8 +146,8 @@ class SymmetricNCE(NCE):
         return self._masked_mean(loss, [mask_one, mask_two], replica)
 
     def _denominator(
-        self, queries: Any, keys: Any, key_mask: Any, clips: int, replica: Replica
-    ) -> Any:
+        self, queries: Tensor, keys: Tensor, key_mask: Tensor | None, clips: int, replica: Replica
+    ) -> Tensor:
         """Returns, for each own clip, the log-sum-exp of its queries with the keys of all clips."""
         # [clips * m, all clips * n]
         scores = ops.matmul(queries, ops.transpose(replica.gather(keys)))
@@ -137,7 +157,7 @@ class SymmetricNCE(NCE):
         return ops.logsumexp(ops.reshape(scores / self.temperature, (clips, -1)), axis=1)
 
     @staticmethod
-    def _clips(one: Any, two: Any, mask_one: Any, mask_two: Any) -> int:
+    def _clips(one: Tensor, two: Tensor, mask_one: Tensor | None, mask_two: Tensor | None) -> int:
         """Returns the clips of this replica: text has several rows per clip, the others one."""
         sizes = [x.shape[0] for x in (one, two, mask_one, mask_two) if x is not None]
         if None in sizes:

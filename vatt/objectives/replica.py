@@ -8,7 +8,9 @@ In a training step it is `vatt.training.replica.of_this_step`; `ALONE` is that o
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
+
+from vatt.typing import Tensor
 
 
 class Replica(Protocol):
@@ -17,13 +19,13 @@ class Replica(Protocol):
     Rows of the global batch are replica-major: this one's begin with `index * rows`.
     """
 
-    index: Any  # int, or an int32 tensor in a graph
+    index: int | Tensor  # a tensor, int32, in a graph
     count: int
 
-    def gather(self, x: Any) -> Any:
+    def gather(self, x: Tensor) -> Tensor:
         """Returns `x`, `[rows, ...]`, of all replicas, `[count * rows, ...]`, with gradients."""
 
-    def gather_others(self, x: Any) -> Any:
+    def gather_others(self, x: Tensor) -> Tensor:
         """Returns `x` of all replicas but this one, `[(count - 1) * rows, ...]`, in their order."""
 
 
@@ -33,11 +35,11 @@ class Alone:
     index: int = 0
     count: int = 1
 
-    def gather(self, x: Any) -> Any:
+    def gather(self, x: Tensor) -> Tensor:
         """Returns `x`."""
         return x
 
-    def gather_others(self, x: Any) -> Any:
+    def gather_others(self, x: Tensor) -> Tensor:
         """Returns no row."""
         return x[:0]
 

@@ -1,6 +1,6 @@
 """Report sections of a classifier: headline figures, curves, classes, confusions, mistakes.
 
-The figures come from metrics.jsonl, the rest from the artefact of the newest evaluation
+The figures come from the measures, the rest from the artefact of the newest evaluation
 (`vatt.evaluation.classification`).
 """
 
@@ -16,36 +16,29 @@ import numpy as np
 
 from vatt.errors import DataError
 from vatt.evaluation import artefacts
-from vatt.reporting import matrices
-from vatt.reporting.history import History
+from vatt.evaluation.measures import CLASSIFICATION, Measure
+from vatt.reporting import figures, matrices
+from vatt.reporting.history import History, Measures
 from vatt.reporting.pieces import NONE, Arrays, image, of_artefact, table
-from vatt.reporting.plots import Series, line_chart, number, percent, short_percent, waveform
+from vatt.reporting.plots import line_chart, percent, waveform
 
-# Metric -> title, how it is written. Groups of metrics that stand together.
-ONE_LABEL = {
-    "top_1_accuracy": "Top-1 accuracy",
-    "top_5_accuracy": "Top-5 accuracy",
-    "mean_class_accuracy": "Mean class accuracy",
-    "categorical_cross_entropy": "Cross-entropy",
+# Groups of figures that stand together.
+ONE_LABEL = (
+    "top_1_accuracy",
+    "top_5_accuracy",
+    "mean_class_accuracy",
+    "categorical_cross_entropy",
+)
+RANKING = ("sklearn_mAP", "sklearn_AUC", "sklearn_d-prime", "binary_cross_entropy")
+# Numbers that explain the figures, in words.
+REMARKS = {
+    "classes_left_out": "Classes left out of the means, with no clip or with all: {:,.0f}.",
+    "clips_without_label": "Clips without label, not part of the accuracies: {:,.0f}.",
 }
-RANKING = {
-    "sklearn_mAP": "mAP",
-    "sklearn_AUC": "AUC",
-    "sklearn_d-prime": "d′",  # noqa: RUF001
-    "binary_cross_entropy": "Cross-entropy",
+CHANCE = {
+    "top_1_accuracy": "Chance: always answering the largest class, or the five largest.",
+    "sklearn_mAP": "Chance of mAP: mean share of clips with a class.",
 }
-LOWER_IS_BETTER = ("categorical_cross_entropy", "binary_cross_entropy")
-NUMBERS = (*LOWER_IS_BETTER, "sklearn_d-prime")
-FACTS = {
-    "num_clips",
-    "classes_left_out",
-    "clips_without_label",
-    "chance_top_1_accuracy",
-    "chance_top_5_accuracy",
-    "chance_sklearn_mAP",
-}
-KNOWN = frozenset({*ONE_LABEL, *RANKING, *FACTS})
-FIXED_CHANCE = {"sklearn_AUC": 0.5, "sklearn_d-prime": 0.0}
 ROWS = 20  # of the class table that are not folded away
 CONFUSIONS = 10
 NAMED = ("class", "most often taken for", "true class", "taken for")  # columns of class names
@@ -54,9 +47,14 @@ NAMED = ("class", "most often taken for", "true class", "taken for")  # columns 
 _ANCHORS = ((10, 12, 28), (34, 44, 110), (47, 98, 201), (120, 175, 240), (255, 250, 225))
 
 
-def found(history: History) -> bool:
-    """Whether a classifier has been evaluated in this run."""
-    return any(name in ONE_LABEL or name in RANKING for name in history.names("eval"))
+def shows(measure: Measure) -> bool:
+    """Whether a measure is among those of this section."""
+    return measure.task == CLASSIFICATION and measure.name in (*ONE_LABEL, *RANKING, *REMARKS)
+
+
+def sets(history: History) -> dict[str, Measures]:
+    """The measures of each data set that a trained classifier was evaluated on."""
+    return history.measures.where(shows).by_set("target")
 
 
 def holds(path: Path) -> bool | None:
@@ -67,76 +65,56 @@ def holds(path: Path) -> bool | None:
         return None
 
 
-def headline(history: History, name: str) -> str:
-    """Latest figures beside chance; `name` is that of the data set, where known."""
-    step = _steps(history)[-1]
-    clips = history.value("eval", "num_clips", step)
-    facts = [f"step {step:,}"] + ([_clips(clips)] if clips else [])
-    tables, notes = [], []
-    for group in _groups(history):
-        cells = [_headline_cell(history, metric, step) for metric in group]
-        head = "".join(f'<th scope="col">{title}</th>' for title in group.values())
-        tables.append(
-            f'<div class="scroll"><table class="headline"><thead><tr>{head}</tr></thead>'
-            f"<tbody><tr>{''.join(cells)}</tr></tbody></table></div>"
-        )
-    if history.value("eval", "chance_top_1_accuracy", step) is not None:
-        notes.append("Chance: always answering the largest class, or the five largest.")
-    if history.value("eval", "chance_sklearn_mAP", step) is not None:
-        notes.append("Chance of mAP: mean share of clips with a class.")
-    if left_out := history.value("eval", "classes_left_out", step):
-        notes.append(f"Classes left out of the means, with no clip or with all: {left_out:,.0f}.")
-    if unlabelled := history.value("eval", "clips_without_label", step):
-        notes.append(f"Clips without label, not part of the accuracies: {unlabelled:,.0f}.")
-    return (
-        f'<section class="card"><h3>{escape(name)}<span class="note">{", ".join(facts)}</span></h3>'
-        f'{"".join(tables)}<p class="note">{" ".join(notes)}</p></section>'
-    )
+def headline(title: str, measures: Measures) -> str:
+    """Latest figures of a set beside chance."""
+    step = measures.steps()[-1]
+    newest = {name: measures.select(name=name).at(step) for name in measures.each("name")}
+    counts = [found.samples for found in newest.values() if found and found.samples]
+    notes = [f"step {step:,}", *map(figures.clips, counts[:1])]
+    tables = []
+    for group in _groups(measures):
+        cells = "".join(figures.headline_cell(newest[name]) for name in group)
+        head = [figures.of(name).title for name in group]
+        tables.append(figures.headline(head, [f"<tr>{cells}</tr>"]))
+    remarks = [
+        text for name, text in CHANCE.items() if figures.chance(newest.get(name)) is not None
+    ]
+    remarks += [
+        text.format(known.value)
+        for name, text in REMARKS.items()
+        if (known := newest.get(name)) and known.value
+    ]
+    remark = f'<p class="note">{" ".join(remarks)}</p>'
+    return figures.card(title, notes, "".join(tables) + remark)
 
 
-def curves(history: History) -> str:
-    """Charts of the metrics over training steps; empty with one evaluation only."""
-    if len(_steps(history)) < 2:
+def curves(measures: Measures) -> str:
+    """Charts of the figures over training steps; empty with one evaluation only."""
+    if len(measures.steps()) < 2:
         return ""
     charts = []
-    accuracies = _series(history, ["top_1_accuracy", "top_5_accuracy"])
-    if accuracies:
-        accuracies += _chance_series(history, "top_1_accuracy", accuracies[0])
-        charts.append(_share_chart(accuracies, "Accuracy", "share of clips"))
-    ranking = _series(history, ["sklearn_mAP", "sklearn_AUC"])
-    if ranking:
-        ranking += _chance_series(history, "sklearn_mAP", ranking[0])
-        charts.append(_share_chart(ranking, "mAP and AUC", "means over classes"))
-    if series := _series(history, ["sklearn_d-prime"]):
-        charts.append(line_chart(series, "d′", lower=0.0))  # noqa: RUF001
-    for metric, note in (
+    for names, title, note in (
+        (("top_1_accuracy", "top_5_accuracy"), "Accuracy", "share of clips"),
+        (("sklearn_mAP", "sklearn_AUC"), "mAP and AUC", "means over classes"),
+    ):
+        if shares := figures.curves(measures, names):
+            label = f"chance, {figures.of(names[0]).title}"
+            shares += figures.chance_curve(measures.select(name=names[0]), label)
+            charts.append(figures.share_chart(shares, title, note))
+    for name, note in (
+        ("sklearn_d-prime", ""),
         ("categorical_cross_entropy", "nats"),
         ("binary_cross_entropy", "nats, mean over classes"),
     ):
-        if series := _series(history, [metric]):
-            charts.append(line_chart(series, "Cross-entropy", lower=0.0, note=note))
+        if series := figures.curves(measures, [name]):
+            charts.append(line_chart(series, figures.of(name).title, lower=0.0, note=note))
     return f'<div class="grid">{"".join(charts)}</div>'
 
 
-def evaluations(history: History) -> str:
+def evaluations(measures: Measures) -> str:
     """All evaluations: one row per step, the best of each column in bold."""
-    columns = {metric: title for group in _groups(history) for metric, title in group.items()}
-    steps, best = _steps(history), {}
-    for metric in columns:
-        values = history.series("eval", metric)[1]
-        values = values[np.isfinite(values)]
-        pick = np.min if metric in LOWER_IS_BETTER else np.max
-        best[metric] = float(pick(values)) if len(values) else None
-    rows = []
-    for step in reversed(steps):
-        cells = []
-        for metric in columns:
-            value = history.value("eval", metric, step)
-            bold = value is not None and value == best[metric] and len(steps) > 1
-            text = _text(metric, value)
-            cells.append(f"<td>{f'<b>{text}</b>' if bold else text}</td>")
-        rows.append(f'<tr><th scope="row">{step:,}</th>{"".join(cells)}</tr>')
-    return table(["step", *columns.values()], rows, "data", tall=True)
+    names = [name for group in _groups(measures) for name in group]
+    return figures.by_step([measures.select(name=name) for name in names])
 
 
 def classes(path: Path) -> str:
@@ -155,10 +133,10 @@ def _under_name(arrays: Arrays, section: Callable[[Arrays], str]) -> str:
     lost = ""
     if broken:
         lost = (
-            f'<p class="warning">The logits of {_clips(broken)} are not '
+            f'<p class="warning">The logits of {figures.clips(broken)} are not '
             "finite: no answer, and metrics that are no number.</p>"
         )
-    note = f"step {step:,}, {_clips(clips)}"
+    note = f"step {step:,}, {figures.clips(clips)}"
     heading = f'<h3>{escape(name)}<span class="note">{note}</span></h3>'
     return f"{heading}{lost}{section(arrays)}"
 
@@ -213,9 +191,7 @@ def _class_table(arrays: Arrays) -> str:
 
 
 def _share_cells(value: float) -> list[str]:
-    width = 100 * value if math.isfinite(value) else 0.0
-    bar = f'<div class="track"><b style="width:{width:.1f}%"></b></div>'
-    return [f"<td>{_share(value)}</td>", f'<td class="share">{bar}</td>']
+    return [f"<td>{_share(value)}</td>", figures.share_cell(value)]
 
 
 def _confusion(confusion: np.ndarray, names: list[str]) -> list[str]:
@@ -275,31 +251,31 @@ def _mistake(arrays: Arrays, row: int, kind: str) -> str:
         )
 
     if kind == "wrong":
-        told = f"<b>{listed([which])}</b>true: {listed(labels)}"
+        beside = f"true: {listed(labels)}"
     elif kind == "false alarm":
-        told = f"<b>{listed([which])}</b>labels: {listed(labels) or 'none'}"
+        beside = f"labels: {listed(labels) or 'none'}"
     else:
         best = np.argsort(-shares, kind="stable")[:3]
-        told = f"<b>{listed([which])}</b>most probable: {listed(best)}"
+        beside = f"most probable: {listed(best)}"
     index, source = int(arrays["mistakes/index"][row]), str(arrays["mistakes/source"][row])
     title = escape(f"{source or 'clip'} (record {index})")
     return (
         f'<figure class="result" title="{title}">{_picture(arrays, row, title)}'
-        f"<figcaption>{told}</figcaption></figure>"
+        f"<figcaption><b>{listed([which])}</b>{beside}</figcaption></figure>"
     )
 
 
 def _picture(arrays: Arrays, row: int, alt: str) -> str:
-    if jpeg := artefacts.clip_jpeg(arrays, row):
-        return image("jpeg", jpeg, alt)
-    parts = []
+    """Frames and sound of a mistake, as far as the classifier was given them; `alt` is HTML."""
+    jpeg, sound = artefacts.clip_jpeg(arrays, row), []
     if "mistakes/envelope" in arrays:
-        parts.append(waveform(arrays["mistakes/envelope"][row]))
+        sound.append(waveform(arrays["mistakes/envelope"][row]))
     if "mistakes/spectrogram" in arrays:
-        parts.append(image("png", spectrogram_png(arrays["mistakes/spectrogram"][row]), alt))
-    if parts and "mistakes/silent" in arrays and arrays["mistakes/silent"][row]:
-        parts = ['<span class="blank">this record has no sound</span>']
-    return "".join(parts) or f'<span class="blank">{alt}</span>'
+        sound.append(image("png", spectrogram_png(arrays["mistakes/spectrogram"][row]), alt))
+    if sound and "mistakes/silent" in arrays and arrays["mistakes/silent"][row]:
+        sound = ['<span class="blank">this record has no sound</span>']
+    shown = (image("jpeg", jpeg, alt) if jpeg else "") + "".join(sound)
+    return shown or f'<span class="blank">{alt}</span>'
 
 
 def spectrogram_png(picture: np.ndarray) -> bytes:
@@ -318,58 +294,11 @@ def spectrogram_png(picture: np.ndarray) -> bytes:
 # Pieces ------------------------------------------------------------------------------------------
 
 
-def _groups(history: History) -> list[dict[str, str]]:
-    """The metrics that were logged, with their titles, group by group."""
-    names = history.names("eval")
-    groups = [{m: t for m, t in group.items() if m in names} for group in (ONE_LABEL, RANKING)]
+def _groups(measures: Measures) -> list[list[str]]:
+    """The names of the figures that were measured, group by group."""
+    found = measures.each("name")
+    groups = [[name for name in group if name in found] for group in (ONE_LABEL, RANKING)]
     return [group for group in groups if group]
-
-
-def _steps(history: History) -> list[int]:
-    metrics = [metric for group in _groups(history) for metric in group]
-    return sorted({int(step) for m in metrics for step in history.series("eval", m)[0]})
-
-
-def _chance(history: History, metric: str, step: int) -> float | None:
-    if metric in FIXED_CHANCE:
-        return FIXED_CHANCE[metric]
-    value = history.value("eval", f"chance_{metric}", step)
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _headline_cell(history: History, metric: str, step: int) -> str:
-    chance = _chance(history, metric, step)
-    below = "" if chance is None else f'<span class="note">chance {_text(metric, chance)}</span>'
-    return f"<td><b>{_text(metric, history.value('eval', metric, step))}</b>{below}</td>"
-
-
-def _series(history: History, metrics: Sequence[str]) -> list[Series]:
-    titles = ONE_LABEL | RANKING
-    logged = [(m, *history.series("eval", m)) for m in metrics]
-    logged = [(m, steps, values) for m, steps, values in logged if len(steps)]
-    return [Series(titles[m], steps, values, i) for i, (m, steps, values) in enumerate(logged)]
-
-
-def _chance_series(history: History, metric: str, like: Series) -> list[Series]:
-    chance = _chance(history, metric, _steps(history)[-1])
-    if chance is None:
-        return []
-    title = f"chance, {like.label}"
-    return [Series(title, like.steps, np.full(len(like.steps), chance), 3, True)]
-
-
-def _share_chart(series: list[Series], title: str, note: str) -> str:
-    return line_chart(series, title, lower=0, upper=1, form=short_percent, note=note)
-
-
-def _text(metric: str, value: float | None) -> str:
-    if value is None:
-        return NONE
-    return number(value) if metric in NUMBERS else percent(value)
-
-
-def _clips(count: float) -> str:
-    return f"{count:,.0f} clip{'s' * (count != 1)}"
 
 
 def _share(value: float) -> str:

@@ -1,20 +1,21 @@
 """Report section of how the embeddings of two modalities lie in their common space.
 
-Metrics `<set>_geometry_<left>_<right>_<figure>` of `vatt.evaluation.geometry.pair_geometry`, whose
-uniformities are called by their modality (`uniformity_video`).
+The measures are those of `vatt.evaluation.geometry.pair_geometry` for each pair of modalities,
+whose uniformities are called by their modality (`uniformity_video`).
 """
 
 from __future__ import annotations
 
-import math
-import re
+from collections.abc import Sequence
 from html import escape
 
-from vatt.reporting.history import History
+from vatt.evaluation.measures import GEOMETRY, Measure
+from vatt.reporting import figures
+from vatt.reporting.figures import Pair
+from vatt.reporting.history import History, Measures
 from vatt.reporting.pieces import NONE, table
-from vatt.reporting.plots import Series, line_chart, number
+from vatt.reporting.plots import COLORS, Series, line_chart
 
-PAIRS = (("video", "text"), ("video", "audio"), ("audio", "text"))
 FIGURES = {
     "modality_gap": (
         "Modality gap",
@@ -32,84 +33,92 @@ FIGURES = {
         "collapsed into one point, close to −4 if they are spread out evenly",  # noqa: RUF001
     ),
 }
-_PAIR = "|".join(map("_".join, PAIRS))
-_NAME = re.compile(
-    rf"(?P<set>.+)_geometry_(?P<pair>{_PAIR})_"
-    "(modality_gap|alignment|uniformity_(video|audio|text))"
-)
+PAIRS_OF_A_CHART = COLORS // 2  # each has two curves of uniformity
 
 
-def names(history: History) -> set[str]:
-    """The metrics that this section shows."""
-    return {name for name in history.names("eval") if _NAME.fullmatch(name)}
+def shows(measure: Measure) -> bool:
+    """Whether a measure is among those of this section."""
+    return measure.task == GEOMETRY and measure.name in _columns(measure.query, measure.target)
 
 
 def section(history: History) -> str:
     """Tables and, once there are several evaluations, curves; empty if nothing was logged."""
-    matches = map(_NAME.fullmatch, history.names("eval"))
-    sets = list(dict.fromkeys(match["set"] for match in matches if match))
+    sets = history.measures.where(shows).by_set()
     if not sets:
         return ""
-    told = "".join(f"<li><b>{title}</b>: {text}.</li>" for title, text in FIGURES.values())
+    meanings = "".join(f"<li><b>{title}</b>: {text}.</li>" for title, text in FIGURES.values())
     return (
         "<h2>Geometry of the common space</h2><p>Embeddings have length 1, so that distances lie "
-        f'between 0 and 2.</p><ul class="told">{told}</ul>'
-        f"{''.join(_table(history, name) + _charts(history, name) for name in sets)}"
+        f'between 0 and 2.</p><ul class="told">{meanings}</ul>'
+        f"{''.join(_table(title, own) + _charts(own) for title, own in sets.items())}"
     )
 
 
 def _columns(left: str, right: str) -> dict[str, str]:
-    """Metric -> which modality it is of, empty for those of both."""
+    """Name of a figure -> which modality it is of, empty for those of both."""
     both = {"modality_gap": "", "alignment": ""}
     return both | {f"uniformity_{modality}": modality for modality in (left, right)}
 
 
-def _table(history: History, name: str) -> str:
-    rows, newest = [], 0
-    for left, right in PAIRS:
-        cells: list[str] = []
-        found = False
-        for metric, modality in _columns(left, right).items():
-            latest = history.latest("eval", f"{name}_geometry_{left}_{right}_{metric}")
-            found |= latest is not None
-            newest = max(newest, latest[0] if latest else 0)
-            note = f' <span class="note">{modality}</span>' if modality else ""
-            cells.append(f"<td>{_figure(latest[1]) + note if latest else NONE}</td>")
-        if found:
-            rows.append(f'<tr><th scope="row">{_title(left, right)}</th>{"".join(cells)}</tr>')
-    gap, alignment, uniformity = (title for title, _ in FIGURES.values())
+def _table(title: str, measures: Measures) -> str:
+    rows = []
+    for pair in _pairs(measures):
+        cells = []
+        for name, modality in _columns(*pair).items():
+            latest = _of(measures, pair, name).latest()
+            note = f' <span class="note">{escape(_modality(modality))}</span>' if modality else ""
+            cells.append(f"<td>{figures.decimals(latest[1].value) + note if latest else NONE}</td>")
+        rows.append(f'<tr><th scope="row">{escape(_title(pair))}</th>{"".join(cells)}</tr>')
+    gap, alignment, uniformity = (heading for heading, _ in FIGURES.values())
     head = (
         f'<tr><td></td><th scope="col">{gap}</th><th scope="col">{alignment}</th>'
         f'<th colspan="2" scope="colgroup">{uniformity}</th></tr>'
     )
-    shown = table([], rows, "data classes", above=head)
-    return f'<h3>{escape(name)}<span class="note">step {newest:,}</span></h3>{shown}'
+    step = f'<span class="note">step {measures.steps()[-1]:,}</span>'
+    return f"<h3>{escape(title)}{step}</h3>{table([], rows, 'data classes', above=head)}"
 
 
-def _charts(history: History, name: str) -> str:
+def _charts(measures: Measures) -> str:
     """Charts of the figures over training steps; empty with one evaluation only."""
-    charts = []
-    for figure, (title, _) in FIGURES.items():
-        series = []
-        for pair, (left, right) in enumerate(PAIRS):
-            for metric, modality in _columns(left, right).items():
-                if not metric.startswith(figure):
-                    continue
-                points = history.series("eval", f"{name}_geometry_{left}_{right}_{metric}")
-                label = _title(left, right)
-                label = f"{modality} ({label})" if modality else label
-                color = 2 * pair + (modality == right) if modality else pair
-                if len(points[0]):
-                    series.append(Series(label, *points, color))
-        if max((len(s.steps) for s in series), default=0) > 1:
-            bounds = {"upper": 0.0} if figure == "uniformity" else {"lower": 0.0}
-            charts.append(line_chart(series, title, form=_figure, **bounds))
+    pairs, charts = _pairs(measures), []
+    for start in range(0, len(pairs), PAIRS_OF_A_CHART):
+        some = pairs[start : start + PAIRS_OF_A_CHART]
+        for figure, (title, _) in FIGURES.items():
+            series = _series(measures, some, figure)
+            if max((len(s.steps) for s in series), default=0) > 1:
+                bounds = {"upper": 0.0} if figure == "uniformity" else {"lower": 0.0}
+                charts.append(line_chart(series, title, form=figures.decimals, **bounds))
     return f'<div class="grid three">{"".join(charts)}</div>' if charts else ""
 
 
-def _title(left: str, right: str) -> str:
-    return f"{left}–{right}"  # noqa: RUF001
+def _series(measures: Measures, pairs: Sequence[Pair], figure: str) -> list[Series]:
+    """The curves of a figure: one of each pair, or of each modality of each pair."""
+    series = []
+    for place, (left, right) in enumerate(pairs):
+        for name, modality in _columns(left, right).items():
+            if not name.startswith(figure):
+                continue
+            steps, values = _of(measures, (left, right), name).series()
+            label = _title((left, right))
+            label = f"{_modality(modality)} ({label})" if modality else label
+            color = 2 * place + (modality == right) if modality else place
+            if len(steps):
+                series.append(Series(label, steps, values, color))
+    return series
 
 
-def _figure(value: float) -> str:
-    return number(value) if not math.isfinite(value) else f"{value:.2f}".replace("-", "−")  # noqa: RUF001
+def _pairs(measures: Measures) -> list[Pair]:
+    return [(left, right) for left, right in measures.combinations("query", "target")]
+
+
+def _of(measures: Measures, pair: Pair, name: str) -> Measures:
+    return measures.select(query=pair[0], target=pair[1], name=name)
+
+
+def _title(pair: Pair) -> str:
+    joint = " – " if any("+" in modality for modality in pair) else "–"  # noqa: RUF001
+    return joint.join(map(_modality, pair))
+
+
+def _modality(modality: str) -> str:
+    return modality.replace("+", " + ")

@@ -1,6 +1,7 @@
 """Report section of retrieval examples: each query with its five best results.
 
-Videos are strips of frames, sounds waveforms, captions text, whether asked for or found.
+Videos are strips of frames, sounds waveforms, captions text, whether asked for or found; of several
+modalities together, all of them.
 """
 
 from __future__ import annotations
@@ -12,20 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from vatt.evaluation import artefacts
+from vatt.reporting import figures
 from vatt.reporting.pieces import Arrays, image, of_artefact
 from vatt.reporting.plots import waveform
 
-# Kind of example, as in artefacts -> what is given, what is looked for.
-KINDS = {
-    "text": ("text", "video"),
-    "video_text": ("video", "text"),
-    "audio": ("audio", "video"),
-    "video_audio": ("video", "audio"),
-    "text_audio": ("text", "audio"),
-    "audio_text": ("audio", "text"),
-}
 SHOWN = 4  # queries of a kind that are not folded away
-TRUE = {"video": "clip", "audio": "sound", "text": "caption"}
+TRUE = {"audio": "sound", "text": "caption"}  # what is looked for; everything else is a clip
 
 
 def section(path: Path) -> str:
@@ -34,7 +27,8 @@ def section(path: Path) -> str:
 
 
 def _section(arrays: Arrays) -> str:
-    parts = [_kind(arrays, kind) for kind in KINDS if f"{kind}/query" in arrays]
+    kinds = (name.removesuffix("/query") for name in arrays if name.endswith("/query"))
+    parts = [_kind(arrays, kind) for kind in kinds]
     step, clips, name = int(arrays["step"]), int(arrays["num_clips"]), str(arrays["dataset"])
     return (
         f'<h3>{escape(name)}<span class="note">step {step:,}, queries spread evenly over '
@@ -43,14 +37,28 @@ def _section(arrays: Arrays) -> str:
 
 
 def _kind(arrays: Arrays, kind: str) -> str:
-    given, wanted = KINDS[kind]
+    given, wanted = _sides(kind)
     queries = [_query(arrays, kind, row) for row in range(len(arrays[f"{kind}/query"]))]
     found = int(arrays[f"{kind}/hit"].any(axis=1).sum())
     return (
-        f'<h4>{given.capitalize()} → {wanted}<span class="note">{found} of these {len(queries)} '
-        f"true {TRUE[wanted]}s are among the best {arrays[f'{kind}/top'].shape[1]}</span></h4>"
+        f"<h4>{escape(figures.pair_title(given, wanted))}"
+        f'<span class="note">{found} of these {len(queries)} '
+        f"true {_thing(wanted)}s are among the best {arrays[f'{kind}/top'].shape[1]}</span></h4>"
         f"{''.join(queries[:SHOWN])}{_folded(queries[SHOWN:])}"
     )
+
+
+def _sides(kind: str) -> tuple[str, str]:
+    """What is given and what is looked for.
+
+    Earlier versions named searches for videos by what is given alone.
+    """
+    given, _, wanted = kind.partition("_")
+    return given, wanted or "video"
+
+
+def _thing(modality: str) -> str:
+    return TRUE.get(modality, "clip")
 
 
 def _folded(queries: list[str]) -> str:
@@ -61,11 +69,11 @@ def _folded(queries: list[str]) -> str:
 
 
 def _query(arrays: Arrays, kind: str, row: int) -> str:
-    given, wanted = KINDS[kind]
+    given, wanted = _sides(kind)
     clip = int(arrays[f"{kind}/query"][row])
     rank = float(arrays[f"{kind}/rank"][row])
     hits = arrays[f"{kind}/hit"][row]
-    true = f"true {TRUE[wanted]}"
+    true = f"true {_thing(wanted)}"
     place = "no rank (not finite)" if math.isnan(rank) else f"{true} at rank {rank:,.0f}"
     state = "hit" if hits.any() else "miss"
     results = [
@@ -86,8 +94,11 @@ def _asked(arrays: Arrays, modality: str, clip: int) -> str:
     caption = escape(_field(arrays, "caption", clip))
     if modality == "text":
         return f"<q>{caption}</q>" if caption else f"caption of clip {clip} is empty"
-    shown = _picture(arrays, modality, clip, caption) or f"{TRUE[modality]} {clip}"
-    return shown + (f'<span class="note">{caption}</span>' if caption else "")
+    shown = _picture(arrays, modality, clip, caption) or f"{_thing(modality)} {clip}"
+    if not caption:
+        return shown
+    given = "text" in modality.split("+")
+    return shown + (f"<q>{caption}</q>" if given else f'<span class="note">{caption}</span>')
 
 
 def _result(arrays: Arrays, modality: str, clip: int, label: str, state: str) -> str:
@@ -107,13 +118,22 @@ def _result(arrays: Arrays, modality: str, clip: int, label: str, state: str) ->
 
 
 def _picture(arrays: Arrays, modality: str, clip: int, alt: str) -> str:
-    """Frames or waveform of a clip; empty if the evaluation kept none. `alt` is HTML."""
+    """Frames and waveform of a clip, as far as the modality has them and the evaluation kept them.
+
+    Args:
+        arrays: of the artefact.
+        modality: "video", "text+audio", ...; of one without a picture of its own frames are shown.
+        clip: number of the clip.
+        alt: HTML.
+    """
     row = int(np.searchsorted(arrays["clips/index"], clip))
-    if modality == "audio":
-        outlines = arrays.get("clips/envelope")
-        return "" if outlines is None else waveform(outlines[row])
-    jpeg = artefacts.clip_jpeg(arrays, row)
-    return image("jpeg", jpeg, alt) if jpeg else ""
+    parts = set(modality.split("+")) - {"text"}
+    shown = ""
+    if parts - {"audio"} and (jpeg := artefacts.clip_jpeg(arrays, row)):
+        shown += image("jpeg", jpeg, alt)
+    if "audio" in parts and (outlines := arrays.get("clips/envelope")) is not None:
+        shown += waveform(outlines[row])
+    return shown
 
 
 def _field(arrays: Arrays, name: str, clip: int) -> str:

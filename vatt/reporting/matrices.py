@@ -94,8 +94,8 @@ def _draw(counts: np.ndarray, clips: np.ndarray, rows: list[str], columns: list[
         count, total = int(counts[row, column]), int(clips[row])
         share = count / total
         x, y = left + cell * column, top + cell * row
-        told = f"true: {rows[row]}\npredicted: {columns[column]}\n"
-        told += f"{count:,} of {total:,} clip{'s' * (total != 1)}, {percent(share)}"
+        hover = f"true: {rows[row]}\npredicted: {columns[column]}\n"
+        hover += f"{count:,} of {total:,} clip{'s' * (total != 1)}, {percent(share)}"
         text = ""
         if cell > 30:
             dark = " on" if _strength(share) > 0.55 else ""
@@ -103,7 +103,7 @@ def _draw(counts: np.ndarray, clips: np.ndarray, rows: list[str], columns: list[
                 f'<text class="count{dark}" x="{x + cell / 2:.1f}" y="{y + cell / 2 + 4:.1f}" '
                 f'text-anchor="middle">{_count(count)}</text>'
             )
-        parts.append(f"<g><title>{escape(told)}</title>{_cell(x, y, cell, share)}{text}</g>")
+        parts.append(f"<g><title>{escape(hover)}</title>{_cell(x, y, cell, share)}{text}</g>")
     parts.append(_legend(left, bottom + 18))
     return "".join([*parts, "</svg>"])
 

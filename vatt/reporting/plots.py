@@ -17,6 +17,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 520, 230  # user units; the page scales the whole chart
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 26
+COLORS = 6  # s0, s1, ... of the style sheet; series beyond them begin again
 MAX_POINTS = 240  # more are averaged in groups, with the range of each group as a band
 HOVER_COLUMNS = 64
 
@@ -136,7 +137,9 @@ class _Axis:
     ticks: tuple[float, ...]
 
     @classmethod
-    def fit(cls, series: Sequence[Series], log: bool, lower: float | None, upper: float | None):
+    def fit(
+        cls, series: Sequence[Series], log: bool, lower: float | None, upper: float | None
+    ) -> _Axis:
         steps = np.concatenate([s.steps for s in series])
         values = np.concatenate([s.values[np.isfinite(s.values)] for s in series])
         low, high = float(values.min()), float(values.max())
@@ -237,9 +240,15 @@ def _curve(series: Series, axis: _Axis) -> str:
             band += "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in edge) + "Z"
         if len(run) == 1 or len(steps) <= 20:
             dots += "".join(f'<circle cx="{x[i]:.1f}" cy="{y[i]:.1f}" r="2.6"/>' for i in run)
-    style = f"s{series.color}" + (" dash" if series.dashed else "")
     band = f'<path class="band" d="{band}"/>' if band else ""
-    return f'<g class="{style}">{band}<path d="{path}"/>{"" if series.dashed else dots}</g>'
+    return (
+        f'<g class="{_style(series)}">{band}<path d="{path}"/>{"" if series.dashed else dots}</g>'
+    )
+
+
+def _style(series: Series) -> str:
+    """Classes of the style sheet."""
+    return f"s{series.color % COLORS}" + (" dash" if series.dashed else "")
 
 
 def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -286,10 +295,7 @@ def _hover(series: Sequence[Series], axis: _Axis, form: Formatter) -> str:
 def _legend(series: Sequence[Series]) -> str:
     if len(series) == 1 and not series[0].dashed:
         return ""
-    items = [
-        f'<span><i class="s{s.color}{" dash" if s.dashed else ""}"></i>{escape(s.label)}</span>'
-        for s in series
-    ]
+    items = [f'<span><i class="{_style(s)}"></i>{escape(s.label)}</span>' for s in series]
     return f'<p class="legend">{"".join(items)}</p>'
 
 

@@ -43,9 +43,9 @@ def _section(arrays: Arrays) -> str:
     if "tsne" in arrays:
         note = "neighbours stay neighbours; axes and distances between groups mean nothing"
         plots.append(_plot("t-SNE", note, arrays["tsne"], styles, label, classes, rows))
-    told = f"{modality} features, step {int(arrays['step']):,}, {len(label):,} clips"
+    summary = f"{modality} features, step {int(arrays['step']):,}, {len(label):,} clips"
     return (
-        f'<h3>{escape(name)}<span class="note">{escape(told)}</span></h3>'
+        f'<h3>{escape(name)}<span class="note">{escape(summary)}</span></h3>'
         f'<div class="grid plane">{"".join(plots)}</div><p class="legend points">{legend}</p>'
     )
 

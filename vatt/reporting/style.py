@@ -39,7 +39,8 @@ h3 .note,h4 .note,figcaption .note{margin-left:10px}
   padding:6px 24px 20px;margin:0 0 18px}
 .scroll{overflow-x:auto}
 .tall{max-height:440px;overflow-y:auto}
-.card .grid,.scroll+.grid,details+.grid{margin-top:20px}
+.card .grid,.scroll+.grid,details+.grid,.grid+.card,details+.card{margin-top:20px}
+summary+.grid{margin-top:10px}
 .scroll+.scroll{margin-top:14px}
 table{border-collapse:collapse}
 th{font-weight:500;text-align:left}
@@ -52,7 +53,7 @@ th{font-weight:500;text-align:left}
 .headline tbody tr+tr{border-top:1px solid var(--line)}
 .data{min-width:560px;font-size:14px}
 .data td,.data th{padding:4px 18px 4px 0;text-align:right}
-.data th[scope=row],.left th{text-align:left}
+.data th[scope=row],.left th,.data .name{text-align:left}
 .data th[scope=colgroup]{text-align:center;border-bottom:1px solid var(--line)}
 .data thead th{color:var(--soft);font-size:13px}
 .prov td,.prov th{text-align:left;vertical-align:top}
@@ -60,9 +61,9 @@ th{font-weight:500;text-align:left}
 .data tbody tr{border-top:1px solid var(--line)}
 .data td{white-space:nowrap}
 .data td b{font-weight:700}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr));
   gap:22px 36px}
-.grid.three{grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr))}
+.grid.three{grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr))}
 figure{margin:0;min-width:0}
 figcaption{margin-bottom:4px}
 figcaption b{font-weight:600}

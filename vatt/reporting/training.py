@@ -9,20 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from vatt.reporting.history import History
-from vatt.reporting.plots import Series, line_chart, number, percent
+from vatt.reporting.plots import COLORS, Series, line_chart, number, percent, short_percent
 
-PAIRS = {
-    "vidtxt_loss": ("video-text", 1),
-    "vidaud_loss": ("video-audio", 2),
-    "audtxt_loss": ("audio-text", 3),
-}
-
-
-LOSSES = {
-    "total_loss": "total",
-    "model_loss": "model",
-    "regularization_loss": "regularization",
-}
+TOTAL, LOSS = "total_loss", "_loss"
 TRAINING_SHARES = {
     "top_1_accuracy": "top-1",
     "top_5_accuracy": "top-5",
@@ -34,33 +23,63 @@ GRADIENT_NORM = "gradient_norm"
 
 
 def loss_charts(history: History) -> list[str]:
-    """Losses; accuracies of a classifier; of pretraining the loss of each pair of modalities."""
+    """All losses that were logged, and how well a classifier does on what it is trained on.
+
+    A loss is what is called `..._loss`; those with the same name before the last "/" share a chart.
+    One that is 0 throughout or equals the total is named but not drawn.
+    """
     names = history.names("train")
-    paired = any(name.startswith("bridge_losses/") for name in names)
-    classifying = {"model_loss", *TRAINING_SHARES, *ENTROPIES} & set(names)
-    if classifying and not paired:
-        return _classifier_charts(history)
-    return [
-        line_chart(_one(history, "total_loss", "total"), "Total loss", note="nats"),
-        _pairs_chart(history),
+    losses = [name for name in names if name.endswith(LOSS) and name != TOTAL]
+    total = history.series("train", TOTAL)
+    same = [
+        name for name in losses if all(map(np.array_equal, history.series("train", name), total))
     ]
+    groups: dict[str, list[str]] = {"": [TOTAL]}
+    for name in losses:
+        if name not in same:
+            groups.setdefault(name.rpartition("/")[0], []).append(name)
+    unit = "nats" if {*TRAINING_SHARES, *ENTROPIES} & set(names) else ""
+    notes = {"": [unit, f"the same, not drawn: {', '.join(same)}" if same else ""]}
+    charts = []
+    for group, members in groups.items():
+        charts += _losses(history, group, members, notes.get(group, [group]))
+    return charts + _accuracy_charts(history)
 
 
-def _classifier_charts(history: History) -> list[str]:
-    losses = _several(history, LOSSES)
-    total, note = history.series("train", "total_loss")[1], "nats"
-    if len(total) and not np.any(history.series("train", "regularization_loss")[1]):
-        losses, note = losses[:1], "nats; no regularization"
-    charts = [line_chart(losses, "Loss", note=note)]
-    shares = _several(history, TRAINING_SHARES)
-    if shares:
+def _losses(history: History, group: str, names: list[str], notes: list[str]) -> list[str]:
+    """Charts of the losses of a group, as many as its curves need colours."""
+    zero = [name for name in names if not history.series("train", name)[1].any()]
+    drawn = [name for name in names if name not in zero]
+    if not drawn:
+        drawn, zero = names, []
+    if zero:
+        notes = [*notes, f"0 throughout, not drawn: {', '.join(map(_label, zero))}"]
+    note, charts = "; ".join(filter(None, notes)), []
+    size = math.ceil(len(drawn) / math.ceil(len(drawn) / COLORS))
+    for start in range(0, len(drawn), size):
+        labels = {name: _label(name) for name in drawn[start : start + size]}
+        title = "Losses" if group else "Loss"
+        if len(labels) == 1:  # a single curve has no legend
+            title = "Total loss" if TOTAL in labels else f"Loss: {labels[drawn[start]]}"
+        charts.append(line_chart(_several(history, labels), title, note=note))
+    return charts
+
+
+def _label(loss: str) -> str:
+    return loss.rpartition("/")[2].removesuffix(LOSS).replace("_", " ")
+
+
+def _accuracy_charts(history: History) -> list[str]:
+    """What a classifier makes of the augmented clips that it is trained on."""
+    charts = []
+    if shares := _several(history, TRAINING_SHARES):
         charts.append(
             line_chart(
                 shares,
                 "Accuracy in training" if "AUC" not in history.names("train") else "mAP and AUC",
                 lower=0.0,
                 upper=1.0,
-                form=lambda value: percent(value).replace(".0 ", " "),
+                form=short_percent,
                 note="augmented clips, with dropout",
             )
         )
@@ -68,25 +87,6 @@ def _classifier_charts(history: History) -> list[str]:
         if series := _one(history, metric, "cross-entropy"):
             charts.append(line_chart(series, "Cross-entropy in training", note="nats"))
     return charts
-
-
-def _pairs_chart(history: History) -> str:
-    pairs, silent = [], []
-    stacks = {name.split("/")[1] for name in history.names("train") if name.count("/") == 2}
-    for metric in history.names("train"):
-        family, _, rest = metric.partition("/")
-        stack, _, pair = rest.partition("/")
-        if family != "bridge_losses" or pair not in PAIRS:
-            continue
-        label, color = PAIRS[pair]
-        steps, values = history.series("train", metric)
-        label = f"{label} ({stack})" if len(stacks) > 1 else label
-        if np.all(values == 0):
-            silent.append(label)
-        else:
-            pairs.append(Series(label, steps, values, color))
-    note = f"weight 0, not drawn: {', '.join(silent)}" if silent else ""
-    return line_chart(pairs, "Loss of each pair of modalities", note=note)
 
 
 def optimization_charts(history: History) -> list[str]:
@@ -126,7 +126,7 @@ def throughput_charts(history: History) -> list[str]:
             "Waiting for data",
             lower=0.0,
             upper=0.1,
-            form=lambda value: percent(value).replace(".0 ", " "),
+            form=short_percent,
             note="share of time",
         ),
         line_chart(flops, "Model operations", lower=0.0, note=unit),

@@ -21,11 +21,13 @@ from vatt.configs import experiment
 from vatt.errors import UserError
 from vatt.training import schedules
 
+Rate = float | schedules.Schedule
+
 _LAYER = re.compile(r"encoder/layer_(\d+)/")
 _AFTER_LAYERS = ("encoder/final_norm/", "post_projection/")
 
 
-def _raw(variable: Any) -> tf.Variable:
+def _raw(variable: keras.Variable | tf.Variable) -> tf.Variable:
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
@@ -34,7 +36,7 @@ class FusedOptimizer(keras.optimizers.Optimizer):
 
     slots: tuple[str, ...] = ()
 
-    def __init__(self, learning_rate: Any, *, decay: float = 0.0, name: str):
+    def __init__(self, learning_rate: Rate, *, decay: float = 0.0, name: str):
         super().__init__(learning_rate=learning_rate, name=name)
         self.decay = decay  # not Keras' `weight_decay`, which multiplies by the learning rate
 
@@ -59,14 +61,16 @@ class FusedOptimizer(keras.optimizers.Optimizer):
         rate = self._learning_rate
         return float(rate(step) if callable(rate) else rate)
 
-    def slot_variables(self) -> dict[str, list[Any]]:
+    def slot_variables(self) -> dict[str, list[keras.Variable]]:
         """Returns the slot variables by published slot name, in the order of the variables."""
         return self._slots
 
-    def _slot(self, name: str, variable: Any) -> tf.Variable:
+    def _slot(self, name: str, variable: tf.Variable) -> tf.Variable:
         return _raw(self._slots[name][self._get_variable_index(variable)])
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
         """Applies one dense gradient to one variable."""
         scale = self._scales[self._get_variable_index(variable)]
         variable = _raw(variable)
@@ -106,7 +110,7 @@ class Adam(FusedOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any,
+        learning_rate: Rate,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
@@ -144,7 +148,7 @@ class SGD(FusedOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any,
+        learning_rate: Rate,
         momentum: float = 0.0,
         nesterov: bool = False,
         decay: float = 0.0,
@@ -172,7 +176,7 @@ class SGD(FusedOptimizer):
         return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
 
 
-def layer_scales(backbone: Any, decay: float) -> dict[str, float]:
+def layer_scales(backbone: keras.layers.Layer, decay: float) -> dict[str, float]:
     """Returns {variable path: factor of the learning rate} of a transformer, for layer-wise decay.
 
     Seen from a classifier with factor 1, every layer below has `decay` times the factor of the one

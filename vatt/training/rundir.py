@@ -2,7 +2,8 @@
 
 config.yaml    the resolved configuration; resuming with another one is refused
 run.json       one entry per launch: command, versions, git commit, devices, time
-metrics.jsonl  {"step", "split", "time", "metrics"} per line; TensorBoard files beside it
+metrics.jsonl  {"step", "split", "time", "metrics"} per line, of evaluations also "measures", what
+               the metrics are; TensorBoard files beside it
 """
 
 from __future__ import annotations
@@ -134,12 +135,27 @@ class RunDir:
 
     # -- metrics ---------------------------------------------------------------------------
 
-    def write_metrics(self, split: str, step: int, metrics: Mapping[str, float]) -> None:
-        """Appends one line to `metrics.jsonl` and the same values to TensorBoard."""
-        row = {"step": step, "split": split, "time": round(time.time(), 3)}
-        values = {name: _json_number(value) for name, value in metrics.items()}
+    def write_metrics(
+        self,
+        split: str,
+        step: int,
+        metrics: Mapping[str, float],
+        measures: Sequence[Mapping[str, str | float | None]] = (),
+    ) -> None:
+        """Appends one line to `metrics.jsonl` and the same values to TensorBoard.
+
+        Args:
+          split: "train" or "eval".
+          step: updates behind the values.
+          metrics: values by name.
+          measures: what the metrics are, as of `vatt.evaluation.measures.Measure.as_dict`.
+        """
+        row: dict[str, object] = {"step": step, "split": split, "time": round(time.time(), 3)}
+        row["metrics"] = {name: _json_number(value) for name, value in metrics.items()}
+        if measures:
+            row["measures"] = [dict(measure) for measure in measures]
         with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(row | {"metrics": values}) + "\n")
+            file.write(json.dumps(row, allow_nan=False) + "\n")
         if split not in self._writers:
             self._writers[split] = tf.summary.create_file_writer(str(self.path / split))
         with self._writers[split].as_default(step=step):

@@ -16,17 +16,18 @@ from keras import ops
 
 from vatt.configs import experiment
 from vatt.errors import UserError
+from vatt.typing import Tensor
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 
-def _half_cosine(steps: Any, length: float, start: float, end: float) -> Any:
+def _half_cosine(steps: Tensor, length: float, start: float, end: float) -> Tensor:
     """Returns `start` after 0 of `length` steps, `end` after all of them, along half a cosine."""
     # The order of operations is the published one: near the end float32 rounding decides the value.
     return (start - end) * (ops.cos(math.pi * steps / length) + 1.0) / 2.0 + end
 
 
-def _warmup(step: Any, steps: int, start: float, end: float) -> Any:
+def _warmup(step: Any, steps: int, start: float, end: float) -> Tensor:
     return start + step / max(steps, 1) * (end - start)
 
 
@@ -37,7 +38,7 @@ class Constant(Schedule):
     def __init__(self, learning_rate_base: float):
         self.learning_rate_base = learning_rate_base
 
-    def __call__(self, step: Any) -> Any:
+    def __call__(self, step: Tensor) -> Tensor:
         """Returns the learning rate, float32."""
         return ops.convert_to_tensor(self.learning_rate_base, dtype="float32")
 
@@ -60,7 +61,7 @@ class CosineDecay(Schedule):
         self.learning_rate_base, self.total_steps = learning_rate_base, total_steps
         self.warmup_learning_rate, self.warmup_steps = warmup_learning_rate, warmup_steps
 
-    def __call__(self, step: Any) -> Any:
+    def __call__(self, step: Tensor) -> Tensor:
         """Returns the learning rate at `step`, float32."""
         step = ops.minimum(ops.cast(step, "float32"), float(self.total_steps))
         length = max(self.total_steps - self.warmup_steps, 1)
@@ -114,7 +115,7 @@ class StepwiseCosineDecay(Schedule):
                 f"learning_rate_steps: the first, {steps[0]}, must be warmup_steps, {warmup_steps}."
             )
 
-    def __call__(self, step: Any) -> Any:
+    def __call__(self, step: Tensor) -> Tensor:
         """Returns the learning rate at `step`, float32."""
         step = ops.minimum(ops.cast(step, "float32"), float(self.total_steps))
         levels, steps = self.learning_rate_levels, self.learning_rate_steps

@@ -17,11 +17,11 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -30,6 +30,7 @@ from vatt.errors import CheckpointError
 from vatt.modeling.layers.positions import spline_matrix
 from vatt.training.checkpoints import manifest_facts, newest_in, open_checkpoint
 from vatt.training.layouts import FINETUNE, Layout, Own, Shapes
+from vatt.training.optimizers import FusedOptimizer
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 SLOT = "/.OPTIMIZER_SLOT/optimizer/"
@@ -206,7 +207,7 @@ class Report:
         return "\n".join(lines + [f"  not used  {key}" for key in self.left])
 
 
-def load(prefix: str | os.PathLike | Source, model: Any) -> Report:
+def load(prefix: str | os.PathLike | Source, model: keras.Model) -> Report:
     """Gives every variable of `model` its value from a checkpoint of the same architecture.
 
     Raises:
@@ -229,7 +230,9 @@ def load(prefix: str | os.PathLike | Source, model: Any) -> Report:
     return Report(source, tuple(rows), unused)
 
 
-def transfer(prefix: str | os.PathLike | Source, model: Any, *, partial: bool = False) -> Report:
+def transfer(
+    prefix: str | os.PathLike | Source, model: keras.Model, *, partial: bool = False
+) -> Report:
     """Starts a fine-tuning model (`ClassificationModel`) from a checkpoint.
 
     The backbone is restored and its position tables resampled where their lengths differ; the
@@ -271,7 +274,9 @@ def transfer(prefix: str | os.PathLike | Source, model: Any, *, partial: bool = 
     return Report(source, tuple(rows), unused, left)
 
 
-def slot_keys(model: Any, optimizer: Any, keys: Mapping[str, str]) -> list[tuple[Any, str]]:
+def slot_keys(
+    model: keras.Model, optimizer: FusedOptimizer, keys: Mapping[str, str]
+) -> list[tuple[keras.Variable, str]]:
     """Returns (slot variable, published key) for every slot of a built optimizer.
 
     Args:
@@ -286,7 +291,7 @@ def slot_keys(model: Any, optimizer: Any, keys: Mapping[str, str]) -> list[tuple
     ]
 
 
-def _row(variable: Any, key: str | None, source: Source, resample: bool = False) -> Row:
+def _row(variable: keras.Variable, key: str | None, source: Source, resample: bool = False) -> Row:
     shape = tuple(variable.shape)
     if key is None or key not in source.shapes:
         return Row(variable.path, "new", key, shape)
@@ -299,7 +304,7 @@ def _row(variable: Any, key: str | None, source: Source, resample: bool = False)
     )
 
 
-def _assign_all(variables: list[Any], rows: list[Row], source: Source) -> None:
+def _assign_all(variables: Sequence[keras.Variable], rows: list[Row], source: Source) -> None:
     """Reads everything before anything is changed."""
     values = {}
     for row in rows:

@@ -62,11 +62,15 @@ def write(report: Report) -> None:
 
 def describe(report: Report) -> str:
     """Returns the report as text for the screen."""
-    heads = ("split", "records", "usable", "bad", "video", "audio", "text", "labels", "hours")
+    splits = report.splits.values()
+    features = sorted({name for counts in splits for name in counts.get("features", {})})
+    heads = ("split", "records", "usable", "bad", *summary.MODALITIES, *features, "hours")
     rows = [heads]
     for split, counts in report.splits.items():
         numbers = [counts[key] for key in ("records", "usable", "bad")]
         numbers += [counts[f"with_{modality}"] for modality in summary.MODALITIES]
+        found = counts.get("features", {})
+        numbers += [found[name]["records"] if name in found else 0 for name in features]
         rows.append((split, *(f"{number:,}" for number in numbers), _hours(counts["seconds"])))
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
     lines = [f"{report.name} ({report.folder})"]

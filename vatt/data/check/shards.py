@@ -12,7 +12,9 @@ from vatt.files import sha256
 
 if TYPE_CHECKING:
     from vatt.data.cards import Card
+    from vatt.data.framing import Damage, RawRecord
     from vatt.data.ingest.samples import Sample
+    from vatt.data.records import ClipRecord
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,14 @@ class Job:
 
 def check_shard(job: Job, card: Card) -> dict[str, Any]:
     """Reads one shard; returns the facts of `summary.Tally` and what is wrong."""
-    from vatt.data import records, workers
+    from vatt.data import framing, workers
 
     reading = _Reading(job, card)
     try:
-        for record in records.walk(job.path):
+        for record in framing.walk(job.path):
             reading.add(record)
             workers.tick()
-        lost = records.losses(job.path, reading.damaged, reading.found, job.expected)
+        lost = framing.losses(job.path, reading.damaged, reading.found, job.expected)
         changed = job.sha256 and sha256(job.path) != job.sha256
     except OSError as error:
         return reading.facts([], f"{job.path.name} cannot be read: {error.strerror}")
@@ -50,7 +52,7 @@ class _Reading:
     def __init__(self, job: Job, card: Card) -> None:
         self.job, self.card = job, card
         self.tally = summary.Tally(job.split)
-        self.damaged: list = []
+        self.damaged: list[RawRecord] = []
         self.found = 0
         self.unusable: list[tuple[int, int, str]] = []  # index, offset, reason
         self.clips: list[tuple[str, float, float]] = []
@@ -58,7 +60,7 @@ class _Reading:
         self.misnamed = 0
         self.example = ""
 
-    def add(self, record: Any) -> None:
+    def add(self, record: RawRecord) -> None:
         """Takes in one record of the walk."""
         from vatt.data import records
         from vatt.data.ingest import samples
@@ -81,13 +83,13 @@ class _Reading:
         if len(self.shown) < len(self.job.show) and record.index >= self.job.show[len(self.shown)]:
             self.shown.append(samples.make(clip, self.job.split, frames=8, width=200))
 
-    def facts(self, lost: Sequence[Any], problem: str) -> dict[str, Any]:
+    def facts(self, lost: Sequence[Damage], problem: str) -> dict[str, Any]:
         """Everything found, when the shard has been read."""
-        from vatt.data import records
+        from vatt.data import framing
 
         job, shard = self.job, self.job.path.name
         rows = [
-            (records.true_index(index, offset, lost), offset, reason)
+            (framing.true_index(index, offset, lost), offset, reason)
             for index, offset, reason in self.unusable
         ]
         problems = [problem] if problem else []
@@ -112,8 +114,8 @@ class _Reading:
         }
 
 
-def _content(clip: Any) -> str:
-    """Stands for the source of a clip that names none: equal pictures and sound, equal source."""
+def _content(clip: ClipRecord) -> str:
+    """Stands for the source of a clip that names none: equal content, equal source."""
     import hashlib
 
     digest = hashlib.blake2b(digest_size=12)
@@ -121,4 +123,6 @@ def _content(clip: Any) -> str:
         digest.update(frame)
     if clip.waveform is not None:
         digest.update(clip.waveform.tobytes())
+    for vectors in clip.features.values():
+        digest.update(vectors.tobytes())
     return f"content {digest.hexdigest()}"

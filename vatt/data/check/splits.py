@@ -13,7 +13,7 @@ from vatt.data.check.report import Report
 from vatt.data.check.shards import Job, check_shard
 from vatt.data.features import JOINED, splits_of
 from vatt.data.ingest import summary
-from vatt.errors import DataError
+from vatt.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from vatt.data.cards import Card
@@ -62,8 +62,6 @@ def check_splits(
 
 def _jobs(card: Card, splits: Sequence[str], samples: int, report: Report) -> list[Job]:
     """Jobs for all shards that are there; what is missing goes into the report."""
-    from vatt.data.ingest.samples import spread
-
     listed = _manifest(card.folder, report)
     of_path: dict[Path, list[str]] = {}  # a shard of several splits is read once
     alone: dict[Path, int | None] = {}
@@ -85,7 +83,7 @@ def _jobs(card: Card, splits: Sequence[str], samples: int, report: Report) -> li
         found.append((JOINED.join(names), path, expected, known.get("sha256", "")))
     counts = [1 if expected is None else expected for _, _, expected, _ in found]
     wanted = defaultdict(list)
-    for number, index in _for_every_split([split for split, *_ in found], counts, samples, spread):
+    for number, index in _for_every_split([split for split, *_ in found], counts, samples):
         wanted[number].append(index)
     return [
         Job(path, split, expected, checksum, tuple(wanted[number]))
@@ -93,8 +91,12 @@ def _jobs(card: Card, splits: Sequence[str], samples: int, report: Report) -> li
     ]
 
 
-def _for_every_split(splits, counts, wanted, spread) -> Iterator[tuple[int, int]]:
+def _for_every_split(
+    splits: Sequence[str], counts: Sequence[int], wanted: int
+) -> Iterator[tuple[int, int]]:
     """Spreads `wanted` places over the shards, the same number in each split if possible."""
+    from vatt.data.ingest.samples import spread
+
     names = list(dict.fromkeys(splits))
     for number, name in enumerate(names):
         share = (number + 1) * wanted // len(names) - number * wanted // len(names)
@@ -138,6 +140,16 @@ def _count(report: Report, card: Card, split: str, shards: list[dict]) -> None:
     for modality in ("audio", "text"):
         if getattr(card, modality) and usable and not found[f"with_{modality}"]:
             report.notes.append(f"split '{split}': the card has {modality}, but no record has")
+    features = found.get("features", {})
+    for name in card.features:
+        if usable and name not in features:
+            report.notes.append(f"split '{split}': the card has {name}, but no record has")
+    for name in features:
+        if name not in card.features:
+            report.notes.append(
+                f"split '{split}': {features[name]['records']} records have {name}, "
+                f"of which the card says nothing.{nearest(name, card.features)}"
+            )
 
 
 def _clips_by_split(facts: Iterable[dict]) -> leakage.Clips:

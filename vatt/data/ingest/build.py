@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vatt.data.ingest import shards as work
-from vatt.data.ingest import sources
+from vatt.data.ingest import sources, state
 from vatt.data.ingest.log import Log, Progress
 from vatt.data.ingest.shards import Settings, Shard
 from vatt.errors import DataError, nearest
@@ -51,28 +51,77 @@ def ingest(
     Raises:
         UserError: the input cannot be used, or no clip could be stored.
     """
-    from vatt.data import cards
-    from vatt.data.ingest import page, summary
+    from vatt.data.ingest import features, summary
 
     wish = wish or sources.Wish()
     listing = sources.read(inputs, form, wish)
     output_dir.mkdir(parents=True, exist_ok=True)
     log = Log(output_dir)
-    for what, names in listing.notes:
-        log.say(f"left out, {what}: {len(names)} ({_some(names)})")
-        log.lines([f"  {name}" for name in names])
+    _say_what_is_left_out(listing, log)
     labels = _label_map(listing, wish.labels, output_dir)
     settings = Settings(
         str(listing.root.resolve()),
         *(fps, min_side, sample_rate, jpeg_quality),
         wish.caption_context,
         labels,
+        features.plan(listing.rows, wish.feature_rate, listing.root),
     )
     shards = work.plan_shards(listing.rows, num_shards, settings)
-    others = work.kept(output_dir, shards, settings)
-    work.remove_others(output_dir, shards)
+    others = state.kept(output_dir, shards, settings)
+    state.remove_others(output_dir, shards)
     write_labels(output_dir, labels)
     name = name or output_dir.resolve().name
+    _say_if_classes_are_missing(name, labels, log)
+    facts = _make(shards, settings, output_dir, wish.workers, beam_args, log)
+    facts = sorted(facts + others, key=lambda shard: (shard["split"], shard["file"]))
+    unused = state.unused(output_dir, {row.split for row in listing.rows}, listing.failures)
+    failures = _describe(name, output_dir, settings, facts, unused)
+    return summary.totals(facts), summary.by_split(facts + unused), failures
+
+
+def _describe(
+    name: str, folder: Path, settings: Settings, facts: list[dict], unused: list[dict]
+) -> list[list]:
+    """Writes what describes the set: manifest, failures, card, page; returns the failures.
+
+    Raises:
+        DataError: no clip could be stored.
+    """
+    from vatt.data.ingest import page, summary
+
+    failures = summary.write_summary(folder, facts + unused)
+    if not any(shard["records"] for shard in facts):
+        where = folder / "failures.csv"
+        reason = f"the first reason: {failures[0][3]} ({failures[0][0]})" if failures else ""
+        raise DataError(
+            f"none of the {len(failures)} clips could be stored; {reason}. All are in {where}"
+        )
+    card = summary.write_card(
+        name,
+        folder,
+        facts,
+        fps=settings.fps,
+        sample_rate=settings.sample_rate,
+        labels=settings.labels,
+        multi_label=any(sum(shard["classes"].values()) > shard["with_labels"] for shard in facts),
+    )
+    shown = dataclasses.asdict(settings)
+    del shown["media_root"], shown["labels"], shown["features"]
+    if settings.features:
+        shown["features"] = "; ".join(map(str, settings.features))
+    page.write(folder, card, facts + unused, failures, shown)
+    return failures
+
+
+def _say_what_is_left_out(listing: sources.Listing, log: Log) -> None:
+    for what, names in listing.notes:
+        log.say(f"left out, {what}: {len(names)} ({_some(names)})")
+        log.lines([f"  {name}" for name in names])
+
+
+def _say_if_classes_are_missing(name: str, labels: Sequence[str], log: Log) -> None:
+    from vatt.data import cards
+
     classes = (cards.describe(name).num_classes or 0) if name in cards.known() else 0
     if 0 < len(labels) < classes:
         log.say(
@@ -80,29 +129,6 @@ def ingest(
             "there; to give classes the numbers of the whole set, name all of them by "
             "--labels FILE"
         )
-    facts = _make(shards, settings, output_dir, wish.workers, beam_args, log)
-    facts = sorted(facts + others, key=lambda shard: (shard["split"], shard["file"]))
-    unused = work.unused(output_dir, {row.split for row in listing.rows}, listing.failures)
-    failures = summary.write_summary(output_dir, facts + unused)
-    if not any(shard["records"] for shard in facts):
-        where = output_dir / "failures.csv"
-        reason = f"the first reason: {failures[0][3]} ({failures[0][0]})" if failures else ""
-        raise DataError(
-            f"none of the {len(failures)} clips could be stored; {reason}. All are in {where}"
-        )
-    card = summary.write_card(
-        name,
-        output_dir,
-        facts,
-        fps=fps,
-        sample_rate=sample_rate,
-        labels=labels,
-        multi_label=any(sum(shard["classes"].values()) > shard["with_labels"] for shard in facts),
-    )
-    told = dataclasses.asdict(settings)
-    asked = {name: told[name] for name in told if name not in ("media_root", "labels")}
-    page.write(output_dir, card, facts + unused, failures, asked)
-    return summary.totals(facts), summary.by_split(facts + unused), failures
 
 
 def _make(
@@ -116,7 +142,7 @@ def _make(
     """Makes the shards that are not there yet; returns the facts of all."""
     from vatt.data import workers as pool
 
-    facts = [work.finished(shard, folder) for shard in shards]
+    facts = [state.finished(shard, folder) for shard in shards]
     todo = [number for number, known in enumerate(facts) if known is None]
     done = sum(len(shard.rows) for shard, known in zip(shards, facts, strict=True) if known)
     rows = [row for shard in shards for row in shard.rows]
@@ -126,7 +152,7 @@ def _make(
 
         beam.run([shards[number] for number in todo], settings, folder, beam_args)
         for number in todo:
-            facts[number] = work.made(shards[number], folder)
+            facts[number] = state.made(shards[number], folder)
             if facts[number] is None:
                 raise DataError(
                     f"the pipeline has ended, but {folder / shards[number].name} is not there: "
@@ -172,7 +198,7 @@ def _label_map(listing: sources.Listing, given: Path | None, folder: Path) -> tu
         names = sorted(used) if known is None else known
     for label in sorted(set(used) - set(names)):
         raise DataError(
-            f"{used[label].path}: class '{label}' is not in {where}.{nearest(label, names)} "
+            f"{used[label].source}: class '{label}' is not in {where}.{nearest(label, names)} "
             f"Classes keep their numbers: {way_out}"
         )
     return tuple(names)

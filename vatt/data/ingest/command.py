@@ -8,9 +8,10 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vatt.data.features import FEATURE_NAME
 from vatt.data.ingest import build, sources
 from vatt.data.ingest.log import Log
 from vatt.data.ingest.shards import MAX_SHARDS
@@ -29,6 +30,31 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Turn media files into a data set.",
         epilog="What stands behind -- goes to Apache Beam.",
     )
+    _add_input_options(parser)
+    _add_record_options(parser)
+    add = parser.add_argument_group("how to run").add_argument
+    add("--workers", type=_whole(1, 1024), help="processes (default: one per core)")
+    add("--runner", choices=("local", "beam"), default="local", help="local (default) or beam")
+    add("--beam_args", help="options of Apache Beam in one string; or give them behind --")
+    arguments = parser.parse_args(argv)
+    try:
+        beam_args = [*shlex.split(arguments.beam_args or ""), *behind]
+    except ValueError as error:
+        parser.error(f"--beam_args: {error}")
+    if arguments.manifest and arguments.format not in (sources.AUTO, "manifest"):
+        parser.error(f"--manifest and --format {arguments.format} exclude each other")
+    rates = dict(arguments.feature_rate)
+    for name, rate in arguments.feature_rate:
+        if rate != rates[name]:
+            parser.error(f"--feature_rate: '{name}' has the rates {rate:g} and {rates[name]:g}")
+    arguments.feature_rate = rates
+    if arguments.runner == "local" and beam_args:
+        parser.error(f"options of Apache Beam ({beam_args[0]}) need --runner beam")
+    arguments.beam_args = beam_args if arguments.runner == "beam" else None
+    return arguments
+
+
+def _add_input_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what to read")
     which = group.add_mutually_exclusive_group(required=True)
     which.add_argument(
@@ -55,6 +81,18 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=0.0,
         help="share of the files that becomes the split test, chosen by their paths (0)",
     )
+    group.add_argument(
+        "--feature_rate",
+        type=_rate,
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="vectors per second in the files of the column feature/NAME; may be given several "
+        "times",
+    )
+
+
+def _add_record_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what to store").add_argument
     add("--output_dir", type=Path, required=True, help="folder of the data set")
     add("--name", help="name of the data set (default: the folder's)")
@@ -73,24 +111,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=2.0,
         help="seconds around a clip within which captions still belong to it (2)",
     )
-    add = parser.add_argument_group("how to run").add_argument
-    add("--workers", type=_whole(1, 1024), help="processes (default: one per core)")
-    add("--runner", choices=("local", "beam"), default="local", help="local (default) or beam")
-    add("--beam_args", help="options of Apache Beam in one string; or give them behind --")
-    arguments = parser.parse_args(argv)
-    try:
-        beam_args = [*shlex.split(arguments.beam_args or ""), *behind]
-    except ValueError as error:
-        parser.error(f"--beam_args: {error}")
-    if arguments.manifest and arguments.format not in (sources.AUTO, "manifest"):
-        parser.error(f"--manifest and --format {arguments.format} exclude each other")
-    if arguments.runner == "local" and beam_args:
-        parser.error(f"options of Apache Beam ({beam_args[0]}) need --runner beam")
-    arguments.beam_args = beam_args if arguments.runner == "beam" else None
-    return arguments
 
 
-def _whole(low: int, high: int):
+def _whole(low: int, high: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         if not text.isdecimal() or not low <= int(text) <= high:
             raise argparse.ArgumentTypeError(f"{text} is not a whole number from {low} to {high}")
@@ -99,7 +122,7 @@ def _whole(low: int, high: int):
     return number
 
 
-def _real(low: float, high: float):
+def _real(low: float, high: float) -> Callable[[str], float]:
     def number(text: str) -> float:
         try:
             value = float(text)
@@ -110,6 +133,15 @@ def _real(low: float, high: float):
         return value
 
     return number
+
+
+def _rate(text: str) -> tuple[str, float]:
+    name, sign, number = text.partition("=")
+    if not sign or not FEATURE_NAME.fullmatch(name):
+        raise argparse.ArgumentTypeError(
+            f"{text} is not NAME=NUMBER, as in resnet152=1.5 for the column feature/resnet152"
+        )
+    return name, _real(1e-4, 1e6)(number)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -125,6 +157,7 @@ def _run(arguments: argparse.Namespace) -> int:
         labels=arguments.labels,
         caption_context=arguments.caption_context,
         workers=arguments.workers or pool.available_cores(),
+        feature_rate=arguments.feature_rate,
     )
     total, splits, failures = build.ingest(
         [arguments.manifest] if arguments.manifest else arguments.input,
@@ -150,6 +183,8 @@ def _run(arguments: argparse.Namespace) -> int:
             ("labels", "labels"),
         ]
         parts = ", ".join(f"{facts[f'with_{kind}']} with {what}" for kind, what in kinds)
+        for name, feature in facts.get("features", {}).items():
+            parts += f", {feature['records']} with {name}"
         classes = f" of {len(facts['classes'])} classes" if facts["classes"] else ""
         log.say(
             f"  {split}: {_clips(facts['records'])}, {facts['seconds']:.1f} s; {parts}{classes}"

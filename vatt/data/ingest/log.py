@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vatt.data.ingest.manifest import Row
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LOG_FILE = "ingest.log"
 EVERY_S = 10.0
@@ -34,9 +37,9 @@ class Log:
 class Progress:
     """Moves the bar on the screen, and writes a line into the log every ten seconds."""
 
-    def __init__(self, bar: Any, rows: list[Row], log: Log):
+    def __init__(self, bar: tqdm, rows: list[Row], log: Log):
         self._bar, self._log, self._logged = bar, log, time.monotonic()
-        self._files_per_clip = len({row.path for row in rows}) / max(1, len(rows))
+        self._files_per_clip = len({row.source for row in rows}) / max(1, len(rows))
 
     def update(self, clips: int) -> None:
         """Counts clips that are done."""

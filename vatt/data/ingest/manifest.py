@@ -2,7 +2,9 @@
 
 Columns: `path` (media file, relative to the manifest), `start`, `end` (s; empty: the whole file),
 and any of `split` (default train), `label`, `caption` (one sentence for the whole clip), `captions`
-(side file with times). `split` and `label` may hold several values, separated by ";".
+(side file with times). `split` and `label` may hold several values, separated by ";". A column
+`feature/<name>` has a file of extracted features (`.npy` or `.npz`, [steps, width]) per row; with
+one, a row needs no `path`.
 
 A JSONL file (.jsonl, .ndjson) has one object per line with the same names. There `split` and
 `label` may also be lists, and `captions` a list of [start, end, text] (s from the file's start).
@@ -16,13 +18,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
+from vatt.data.features import FEATURE_NAME, RECORD
 from vatt.data.ingest.captions import Caption, seconds
 from vatt.errors import DataError, nearest
 
 COLUMNS = ("path", "start", "end", "split", "label", "caption", "captions")
+_KNOWN = (*COLUMNS, f"{RECORD.feature}NAME")
 JSON_LINES = (".jsonl", ".ndjson")
+FEATURE = RECORD.feature  # and a name
 SPLIT = re.compile(r"[A-Za-z0-9_]+")
 EXACT, TRIM, PIECE = "exact", "trim", "piece"  # values of `Row.fit`
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -32,6 +37,8 @@ _SHOWN = 5
 @dataclass(frozen=True)
 class Row:
     """One clip. Paths are as written in the manifest; `start` and `end` None mean the file's.
+
+    `path` is empty where there are only features: those are (name, path), in order of names.
 
     `fit` says how the times belong to the file: EXACT as they are, TRIM the file may end before the
     clip, PIECE as TRIM, and a file that is no longer than the clip has been cut to it already.
@@ -47,6 +54,17 @@ class Row:
     line: int = 0  # in the manifest
     told: tuple[Caption, ...] = ()  # captions with times from the start of the file
     fit: str = EXACT
+    features: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def source(self) -> str:
+        """The file that stands for the clip: the media file, else the first one of features."""
+        return self.path or (self.features[0][1] if self.features else "")
+
+    @property
+    def files(self) -> list[str]:
+        """All files the clip is made of."""
+        return [name for name in (self.path, self.captions, *dict(self.features).values()) if name]
 
 
 def read_manifest(path: str | Path, split: str = "train") -> list[Row]:
@@ -92,7 +110,7 @@ def refuse_lines(path: Path, problems: list[str]) -> None:
         raise DataError(f"{path}: {len(problems)} lines cannot be used:\n  {shown}{more}")
 
 
-def _table(path: Path, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
+def _table(path: Path, file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
     """The rows of a CSV or TSV file, with their line numbers."""
     reader = csv.DictReader(file, dialect="excel-tab" if path.suffix.lower() == ".tsv" else "excel")
     columns = [name.strip() for name in reader.fieldnames or []]
@@ -102,7 +120,7 @@ def _table(path: Path, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
         yield reader.line_num, row
 
 
-def _json_lines(file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_lines(file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
     """The objects of a JSONL file, with their line numbers; an error stands for a bad line."""
     for number, line in enumerate(file, start=1):
         if line.strip():
@@ -113,32 +131,43 @@ def _json_lines(file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
-    if "path" not in columns:
+    if "path" not in columns and not any(name.startswith(FEATURE) for name in columns):
         raise DataError(
             f"{path}: column 'path' is missing; found: {', '.join(columns) or 'none'}; known: "
-            f"{', '.join(COLUMNS)}.{nearest('path', columns)}"
+            f"{', '.join(_KNOWN)}.{nearest('path', columns)}"
         )
     for name in columns:
-        if name not in COLUMNS:
-            raise DataError(
-                f"{path}: column '{name}' is unknown; known: {', '.join(COLUMNS)}."
-                f"{nearest(name, COLUMNS)}"
-            )
+        _check_name(name, f"{path}: column ")
 
 
-def _rows(number: int, fields: Any, default_split: str) -> list[Row]:
+def _check_name(name: str, where: str = "") -> None:
+    """Refuses what is neither one of COLUMNS nor a feature.
+
+    Raises:
+        DataError: the reason.
+    """
+    feature = name.removeprefix(FEATURE)
+    if feature != name and not FEATURE_NAME.fullmatch(feature):
+        raise DataError(f"{where}'{name}': the name of a feature is letters, digits and _ only")
+    if feature == name and name not in COLUMNS:
+        close = nearest(name, (*COLUMNS, FEATURE + name.rpartition("/")[2]))
+        raise DataError(f"{where}'{name}' is unknown; known: {', '.join(_KNOWN)}.{close}")
+
+
+def _rows(number: int, fields: object, default_split: str) -> list[Row]:
     if isinstance(fields, ValueError):
         raise fields
     if not isinstance(fields, dict):
-        raise ValueError(f"a {type(fields).__name__}, not an object with {', '.join(COLUMNS)}")
+        raise ValueError(f"a {type(fields).__name__}, not an object with {', '.join(_KNOWN)}")
     if None in fields:
         raise ValueError(f"{len(fields[None])} values more than there are columns")
     for name in fields:
-        if name not in COLUMNS:
-            known = f"known: {', '.join(COLUMNS)}.{nearest(name, COLUMNS)}"
-            raise ValueError(f"'{name}' is unknown; {known}")
-    path = _text(fields, "path")
-    if not path:
+        try:
+            _check_name(name)
+        except DataError as error:
+            raise ValueError(str(error)) from None
+    path, features = _text(fields, "path"), _features(fields)
+    if not path and not features:
         raise ValueError("path is empty")
     start, end = (_time(fields, name) for name in ("start", "end"))
     if (start is not None and start < 0) or (end is not None and end <= (start or 0.0)):
@@ -159,9 +188,17 @@ def _rows(number: int, fields: Any, default_split: str) -> list[Row]:
             captions="" if inline else _text(fields, "captions"),
             line=number,
             told=_told(told) if inline else (),
+            features=features,
         )
         for split in splits
     ]
+
+
+def _features(fields: dict[str, object]) -> tuple[tuple[str, str], ...]:
+    """(name, path) of the features that a row has, in order of names."""
+    names = sorted(name for name in fields if name.startswith(FEATURE))
+    paths = ((name.removeprefix(FEATURE), _text(fields, name)) for name in names)
+    return tuple((name, path) for name, path in paths if path)
 
 
 def check_split(split: str) -> None:
@@ -170,7 +207,7 @@ def check_split(split: str) -> None:
         raise ValueError(f"split '{split}': letters, digits and _ only")
 
 
-def _text(fields: dict[str, Any], name: str) -> str:
+def _text(fields: dict[str, object], name: str) -> str:
     value = fields.get(name)
     if value is None:
         return ""
@@ -179,7 +216,7 @@ def _text(fields: dict[str, Any], name: str) -> str:
     return value.strip()
 
 
-def _time(fields: dict[str, Any], name: str) -> float | None:
+def _time(fields: dict[str, object], name: str) -> float | None:
     value = fields.get(name)
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = repr(value)
@@ -190,7 +227,7 @@ def _time(fields: dict[str, Any], name: str) -> float | None:
         raise ValueError(f"{name} '{value}' is not a time in seconds or h:mm:ss") from None
 
 
-def _several(fields: dict[str, Any], name: str) -> tuple[str, ...]:
+def _several(fields: dict[str, object], name: str) -> tuple[str, ...]:
     value = fields.get(name)
     if isinstance(value, list):
         if not all(isinstance(part, str) and part.strip() for part in value):

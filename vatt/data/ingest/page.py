@@ -111,6 +111,8 @@ def _header(card: Card, total: Mapping[str, Any]) -> str:
         facts.append(f"pictures at {card.video.fps:g} per second{size}")
     if card.audio:
         facts.append(f"sound at {card.audio.sample_rate} Hz")
+    for name, about in card.features.items():
+        facts.append(f"{name}: {about.rate:g} vectors per second of {about.width:,} values")
     if card.classes:
         facts.append(f"{card.classes:,} classes")
     lines = [f"<h1>{escape(card.name)}</h1>", f'<p class="soft">{" · ".join(facts)}</p>']
@@ -123,10 +125,15 @@ def _header(card: Card, total: Mapping[str, Any]) -> str:
 
 
 def _splits(splits: Mapping[str, dict]) -> str:
-    heads = ["split", "clips", "hours", "shortest", "longest", *_MISSING.values(), "failed"]
+    features = sorted({name for split in splits.values() for name in split.get("features", {})})
+    heads = ["split", "clips", "hours", "shortest", "longest", *_MISSING.values()]
+    heads += [*(f"without {name}" for name in features), "failed"]
     rows = []
     for name, split in splits.items():
         missing = [split["records"] - split[f"with_{modality}"] for modality in _MISSING]
+        for feature in features:
+            with_it = split.get("features", {}).get(feature, {"records": 0})["records"]
+            missing.append(split["records"] - with_it)
         rows.append(
             [
                 name,

@@ -1,8 +1,7 @@
 """The work of ingest: clips are assigned to shards, and a shard is made of its clips.
 
 What a shard holds depends on its clips and the settings alone, so that it does not matter which
-process, machine or runner makes it. Beside the shards, the folder `.shards` holds their facts: with
-them the same command starts again where it stopped, and knows what it can keep.
+process, machine or runner makes it. What is there already, `vatt.data.ingest.state` knows.
 """
 
 from __future__ import annotations
@@ -17,15 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vatt.data.features import JOINED, splits_of
+from vatt.data.features import JOINED
 from vatt.data.ingest import captions as caption_files
 from vatt.data.ingest import manifest as manifests
+from vatt.data.ingest import state
 from vatt.data.ingest.manifest import Row
 from vatt.data.ingest.sources import Times
 from vatt.errors import DataError
-from vatt.files import replace_text, sha256
+from vatt.files import sha256
 
 if TYPE_CHECKING:
+    from vatt.data import media
+    from vatt.data.ingest.features import File, Kind
     from vatt.data.records import ClipRecord
 
 FORMAT = 2  # raised when the same clips give other records than before
@@ -33,8 +35,6 @@ CLIPS_PER_SHARD = 200
 MAX_SHARDS = 4096
 _LONGEST_NAME = 200  # of the splits in the name of a file, of which systems allow 255
 SHOWN = 6  # clips of a split on its page
-_STATE = ".shards"  # folder of the facts of finished shards
-_UNUSED = "unused.json"  # in it: what was found but could not become a clip
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Settings:
     jpeg_quality: int
     caption_context: float
     labels: tuple[str, ...]
+    features: tuple[Kind, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,19 +112,26 @@ def _by_splits(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _order(row: Row) -> tuple[bytes, int]:
-    text = f"{row.path}\0{row.start}\0{row.end}"
+    text = "\0".join(
+        [row.path, str(row.start), str(row.end), *(part for pair in row.features for part in pair)]
+    )
     return hashlib.sha256(text.encode()).digest(), row.line
 
 
 def _fingerprint(rows: tuple[Row, ...], settings: Settings) -> str:
     """Hash of everything a shard is made from; files enter with size and time of change."""
     root = Path(settings.media_root)
-    facts: list[Any] = [FORMAT, dataclasses.asdict(settings)]
+    asked = dataclasses.asdict(settings)
+    del asked["features"]
+    facts: list[Any] = [FORMAT, asked]
     for row in rows:
         fields = dataclasses.asdict(row)
         del fields["line"]
-        files = [name for name in (row.path, row.captions) if name]
-        facts.append([fields, *(_version(root / name) for name in files)])
+        if not row.features:  # as before there were any, so that finished shards are kept
+            del fields["features"]
+        facts.append([fields, *(_version(root / name) for name in row.files)])
+    used = {name for row in rows for name, _ in row.features}
+    facts += [[kind.name, kind.rate, kind.width] for kind in settings.features if kind.name in used]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -159,7 +167,7 @@ def make_shard(
                 writer.write(records.encode(record))
                 tally.add(record)
             except DataError as error:
-                failures.append([row.path, row.start, row.end, str(error)])
+                failures.append([row.source, row.start, row.end, str(error)])
             tick()
     if not writer.records:
         path.unlink()  # readers take an empty shard for a damaged one
@@ -167,14 +175,16 @@ def make_shard(
         "file": path.name,
         "split": shard.split,
         "fingerprint": shard.fingerprint,
-        "basis": _basis(settings, any(row.labels for row in shard.rows)),
+        "basis": state.basis(settings, any(row.labels for row in shard.rows)),
         "bytes": path.stat().st_size if writer.records else 0,
         "sha256": sha256(path) if writer.records else "",
         **tally.facts(),
         "failures": failures,
     }
-    (folder / _STATE).mkdir(exist_ok=True)
-    replace_text(_state_file(folder, path.name), json.dumps(facts))
+    for kind in settings.features:
+        if kind.name in facts.get("features", {}):
+            facts["features"][kind.name]["rate"] = kind.rate
+    state.write(folder, facts)
     return facts
 
 
@@ -184,27 +194,21 @@ def read_record(row: Row, settings: Settings) -> ClipRecord:
     Raises:
         DataError: it cannot be used.
     """
-    from vatt.data import media, records
+    from vatt.data import records
+    from vatt.data.ingest import features as feature_files
 
     root = Path(settings.media_root)
-    path = _locate(root, row.path)
-    start, end = _fitted(row, path)
-    clip = media.read_clip(
-        path,
-        start,
-        end,
-        fps=settings.fps,
-        min_side=settings.min_side,
-        sample_rate=settings.sample_rate,
-        jpeg_quality=settings.jpeg_quality,
-    )
+    files = feature_files.of_row(row, settings.features, root)
+    clip = _read_media(row, root, settings) if row.path else _without_media(row, files)
+    whole = row.start is None and row.end is None
+    times = (0.0, math.inf) if whole else (clip.start, clip.end)
     said = [(0.0, clip.end - clip.start, row.caption)] if row.caption else []
     told = list(row.told)
     if row.captions:
         told += caption_files.read_captions(_locate(root, row.captions))
     said += caption_files.overlapping(told, clip.start, clip.end, settings.caption_context)
     return records.ClipRecord(
-        source=row.path,
+        source=row.source,
         start=clip.start,
         end=clip.end,
         fps=settings.fps,
@@ -214,7 +218,32 @@ def read_record(row: Row, settings: Settings) -> ClipRecord:
         captions=said,
         labels=row.labels,
         label_indices=tuple(settings.labels.index(label) for label in row.labels),
+        features=feature_files.of_clip(files, *times),
     )
+
+
+def _read_media(row: Row, root: Path, settings: Settings) -> media.MediaClip:
+    from vatt.data import media
+
+    path = _locate(root, row.path)
+    start, end = _fitted(row, path)
+    return media.read_clip(
+        path,
+        start,
+        end,
+        fps=settings.fps,
+        min_side=settings.min_side,
+        sample_rate=settings.sample_rate,
+        jpeg_quality=settings.jpeg_quality,
+    )
+
+
+def _without_media(row: Row, files: Sequence[File]) -> media.MediaClip:
+    """The times of a clip that has features only: without an end, that of the longest file."""
+    from vatt.data import media
+
+    longest = max(file.seconds for file in files)
+    return media.MediaClip(row.start or 0.0, longest if row.end is None else row.end)
 
 
 def _fitted(row: Row, path: Path) -> Times:
@@ -234,123 +263,3 @@ def _locate(root: Path, name: str) -> Path:
         return manifests.locate(root, name)
     except ValueError as error:
         raise DataError(str(error)) from None
-
-
-# What is there already ---------------------------------------------------------------------------
-
-
-def _state_file(folder: Path, shard: str) -> Path:
-    return folder / _STATE / f"{shard}.json"
-
-
-def finished(shard: Shard, folder: Path) -> dict[str, Any] | None:
-    """Facts of a shard that is there already, made from the same clips with the same settings.
-
-    A shard with failures is made again: the reason may be gone.
-    """
-    facts = made(shard, folder)
-    same = facts is not None and facts.get("fingerprint") == shard.fingerprint
-    return facts if same and not facts["failures"] else None
-
-
-def made(shard: Shard, folder: Path) -> dict[str, Any] | None:
-    """Facts of a complete shard of this name; None if there is none."""
-    return _complete(_state_file(folder, shard.name), folder)
-
-
-def _complete(state: Path, folder: Path) -> dict[str, Any] | None:
-    try:
-        facts = json.loads(state.read_text(encoding="utf-8"))
-        size = (folder / facts["file"]).stat().st_size if facts["records"] else 0
-        return facts if size == facts["bytes"] else None
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def remove_others(folder: Path, shards: list[Shard]) -> None:
-    """Removes partial files, and shards of these splits that earlier commands made otherwise."""
-    wanted, splits = {shard.name for shard in shards}, _splits(shards)
-    for state in (folder / _STATE).glob("*.tfrecord.json"):
-        if splits.issuperset(splits_of(_joined(state))) and state.stem not in wanted:
-            (folder / state.stem).unlink(missing_ok=True)  # only what we wrote has such a file
-            state.unlink()
-    for partial in folder.glob("*.tfrecord.partial"):
-        partial.unlink()
-
-
-def kept(folder: Path, shards: list[Shard], settings: Settings) -> list[dict[str, Any]]:
-    """Facts of the shards of other splits, which earlier commands made.
-
-    Raises:
-        DataError: they are not complete, or cannot stand in one data set with these shards.
-    """
-    splits = _splits(shards)
-    others: dict[str, list[Path]] = {}
-    for state in sorted((folder / _STATE).glob("*.tfrecord.json")):
-        split = _joined(state)
-        if splits.isdisjoint(splits_of(split)):
-            others.setdefault(split, []).append(state)
-        elif not splits.issuperset(splits_of(split)):
-            raise DataError(
-                f"{folder} holds clips that are in several splits ({', '.join(splits_of(split))}) "
-                "once for all of them: make these splits by one command, or choose a new folder"
-            )
-    facts = []
-    for split, states in others.items():
-        found = [known for state in states if (known := _complete(state, folder))]
-        count = int(states[0].name.partition("-of-")[2].partition(".")[0])
-        accepted = [_basis(settings, labelled) for labelled in (True, False)]
-        if len(found) != count:
-            problem = f"which has {len(found)} of {count} shards: complete it by its own command"
-        elif any(known.get("basis") not in accepted for known in found):
-            problem = (
-                "which was made with another --fps, --min_side, --sample_rate or --jpeg_quality, "
-                "or with other classes: make all splits by one command"
-            )
-        else:
-            facts += found
-            continue
-        raise DataError(f"{folder} holds the split '{split}', {problem}, or choose a new folder")
-    return facts
-
-
-def _splits(shards: Sequence[Shard]) -> set[str]:
-    return {split for shard in shards for split in splits_of(shard.split)}
-
-
-def _joined(state: Path) -> str:
-    return state.name.partition("-")[0]  # the name of a split has no "-"
-
-
-def _basis(settings: Settings, labelled: bool) -> list:
-    """What shards of one data set must have in common; the order of classes only with labels."""
-    common = (settings.fps, settings.min_side, settings.sample_rate, settings.jpeg_quality)
-    labels = "\n".join(settings.labels) if labelled else ""
-    return [*common, hashlib.sha256(labels.encode()).hexdigest()]
-
-
-def unused(folder: Path, splits: set[str], found: dict[str, list[list]]) -> list[dict[str, Any]]:
-    """Keeps what could not become a clip, by split, and returns it in the form of facts.
-
-    Args:
-        folder: of the data set.
-        splits: those this command makes.
-        found: {split: [path, start, end, reason]} of this command.
-    """
-    from vatt.data.ingest import summary
-
-    path = folder / _STATE / _UNUSED
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    merged = {split: rows for split, rows in known.items() if split not in splits} | found
-    if merged or known:
-        path.parent.mkdir(exist_ok=True)
-        replace_text(path, json.dumps(merged))
-    empty = {"file": "", "bytes": 0, "sha256": ""}
-    return [
-        {**empty, "split": split, **summary.Tally(split).facts(), "failures": rows}
-        for split, rows in sorted(merged.items())
-        if rows
-    ]

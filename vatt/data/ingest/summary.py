@@ -20,7 +20,7 @@ import itertools
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,7 @@ class Tally:
         self._sizes: set[tuple[int, int]] = set()
         self._seconds: list[float] = []
         self._samples: list[Sample] = []
+        self._features: dict[str, dict[str, Any]] = {}
 
     def add(self, clip: ClipRecord) -> None:
         """Counts one record, whose frames can be decoded."""
@@ -71,6 +72,11 @@ class Tally:
         self._seconds.append(samples.seconds(clip))
         if clip.frames:
             self._sizes.add(_size(clip.frames[0]))
+        for name, vectors in clip.features.items():
+            about = {"width": vectors.shape[1], "records": 0, "vectors": 0}
+            about = self._features.setdefault(name, about)
+            about["records"] += 1
+            about["vectors"] += len(vectors)
         if len(self._samples) < self._show:
             self._samples.append(samples.make(clip, self._split))
 
@@ -87,7 +93,13 @@ class Tally:
             "classes": dict(sorted(self._classes.items())),
             "sizes": sorted(self._sizes)[:2],  # two are enough to know that they differ
             "samples": [dataclasses.asdict(sample) for sample in self._samples],
+            **_named(self._features),
         }
+
+
+def _named(features: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The entry `features` of a shard or a set; none where there are no features."""
+    return {"features": {name: features[name] for name in sorted(features)}} if features else {}
 
 
 def _size(encoded: bytes) -> tuple[int, int]:
@@ -103,9 +115,14 @@ def totals(facts: Iterable[dict]) -> dict[str, Any]:
     shards = [shard for shard in facts if shard["records"]]
     classes: Counter[str] = Counter()
     durations: Counter[str] = Counter()
+    features: dict[str, dict[str, Any]] = {}
     for shard in shards:
         classes.update(shard.get("classes", {}))
         durations.update(shard.get("durations", {}))
+        for name, counts in shard.get("features", {}).items():
+            about = features.setdefault(name, counts | {"records": 0, "vectors": 0})
+            for key in ("records", "vectors"):
+                about[key] += counts[key]
     return {
         "records": sum(shard["records"] for shard in shards),
         "seconds": round(sum(shard["seconds"] for shard in shards), 3),
@@ -117,6 +134,7 @@ def totals(facts: Iterable[dict]) -> dict[str, Any]:
         },
         "durations": {name: durations[name] for name in DURATIONS if durations[name]},
         "classes": dict(sorted(classes.items())),
+        **_named(features),
     }
 
 
@@ -171,7 +189,12 @@ def write_card(
     sizes = {tuple(size) for shard in facts for size in shard["sizes"]}
     height, width = sizes.pop() if len(sizes) == 1 else (None, None)
     video, audio, text = (any(s[f"with_{m}"] for s in facts) for m in ("video", "audio", "text"))
-    pictures = video and totals(facts)["longest"] <= 1.0 / fps
+    total = totals(facts)
+    pictures = video and total["longest"] <= 1.0 / fps
+    features = {
+        feature: cards.FeatureFacts(width=about["width"], rate=about["rate"])
+        for feature, about in total.get("features", {}).items()
+    }
     card = cards.Card(
         name=name,
         description=known.description,
@@ -179,10 +202,11 @@ def write_card(
         homepage=known.homepage,
         licence=known.licence,
         notes=known.notes,
-        tasks=known.tasks or _tasks(video, audio, text, bool(labels), pictures),
+        tasks=known.tasks or _tasks(video or bool(features), audio, text, bool(labels), pictures),
         video=cards.VideoFacts(fps=fps, height=height, width=width) if video else None,
         audio=cards.AudioFacts(sample_rate=sample_rate) if audio else None,
         text=cards.TextFacts() if text else None,
+        features=features,
         splits=_splits(facts),
         paper_splits=known.paper_splits,
         label_file=LABELS_FILE if labels else None,

@@ -297,7 +297,10 @@ def _decode(
 
 
 def _ahead(
-    container: av.container.InputContainer, streams: list, video, pictures: Pictures | None
+    container: av.container.InputContainer,
+    streams: list[av.stream.Stream],
+    video: av.VideoStream | None,
+    pictures: Pictures | None,
 ) -> Iterator[av.Packet]:
     """Yields packets, those of pictures so late that the time stamps around them are known.
 

@@ -8,6 +8,8 @@ the period and phase of the motion they belong to, so that sound and picture are
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from vatt.data.toy.scene import Scene, phases
@@ -37,7 +39,13 @@ RHYTHMS: dict[str, str] = {
 _TOP = 6800.0  # Hz
 
 
-def _partials(times: np.ndarray, pitch: float, ratios, weights, rng) -> np.ndarray:
+def _partials(
+    times: np.ndarray,
+    pitch: float,
+    ratios: Iterable[float],
+    weights: Iterable[float],
+    rng: np.random.Generator,
+) -> np.ndarray:
     total = np.zeros_like(times)
     for ratio, weight in zip(ratios, weights, strict=True):
         if pitch * ratio < _TOP:
@@ -46,7 +54,7 @@ def _partials(times: np.ndarray, pitch: float, ratios, weights, rng) -> np.ndarr
     return total
 
 
-def _noise_band(count: int, low: float, high: float, rng) -> np.ndarray:
+def _noise_band(count: int, low: float, high: float, rng: np.random.Generator) -> np.ndarray:
     """Gaussian noise between two frequencies (Hz), float32 [count]."""
     size = 1 << (count - 1).bit_length()  # a power of two: fast transform, then cut
     frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)

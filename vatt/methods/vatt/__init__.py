@@ -6,7 +6,7 @@ what is minimised, `published` and `layouts` the names in published checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from vatt.methods import Method, Objective
@@ -16,6 +16,23 @@ if TYPE_CHECKING:
     from vatt.methods.vatt.examples import VideoAudioText
     from vatt.methods.vatt.model import MultimodalModel
     from vatt.training.layouts import Recognise
+
+
+def _preset(model: type[config.ModelConfig]) -> Callable[[], config.Pretrain]:
+    return lambda: config.Pretrain(model=model())
+
+
+PRESETS: dict[str, Callable[[], config.Pretrain]] = {
+    "mmv_fac": _preset(config.MMVFACModel),
+    "tx_fac": _preset(config.TxFACModel),
+    "tx_fac_bbs": _preset(config.TxFACBBSModel),
+    "tx_fac_mbs": _preset(config.TxFACModel),
+    "tx_fac_lbs": _preset(config.TxFACLBSModel),
+    "tx_fac_tiny": _preset(config.TxFACTinyModel),
+    "ut_fac": _preset(config.UnifiedTxFACModel),
+    "ut_fac_medium": _preset(config.UnifiedTxFACModel),
+    "ut_fac_tiny": _preset(config.UnifiedTxFACTinyModel),
+}
 
 
 def _examples(cfg: config.Pretrain) -> VideoAudioText:
@@ -52,7 +69,7 @@ def _layouts() -> tuple[Recognise, ...]:
 
 METHOD = Method(
     name="vatt",
-    presets=config.PRESETS,
+    presets=PRESETS,
     examples=_examples,
     model=_model,
     objective=_objective,

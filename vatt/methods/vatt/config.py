@@ -5,7 +5,6 @@ Names, fields and defaults are the published ones; what the published code lacks
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from pydantic import Field, SerializeAsAny
@@ -396,20 +395,3 @@ class Pretrain(experiment.Pretrain):
             ),
         )
     )
-
-
-def _preset(model: type[ModelConfig]) -> Callable[[], Pretrain]:
-    return lambda: Pretrain(model=model())
-
-
-PRESETS: dict[str, Callable[[], Pretrain]] = {
-    "mmv_fac": _preset(MMVFACModel),
-    "tx_fac": _preset(TxFACModel),
-    "tx_fac_bbs": _preset(TxFACBBSModel),
-    "tx_fac_mbs": _preset(TxFACModel),
-    "tx_fac_lbs": _preset(TxFACLBSModel),
-    "tx_fac_tiny": _preset(TxFACTinyModel),
-    "ut_fac": _preset(UnifiedTxFACModel),
-    "ut_fac_medium": _preset(UnifiedTxFACModel),
-    "ut_fac_tiny": _preset(UnifiedTxFACTinyModel),
-}

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 from absl import logging
 
-from vatt.data import audio, clips, embeddings, pipeline, sampling, text, vision
+from vatt.data import audio, clips, embeddings, pipeline, sampling, text, views, vision
 from vatt.data.cards import Card
 from vatt.data.examples import Batch, Examples, Maker
 from vatt.data.features import AUDIO, AUDIO_MASK, TEXT, TEXT_MASK, VIDEO
@@ -111,6 +111,7 @@ def pretraining_clip(
       tokenize: from `text.tokenizer`; may be None when the set has no text.
     """
     seeds = sampling.seeds_per_use(seed)
+    view = views.of_config(cfg, cfg.crop_resize_style)
     record = clips.parse(serialized, spec.schema, spec.record_type)
     count = clips.frame_count(record, spec)
     offset = sampling.random_offset(seeds[sampling.OFFSET], count, spec.frames, spec.video_stride)
@@ -130,7 +131,7 @@ def pretraining_clip(
         ids = clips.absent(TEXT, [cfg.max_context_sentences + 1, cfg.max_num_words])
         text_mask = tf.constant(0.0)
     return {
-        VIDEO: clips.training_video(record, offset, seeds, cfg, spec, cfg.crop_resize_style),
+        VIDEO: clips.training_video(record, offset, seeds, view, cfg, spec),
         AUDIO: sound,
         TEXT: ids,
         AUDIO_MASK: audio_mask,

@@ -19,8 +19,9 @@ from vatt.methods.vatt import config as configuration
 from vatt.modeling import flops
 from vatt.modeling.layers import batch_norm
 from vatt.modeling.layers.base import ConfiguredLayer
+from vatt.modeling.typing import Shape, Tensor
 
-Embeddings = dict[str, dict[str, Any]]
+Embeddings = dict[str, dict[str, Tensor]]
 
 
 @keras.saving.register_keras_serializable("vatt")
@@ -28,22 +29,20 @@ class ReluDenseNorm(ConfiguredLayer):
     """`[batch norm ->] relu -> dense without bias -> batch norm`."""
 
     def __init__(self, units: int, norm: dict[str, Any], pre_norm: bool = False, **kwargs: Any):
-        super().__init__(
-            config={"units": units, "norm": dict(norm), "pre_norm": pre_norm}, **kwargs
-        )
+        super().__init__(**kwargs)
         self.pre_bn = batch_norm.make(norm, "pre_bn") if pre_norm else None
         self.relu = keras.layers.ReLU(name="relu", dtype="float32")
         self.dense = keras.layers.Dense(units, use_bias=False, name="dense", dtype="float32")
         self.bn = batch_norm.make(norm, "bn")
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the variables for inputs `[batch, features]`."""
         if self.pre_bn is not None:
             self.pre_bn.build(input_shape)
         self.dense.build(input_shape)
         self.bn.build((None, self.dense.units))
 
-    def call(self, x: Any, training: bool = False) -> Any:
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Maps `[batch, features]` to `[batch, units]`."""
         if self.pre_bn is not None:
             x = self.pre_bn(x, training=training)
@@ -63,8 +62,7 @@ class FACHead(ConfiguredLayer):
     def __init__(
         self, d_video: int, d_audio: int, d_text: int, norm: dict[str, Any], **kwargs: Any
     ):
-        config = {"d_video": d_video, "d_audio": d_audio, "d_text": d_text, "norm": dict(norm)}
-        super().__init__(config=config, **{**kwargs, "dtype": "float32"})
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.vid_to_hid = keras.layers.Dense(
             d_video, use_bias=False, name="vid_to_hid", dtype="float32"
         )
@@ -82,7 +80,7 @@ class FACHead(ConfiguredLayer):
         self.aud_to_va.build((None, widths["audio"]))
         self.txt_to_vat.build((None, widths["text"]))
 
-    def call(self, pooled: dict[str, Any], training: bool = False) -> Embeddings:
+    def call(self, pooled: dict[str, Tensor], training: bool = False) -> Embeddings:
         """Maps pooled features `[rows, d]` by modality to embeddings; modalities may be absent."""
         outputs: Embeddings = {}
         if "video" in pooled:
@@ -102,7 +100,7 @@ class FACHead(ConfiguredLayer):
         """Whether sounds can be mapped on to the space of text."""
         return self.d_audio == self.d_video
 
-    def text_space(self, embeddings: Embeddings) -> dict[str, Any]:
+    def text_space(self, embeddings: Embeddings) -> dict[str, Tensor]:
         """Returns embeddings in the space of text by modality, from those of `call`.
 
         Sounds are mapped on from the space of video and audio as videos are; nothing was trained
@@ -128,8 +126,7 @@ class JointHead(ConfiguredLayer):
     """
 
     def __init__(self, d_model: int, norm: dict[str, Any], **kwargs: Any):
-        config = {"d_model": d_model, "norm": dict(norm)}
-        super().__init__(config=config, **{**kwargs, "dtype": "float32"})
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.vid_to_vat = ReluDenseNorm(d_model, norm, name="vid_to_vat")
         self.aud_to_vat = ReluDenseNorm(d_model, norm, name="aud_to_vat")
         self.txt_to_vat = ReluDenseNorm(d_model, norm, name="txt_to_vat")
@@ -139,7 +136,7 @@ class JointHead(ConfiguredLayer):
         for modality, layer in self._layers_by_modality():
             layer.build((None, widths[modality]))
 
-    def call(self, pooled: dict[str, Any], training: bool = False) -> Embeddings:
+    def call(self, pooled: dict[str, Tensor], training: bool = False) -> Embeddings:
         """Maps pooled features `[rows, d]` by modality to embeddings; modalities may be absent."""
         outputs: Embeddings = {}
         for modality, layer in self._layers_by_modality():
@@ -151,7 +148,7 @@ class JointHead(ConfiguredLayer):
 
     maps_sound_to_text = True
 
-    def text_space(self, embeddings: Embeddings) -> dict[str, Any]:
+    def text_space(self, embeddings: Embeddings) -> dict[str, Tensor]:
         """Returns embeddings in the space of text by modality: all of `call`'s."""
         return {modality: next(iter(found.values())) for modality, found in embeddings.items()}
 
@@ -164,7 +161,7 @@ class HeadStack(ConfiguredLayer):
     """Several heads side by side, their embeddings merged (a later head wins where names meet)."""
 
     def __init__(self, bridges: Sequence[keras.layers.Layer], **kwargs: Any):
-        super().__init__(config={}, **{**kwargs, "dtype": "float32"})
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.bridges = list(bridges)
 
     def build(self, widths: dict[str, int]) -> None:
@@ -189,7 +186,7 @@ class HeadStack(ConfiguredLayer):
         """Whether sounds can be mapped on to the space of text."""
         return self.bridges[-1].maps_sound_to_text
 
-    def text_space(self, embeddings: Embeddings) -> dict[str, Any]:
+    def text_space(self, embeddings: Embeddings) -> dict[str, Tensor]:
         """Returns embeddings in the space that holds text, `[rows, d]` by modality.
 
         Args:

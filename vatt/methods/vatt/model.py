@@ -14,6 +14,7 @@ from vatt.methods.vatt.config import MODALITIES
 from vatt.modeling import factory, flops
 from vatt.modeling.pretraining import Features, Pair, PretrainingModel
 from vatt.modeling.random import Randomness
+from vatt.modeling.typing import DType, Tensor
 
 # What can be compared, by keys of `MultimodalModel.embed`. Nothing trains sound and text together.
 PAIRS = (
@@ -48,7 +49,7 @@ class MultimodalModel(PretrainingModel):
         text: keras.layers.Layer | None = None,
         unified: keras.layers.Layer | None = None,
         name: str,
-        dtype: Any = "float32",
+        dtype: DType = "float32",
         **kwargs: Any,
     ):
         super().__init__(name=name, dtype=dtype, **kwargs)
@@ -98,7 +99,7 @@ class MultimodalModel(PretrainingModel):
         return heads.cost(self.head, widths, shapes["text"][0])
 
     def towers(
-        self, inputs: Mapping[str, Any], training: bool = False, rng: Randomness | None = None
+        self, inputs: Mapping[str, Tensor], training: bool = False, rng: Randomness | None = None
     ) -> Features:
         """Runs the backbone of each modality in `inputs` and returns its features by modality.
 
@@ -122,7 +123,7 @@ class MultimodalModel(PretrainingModel):
         """Returns the head's embeddings; its batch norm sees the batch of all replicas."""
         return self.head(features, training=True)
 
-    def embed(self, features: Features) -> dict[str, Any]:
+    def embed(self, features: Features) -> dict[str, Tensor]:
         """Returns `video_totxt`, `video_toaud`, `audio_tovid`, `text_tovid`, `[rows, d]` each.
 
         Where the head has a space for text and sound also `audio_totxt` and `text_toaud`.
@@ -137,7 +138,7 @@ class MultimodalModel(PretrainingModel):
         return {key: ops.cast(value, "float32") for key, value in found.items()}
 
     def call(
-        self, inputs: Mapping[str, Any], training: bool = False, rng: Randomness | None = None
+        self, inputs: Mapping[str, Tensor], training: bool = False, rng: Randomness | None = None
     ) -> dict[str, Any]:
         """Returns the features of each modality given and, under 'head', their embeddings."""
         features = self.towers(inputs, training=training, rng=rng)
@@ -164,7 +165,7 @@ class MultimodalModel(PretrainingModel):
         return cls(**{**config, **parts})
 
 
-def _rows_per_clip(inputs: Mapping[str, Any]) -> int:
+def _rows_per_clip(inputs: Mapping[str, Tensor]) -> int:
     """Returns how many text rows belong to a clip, from static batch sizes; 1 for text alone."""
     if len(inputs["text"].shape) == 3:
         return inputs["text"].shape[1]
@@ -189,7 +190,7 @@ def input_shapes(
 def build(
     config: configuration.ModelConfig,
     *,
-    dtype: factory.Precision = "float32",
+    dtype: DType = "float32",
     name: str | None = None,
 ) -> MultimodalModel:
     """Returns the (unbuilt) model of a configuration; see `MultimodalModel.build_from`.

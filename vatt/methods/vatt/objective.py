@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 from vatt.errors import UserError
 from vatt.methods.vatt import config as configuration
 from vatt.modeling.random import Randomness
 from vatt.objectives import contrastive
 from vatt.objectives.replica import ALONE, Replica
+from vatt.typing import Tensor
 
-Embeddings = Mapping[str, Mapping[str, Any]]
-Masks = Mapping[str, Any]
+Embeddings = Mapping[str, Mapping[str, Tensor]]
+Masks = Mapping[str, Tensor]
 
 # pair -> (first modality, its embedding), (second modality, its embedding), weight field
 PAIRS = {
@@ -56,7 +56,7 @@ class PairLosses:
                 f"loss {self.name}: no pair has a positive weight; set at least one of them."
             )
 
-    def __call__(self, embeddings: Embeddings, masks: Masks, replica: Replica) -> dict[str, Any]:
+    def __call__(self, embeddings: Embeddings, masks: Masks, replica: Replica) -> dict[str, Tensor]:
         """Returns `<pair>_loss` (times its weight) of active pairs and their mean `total`."""
         losses = {}
         for pair, weight in self.weights.items():
@@ -67,7 +67,7 @@ class PairLosses:
         return {**losses, "total": sum(losses.values()) / sum(self.weights.values())}
 
 
-def _embedding(embeddings: Embeddings, key: tuple[str, str], pair: str, loss: str) -> Any:
+def _embedding(embeddings: Embeddings, key: tuple[str, str], pair: str, loss: str) -> Tensor:
     modality, target = key
     try:
         return embeddings[modality][target]
@@ -94,10 +94,10 @@ class ContrastiveObjective:
     def __call__(
         self,
         outputs: Embeddings,
-        batch: Mapping[str, Any],
+        batch: Mapping[str, Tensor],
         replica: Replica = ALONE,
         rng: Randomness | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         """Returns named scalar losses, this replica's share of the global values.
 
         Args:

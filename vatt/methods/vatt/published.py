@@ -8,7 +8,8 @@ without the trailing `/.ATTRIBUTES/VARIABLE_VALUE`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+import keras
 
 from vatt.methods.vatt import published_conv
 from vatt.modeling.backbones.i3d import I3D
@@ -44,7 +45,7 @@ class UnmappedVariableError(KeyError):
     """A variable path without a published key."""
 
 
-def backbone_keys(backbone: Any, root: str = BACKBONE_ROOT) -> dict[str, str]:
+def backbone_keys(backbone: keras.layers.Layer, root: str = BACKBONE_ROOT) -> dict[str, str]:
     """Returns {variable path: published key} of a video or audio backbone."""
     if isinstance(backbone, I3D | ResNet2D):
         return _apply(backbone, published_conv.table(backbone), root)
@@ -58,7 +59,7 @@ def backbone_keys(backbone: Any, root: str = BACKBONE_ROOT) -> dict[str, str]:
     return _apply(backbone, table, root)
 
 
-def unified_keys(unified: Any, root: str = UNIFIED_ROOT) -> dict[str, str]:
+def unified_keys(unified: keras.layers.Layer, root: str = UNIFIED_ROOT) -> dict[str, str]:
     """Returns {variable path: published key} of the modality-agnostic backbone."""
     table = {
         f"{modality}/{ours}": theirs
@@ -69,7 +70,7 @@ def unified_keys(unified: Any, root: str = UNIFIED_ROOT) -> dict[str, str]:
     return _apply(unified, table, root)
 
 
-def unified_tower_keys(backbone: Any, modality: str) -> dict[str, str]:
+def unified_tower_keys(backbone: keras.layers.Layer, modality: str) -> dict[str, str]:
     """Returns {variable path: key} of a single backbone in a modality-agnostic checkpoint."""
     root = PRETRAIN_ROOTS["unified"]
     rows = _unified(modality)
@@ -78,7 +79,7 @@ def unified_tower_keys(backbone: Any, modality: str) -> dict[str, str]:
     return _apply(backbone, rows, root)
 
 
-def text_keys(text: Any, root: str = TEXT_ROOT) -> dict[str, str]:
+def text_keys(text: keras.layers.Layer, root: str = TEXT_ROOT) -> dict[str, str]:
     """Returns {variable path: published key} of a text model with any base."""
     table = {
         "embedding/embeddings": "embedding/embeddings",
@@ -101,7 +102,7 @@ def text_keys(text: Any, root: str = TEXT_ROOT) -> dict[str, str]:
     return _apply(text, table, root)
 
 
-def head_keys(head: Any, root: str = PRETRAIN_ROOTS["head"]) -> dict[str, str]:
+def head_keys(head: keras.layers.Layer, root: str = PRETRAIN_ROOTS["head"]) -> dict[str, str]:
     """Returns {variable path: published key} of a head stack."""
     table = {f"{name}/{leaf}": f"{name}/{leaf}" for name in HEAD_DENSE for leaf in DENSE}
     for block in HEAD_BLOCKS:
@@ -115,7 +116,7 @@ def head_keys(head: Any, root: str = PRETRAIN_ROOTS["head"]) -> dict[str, str]:
     return _apply(head, stack, root)
 
 
-def multimodal_keys(model: Any) -> dict[str, str]:
+def multimodal_keys(model: keras.Model) -> dict[str, str]:
     """Returns {variable path: published key} of a pre-training model."""
     if model.unified is not None:
         keys = unified_keys(model.unified, PRETRAIN_ROOTS["unified"])
@@ -126,7 +127,7 @@ def multimodal_keys(model: Any) -> dict[str, str]:
     return _complete(model, keys | head_keys(model.head, PRETRAIN_ROOTS["head"]))
 
 
-def classifier_keys(model: Any) -> dict[str, str]:
+def classifier_keys(model: keras.Model) -> dict[str, str]:
     """Returns {variable path: published key} of a fine-tuning model."""
     keys = backbone_keys(model.backbone, BACKBONE_ROOT)
     table = {f"classification/{leaf}": f"{CLASSIFIER_ROOT}/{leaf}" for leaf in DENSE}
@@ -134,12 +135,12 @@ def classifier_keys(model: Any) -> dict[str, str]:
     return _complete(model, keys)
 
 
-def model_keys(model: Any) -> dict[str, str]:
+def model_keys(model: keras.Model) -> dict[str, str]:
     """Returns {variable path: published key} of any whole model."""
     return multimodal_keys(model) if hasattr(model, "head") else classifier_keys(model)
 
 
-def _complete(model: Any, keys: dict[str, str]) -> dict[str, str]:
+def _complete(model: keras.Model, keys: dict[str, str]) -> dict[str, str]:
     missing = [v.path for v in model.variables if v.path not in keys]
     if missing:
         raise UnmappedVariableError(f"no published key for {missing}")
@@ -191,7 +192,7 @@ def _norm(ours: str, theirs: str, rms: bool = False) -> dict[str, str]:
     return {f"{ours}/{leaf}": f"{theirs}/{leaf}" for leaf in leaves}
 
 
-def _apply(layer: Any, table: Mapping[str, str], root: str) -> dict[str, str]:
+def _apply(layer: keras.layers.Layer, table: Mapping[str, str], root: str) -> dict[str, str]:
     """Maps every variable of `layer` through `table`, whose paths start below the layer."""
     prefix = f"{layer.path}/"
     keys = {}

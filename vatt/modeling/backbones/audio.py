@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from vatt import configs
 from vatt.modeling.backbones.patch_transformer import PatchTransformer, shared_arguments
+from vatt.modeling.typing import DType
 
 
-def wat(config: Any, *, name: str = "audio", dtype: Any = "float32") -> PatchTransformer:
+def wat(
+    config: configs.audio.WaTBase, *, name: str = "audio", dtype: DType = "float32"
+) -> PatchTransformer:
     """Returns the waveform transformer of a WaT config, for inputs `[batch, samples, 1]`."""
     return PatchTransformer(
         axes=("temporal",),
@@ -20,7 +22,9 @@ def wat(config: Any, *, name: str = "audio", dtype: Any = "float32") -> PatchTra
     )
 
 
-def spt(config: Any, *, name: str = "audio", dtype: Any = "float32") -> PatchTransformer:
+def spt(
+    config: configs.audio.SpTBase, *, name: str = "audio", dtype: DType = "float32"
+) -> PatchTransformer:
     """Returns the spectrogram transformer of an SpT config, for `[batch, time, mel, 1]`."""
     patch = (config.temporal_patch_size, config.spectoral_patch_size)
     return PatchTransformer(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import keras
 from keras import ops
 
+from vatt import configs
+from vatt.modeling.backbones.base import Backbone
 from vatt.modeling.layers import batch_norm
-from vatt.modeling.layers.base import ConfiguredLayer
-from vatt.modeling.layers.conv import ConvNorm, backbone_outputs, check_config
+from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions, build_each
+from vatt.modeling.layers.conv import ConvNorm, check_config, features_of
 from vatt.modeling.random import Randomness
+from vatt.modeling.typing import DType, Features, Outputs, Shape, Tensor
 
 # Stage by name: convolutions (filters, kernel side, stride), pooling (size, strides), and Inception
 # blocks (filters of branch 0; of branch 1, twice; of branch 2, twice; of branch 3).
@@ -55,8 +58,13 @@ class Mixed(ConfiguredLayer):
         norm: options of batch normalisation.
     """
 
-    def __init__(self, filters: tuple[Any, ...], norm: dict[str, Any], **kwargs: Any):
-        super().__init__(config={"filters": filters, "norm": dict(norm)}, **kwargs)
+    def __init__(
+        self,
+        filters: tuple[int, tuple[int, int], tuple[int, int], int],
+        norm: batch_norm.NormOptions,
+        **kwargs: Unpack[LayerOptions],
+    ):
+        super().__init__(**kwargs)
 
         def unit(filters: int, side: int, name: str) -> ConvNorm:
             return ConvNorm(
@@ -71,14 +79,13 @@ class Mixed(ConfiguredLayer):
         self.b3_1 = unit(b3, 1, "b3_1")
         self.filters = b0 + b1_1 + b2_1 + b3
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the variables for `[batch, frames, height, width, channels]`."""
-        for layer in (self.b0_0, self.b1_0, self.b2_0, self.b3_1):
-            layer.build(input_shape)
+        build_each((self.b0_0, self.b1_0, self.b2_0, self.b3_1), input_shape)
         for first, second in ((self.b1_0, self.b1_1), (self.b2_0, self.b2_1)):
             second.build((*input_shape[:-1], first.filters))
 
-    def call(self, x: Any, training: bool = False) -> Any:
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Maps `[batch, frames, height, width, channels]` to as many positions of `filters`."""
         branches = [
             self.b0_0(x, training=training),
@@ -90,25 +97,24 @@ class Mixed(ConfiguredLayer):
 
 
 @keras.saving.register_keras_serializable("vatt")
-class I3D(ConfiguredLayer):
+class I3D(Backbone):
     """The backbone, without classifier.
 
     Args:
-        norm: options of batch normalisation; see `batch_norm.make`.
+        norm: options of batch normalisation.
         final_endpoint: which of `ENDPOINTS` is returned as `features`.
         frozen: neither trained nor differentiated through.
     """
 
     def __init__(
         self,
-        norm: dict[str, Any],
+        norm: batch_norm.NormOptions,
         final_endpoint: str = "mixed_5c",
         frozen: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ):
-        config = {"norm": dict(norm), "final_endpoint": final_endpoint, "frozen": frozen}
-        super().__init__(config=config, **kwargs)
-        self.final_endpoint, self.frozen = final_endpoint, frozen
+        super().__init__(**kwargs)
+        self.final_endpoint = final_endpoint
         policy = self.dtype_policy
 
         def stage(name: str) -> keras.layers.Layer:
@@ -122,9 +128,9 @@ class I3D(ConfiguredLayer):
         self.stages = [stage(name) for name in ENDPOINTS]
         self.features_dim = self.stages[-1].filters
         if frozen:
-            self.trainable = False
+            self.freeze()
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates all variables; only the channels of `input_shape` matter."""
         channels = input_shape[-1]
         for stage in self.stages:
@@ -132,37 +138,32 @@ class I3D(ConfiguredLayer):
                 stage.build((None, None, None, None, channels))
                 channels = stage.filters
 
-    def call(
-        self,
-        x: Any,
-        training: bool = False,
-        rng: Randomness | None = None,
-        intermediates: bool = False,
-    ) -> dict[str, Any]:
+    def encode(
+        self, x: Tensor, training: bool, rng: Randomness | None, intermediates: bool
+    ) -> tuple[Features, Outputs]:
         """Encodes `x`, `[batch, frames, height, width, channels]`; nothing here is random.
 
         Returns:
             `features_pooled` `[batch, 1024]`, the mean of the last endpoint over frames and
             positions; `features`, `[batch, frames, height, width, channels]` of the final
-            endpoint; with `intermediates` also `endpoints` by name.
+            endpoint. As inner states `endpoints` by name.
         """
-        training = training and not self.frozen
         endpoints = {}
         for stage in self.stages:
             x = stage(x) if stage.name in POOLS else stage(x, training=training)
             endpoints[stage.name] = x
-        return backbone_outputs(
-            endpoints, self.final_endpoint, frozen=self.frozen, intermediates=intermediates
-        )
+        return features_of(endpoints, self.final_endpoint), {"endpoints": endpoints}
 
 
-def _pool(size: tuple, strides: tuple, name: str, dtype: Any) -> keras.layers.MaxPooling3D:
+def _pool(
+    size: tuple[int, ...], strides: tuple[int, ...], name: str, dtype: DType
+) -> keras.layers.MaxPooling3D:
     return keras.layers.MaxPooling3D(
         size, strides, padding="same", data_format="channels_last", name=name, dtype=dtype
     )
 
 
-def i3d(config: Any, *, name: str = "video", dtype: Any = "float32") -> I3D:
+def i3d(config: configs.video.I3D, *, name: str = "video", dtype: DType = "float32") -> I3D:
     """Returns the backbone of an I3D config, for `[batch, frames, height, width, channels]`.
 
     `width_multiplier` and `conv_weight_decay` have no effect, as published.

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict, Unpack
 
 import keras
 from keras import ops
 
+from vatt import configs
 from vatt.errors import UserError, nearest
+from vatt.modeling.backbones.base import Backbone
 from vatt.modeling.layers import batch_norm
-from vatt.modeling.layers.base import ConfiguredLayer
-from vatt.modeling.layers.conv import ConvNorm, backbone_outputs, check_config, drop_block
-from vatt.modeling.random import Randomness
+from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions
+from vatt.modeling.layers.conv import ConvNorm, check_config, drop_block, features_of
+from vatt.modeling.random import Randomness, child
+from vatt.modeling.typing import DType, Features, Outputs, Shape, Tensor
 
 DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}  # blocks of each group
 FILTERS = (64, 128, 256, 512)
@@ -39,15 +42,13 @@ class Bottleneck(ConfiguredLayer):
         self,
         filters: float,
         stride: int,
-        norm: dict[str, Any],
+        norm: batch_norm.NormOptions,
         projection: bool,
         keep_prob: float = 1.0,
         block_size: int = 1,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ):
-        config = {"filters": filters, "stride": stride, "norm": dict(norm)}
-        config |= {"projection": projection, "keep_prob": keep_prob, "block_size": block_size}
-        super().__init__(config=config, **kwargs)
+        super().__init__(**kwargs)
         self.keep_prob, self.block_size = keep_prob, block_size
         self.filters = int(EXPANSION * filters)
         common = {"norm": norm, "dtype": self.dtype_policy}
@@ -63,7 +64,7 @@ class Bottleneck(ConfiguredLayer):
                 self.filters, (1, 1), strides, relu=False, name="projection", **common
             )
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the variables for inputs `[batch, time, mel, channels]`."""
         if self.projection is not None:
             self.projection.build(input_shape)
@@ -71,10 +72,10 @@ class Bottleneck(ConfiguredLayer):
             conv.build(input_shape)
             input_shape = (*input_shape[:-1], conv.filters)
 
-    def call(self, x: Any, training: bool = False, rng: Randomness | None = None) -> Any:
+    def call(self, x: Tensor, training: bool = False, rng: Randomness | None = None) -> Tensor:
         """Maps `[batch, time, mel, channels]` to `[batch, time / stride, mel / stride, 4 f]`."""
 
-        def drop(values: Any, name: str) -> Any:
+        def drop(values: Tensor, name: str) -> Tensor:
             return drop_block(
                 values, self.keep_prob, self.block_size, training=training, rng=rng, name=name
             )
@@ -92,17 +93,25 @@ class BlockGroup(ConfiguredLayer):
     Takes the arguments of `Bottleneck` besides `depth`.
     """
 
-    def __init__(self, depth: int, filters: float, stride: int, **kwargs: Any):
-        names = ("norm", "keep_prob", "block_size")
-        block = {name: kwargs.pop(name) for name in names if name in kwargs}
-        config = {"depth": depth, "filters": filters, "stride": stride, **block}
-        super().__init__(config=config, **kwargs)
+    def __init__(
+        self,
+        depth: int,
+        filters: float,
+        stride: int,
+        norm: batch_norm.NormOptions,
+        keep_prob: float = 1.0,
+        block_size: int = 1,
+        **kwargs: Unpack[LayerOptions],
+    ):
+        super().__init__(**kwargs)
         self.blocks = [
             Bottleneck(
                 filters,
                 stride if index == 0 else 1,
+                norm,
                 projection=index == 0,
-                **block,
+                keep_prob=keep_prob,
+                block_size=block_size,
                 name=f"block_{index}",
                 dtype=self.dtype_policy,
             )
@@ -110,27 +119,26 @@ class BlockGroup(ConfiguredLayer):
         ]
         self.filters = self.blocks[0].filters
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the variables for inputs `[batch, time, mel, channels]`."""
         for block in self.blocks:
             block.build(input_shape)
             input_shape = (*input_shape[:-1], self.filters)
 
-    def call(self, x: Any, training: bool = False, rng: Randomness | None = None) -> Any:
+    def call(self, x: Tensor, training: bool = False, rng: Randomness | None = None) -> Tensor:
         """Runs the blocks one after another."""
         for block in self.blocks:
-            below = None if rng is None else rng.child(block.name)
-            x = block(x, training=training, rng=below)
+            x = block(x, training=training, rng=child(rng, block.name))
         return x
 
 
 @keras.saving.register_keras_serializable("vatt")
-class ResNet2D(ConfiguredLayer):
+class ResNet2D(Backbone):
     """The backbone, without classifier.
 
     Args:
         depths: blocks of each of the four groups.
-        norm: options of batch normalisation; see `batch_norm.make`.
+        norm: options of batch normalisation.
         width: factor on all channels, may be a fraction.
         cifar_stem: begin with 3x3 at full resolution instead of 7x7 and pooling, both of stride 2.
         stop_gradient_point: gradients stop before the group of this index (4: after all); what
@@ -144,7 +152,7 @@ class ResNet2D(ConfiguredLayer):
     def __init__(
         self,
         depths: Sequence[int],
-        norm: dict[str, Any],
+        norm: batch_norm.NormOptions,
         width: float = 1,
         cifar_stem: bool = False,
         stop_gradient_point: int = -1,
@@ -152,16 +160,10 @@ class ResNet2D(ConfiguredLayer):
         block_size: int = 1,
         final_endpoint: str = "last_conv",
         frozen: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ):
-        config = {"depths": tuple(depths), "norm": dict(norm), "width": width}
-        config |= {"cifar_stem": cifar_stem, "stop_gradient_point": stop_gradient_point}
-        config |= {"keep_probs": tuple(keep_probs), "block_size": block_size}
-        super().__init__(
-            config={**config, "final_endpoint": final_endpoint, "frozen": frozen}, **kwargs
-        )
-        self.stop_gradient_point = stop_gradient_point
-        self.final_endpoint, self.frozen = final_endpoint, frozen
+        super().__init__(**kwargs)
+        self.stop_gradient_point, self.final_endpoint = stop_gradient_point, final_endpoint
         policy = self.dtype_policy
         kernel, strides = ((3, 3), (1, 1)) if cifar_stem else ((7, 7), (2, 2))
         self.stem = ConvNorm(
@@ -177,7 +179,7 @@ class ResNet2D(ConfiguredLayer):
                 depth,
                 FILTERS[index] * width,
                 STRIDES[index],
-                norm=norm,
+                norm,
                 keep_prob=keep_probs[index],
                 block_size=block_size,
                 name=f"group_{index}",
@@ -190,49 +192,43 @@ class ResNet2D(ConfiguredLayer):
             for layer in (self.stem, *self.groups[:stop_gradient_point]):
                 layer.trainable = False
         if frozen:
-            self.trainable = False
+            self.freeze()
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates all variables; only the channels of `input_shape` matter."""
         shape = (None, None, None, input_shape[-1])
         for layer in (self.stem, *self.groups):
             layer.build(shape)
             shape = (*shape[:-1], layer.filters)
 
-    def call(
-        self,
-        x: Any,
-        training: bool = False,
-        rng: Randomness | None = None,
-        intermediates: bool = False,
-    ) -> dict[str, Any]:
+    def encode(
+        self, x: Tensor, training: bool, rng: Randomness | None, intermediates: bool
+    ) -> tuple[Features, Outputs]:
         """Encodes `x`, `[batch, time, mel, 1]`; random in training where DropBlock is on.
 
         Returns:
             `features_pooled` `[batch, d]`, the mean of the last endpoint over time and mel;
-            `features`, `[batch, time, mel, channels]` of the final endpoint; with
-            `intermediates` also `endpoints` by name.
+            `features`, `[batch, time, mel, channels]` of the final endpoint. As inner states
+            `endpoints` by name.
         """
-        training = training and not self.frozen
         x = self.stem(x, training=training)
         x = x if self.pool is None else self.pool(x)
         endpoints = {}
         for index, group in enumerate(self.groups):
             if index == self.stop_gradient_point:
                 x = ops.stop_gradient(x)
-            below = None if rng is None else rng.child(group.name)
-            x = group(x, training=training, rng=below)
+            x = group(x, training=training, rng=child(rng, group.name))
             endpoints[f"unit_out_{index}"] = x
         endpoints["last_conv"] = x
-        return backbone_outputs(
-            endpoints,
-            self.final_endpoint,
-            frozen=self.frozen or self.stop_gradient_point == len(self.groups),
-            intermediates=intermediates,
-        )
+        outputs = features_of(endpoints, self.final_endpoint)
+        if self.stop_gradient_point == len(self.groups):
+            outputs = {name: ops.stop_gradient(value) for name, value in outputs.items()}
+        return outputs, {"endpoints": endpoints}
 
 
-def resnet2d(config: Any, *, name: str = "audio", dtype: Any = "float32") -> ResNet2D:
+def resnet2d(
+    config: configs.audio.Resnet2DBase, *, name: str = "audio", dtype: DType = "float32"
+) -> ResNet2D:
     """Returns the backbone of a Resnet2D config, for spectrograms `[batch, time, mel, 1]`.
 
     Raises:
@@ -264,7 +260,12 @@ def resnet2d(config: Any, *, name: str = "audio", dtype: Any = "float32") -> Res
     )
 
 
-def _drop_block_arguments(config: Any) -> dict[str, Any]:
+class _DropBlock(TypedDict, total=False):
+    keep_probs: Sequence[float]
+    block_size: int
+
+
+def _drop_block_arguments(config: configs.audio.Resnet2DBase) -> _DropBlock:
     probs = config.dropblock_keep_probs
     if probs is None:
         return {}

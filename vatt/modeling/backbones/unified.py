@@ -7,21 +7,41 @@ Each modality keeps its own way in (tokens, projection, positions, aggregation t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import keras
 from keras import ops
 
-from vatt.modeling.backbones.patch_transformer import PatchTransformer, encoder_arguments
-from vatt.modeling.layers import activations
+from vatt import configs
+from vatt.modeling.backbones.base import Backbone
+from vatt.modeling.backbones.patch_transformer import PatchTransformer
 from vatt.modeling.layers.attention import padding_bias
-from vatt.modeling.layers.base import ConfiguredLayer
-from vatt.modeling.layers.encoder import Encoder
+from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions, build_each
+from vatt.modeling.layers.encoder import Encoder, EncoderOptions
 from vatt.modeling.layers.positions import Positions
-from vatt.modeling.layers.tokens import AggregationToken
-from vatt.modeling.random import Randomness
+from vatt.modeling.layers.tokens import AggregationToken, with_first
+from vatt.modeling.random import Randomness, child
+from vatt.modeling.typing import DType, Features, Outputs, Shape, Tensor
+
+MODALITIES = ("video", "audio", "text")
 
 POST_ACTIVATION = "gelu"  # whatever the config's activation: the published config has no field
+
+
+class Patches(TypedDict):
+    """Size of a patch and rows of the position table along each axis of a signal."""
+
+    patch: Sequence[int]
+    buckets: Sequence[int]
+
+
+class Words(TypedDict):
+    """Shape of the word embedding, whether it is trained, and rows of the position table."""
+
+    vocab_size: int
+    d_embedding: int
+    trainable_embeddings: bool
+    buckets: int
 
 
 @keras.saving.register_keras_serializable("vatt")
@@ -29,9 +49,9 @@ class UnifiedTransformer(ConfiguredLayer):
     """Three towers around one encoder, as attributes `video`, `audio` and `text`.
 
     Args:
-        encoder: arguments of `Encoder`.
-        video, audio: patch sizes and rows of the position tables, `{"patch": ..., "buckets": ...}`.
-        text: `{"vocab_size", "d_embedding", "trainable", "buckets"}`.
+        encoder: options of the encoder.
+        video, audio: their patches.
+        text: its words.
         d_post_proj: width of the features of every modality.
         pre_activation: of the projection into the encoder.
         patch_sampling_rate: share of video and audio tokens kept in training (DropToken).
@@ -40,35 +60,29 @@ class UnifiedTransformer(ConfiguredLayer):
 
     def __init__(
         self,
-        encoder: Mapping[str, Any],
-        video: Mapping[str, Sequence[int]],
-        audio: Mapping[str, Sequence[int]],
-        text: Mapping[str, Any],
+        encoder: EncoderOptions | Mapping[str, Any],
+        video: Patches,
+        audio: Patches,
+        text: Words,
         d_post_proj: int,
         pre_activation: str = "gelu",
         patch_sampling_rate: float = 1.0,
         patch_init_std: Mapping[str, float | None] | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ):
-        patch_init_std = dict(patch_init_std or {})
-        video, audio = ({k: tuple(v) for k, v in sizes.items()} for sizes in (video, audio))
-        config = {"encoder": dict(encoder), "video": video, "audio": audio}
-        config |= {"text": dict(text), "d_post_proj": d_post_proj}
-        config |= {"pre_activation": pre_activation, "patch_sampling_rate": patch_sampling_rate}
-        config |= {"patch_init_std": patch_init_std}
-        super().__init__(config=config, **kwargs)
-        self.encoder = Encoder(**encoder, name="encoder", dtype=self.dtype_policy)
+        super().__init__(**kwargs)
+        self.encoder = Encoder(encoder, name="encoder", dtype=self.dtype_policy)
         shared = {"encoder": self.encoder, "pre_projection": pre_activation}
         shared |= {"post_projection": (d_post_proj, POST_ACTIVATION), "dtype": self.dtype_policy}
 
-        def patches(axes: Sequence[str], sizes: Mapping[str, Sequence[int]], name: str):
+        def patches(axes: Sequence[str], sizes: Patches, name: str) -> PatchTransformer:
             return PatchTransformer(
                 axes,
                 sizes["patch"],
                 sizes["patch"],
                 sizes["buckets"],
                 patch_sampling_rate=patch_sampling_rate,
-                patch_init_std=patch_init_std.get(name),
+                patch_init_std=(patch_init_std or {}).get(name),
                 name=name,
                 **shared,
             )
@@ -80,36 +94,36 @@ class UnifiedTransformer(ConfiguredLayer):
     def build(self, batch_shapes: Mapping[str, Sequence[int | None]]) -> None:
         """Creates all variables; of the shapes by modality only the channels matter."""
         self.encoder.build((None, None, self.encoder.d_model))
-        for modality in ("video", "audio", "text"):
+        for modality in MODALITIES:
             getattr(self, modality).build(tuple(batch_shapes[modality]))
 
     def call(
         self,
-        inputs: Mapping[str, Any],
+        inputs: Mapping[str, Tensor],
         training: bool = False,
         rng: Randomness | None = None,
         intermediates: bool = False,
-    ) -> dict[str, dict[str, Any]]:
+    ) -> dict[str, Outputs]:
         """Returns the outputs of the tower of each modality in `inputs`."""
         return {
             modality: getattr(self, modality)(
                 inputs[modality],
                 training=training,
-                rng=None if rng is None else rng.child(modality),
+                rng=child(rng, modality),
                 intermediates=intermediates,
             )
-            for modality in ("video", "audio", "text")
+            for modality in MODALITIES
             if modality in inputs
         }
 
 
 @keras.saving.register_keras_serializable("vatt")
-class WordTransformer(ConfiguredLayer):
+class WordTransformer(Backbone):
     """Word ids through a shared encoder.
 
     Args:
         vocab_size, d_embedding: shape of the word embedding.
-        trainable: whether the word embedding is trained.
+        trainable_embeddings: whether the word embedding is trained.
         buckets: rows of the position table.
         encoder: the encoder, built and saved by its owner.
         pre_projection: activation of the dense layer between embedding and encoder.
@@ -120,82 +134,73 @@ class WordTransformer(ConfiguredLayer):
         self,
         vocab_size: int,
         d_embedding: int,
-        trainable: bool,
+        trainable_embeddings: bool,
         buckets: int,
         encoder: Encoder,
         pre_projection: str,
-        post_projection: Sequence[Any],
-        **kwargs: Any,
+        post_projection: tuple[int, str | None],
+        **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(config={}, **kwargs)
+        super().__init__(**kwargs)
         policy = self.dtype_policy
         self.embedding = keras.layers.Embedding(
-            vocab_size, d_embedding, trainable=trainable, name="embedding", dtype=policy
+            vocab_size, d_embedding, trainable=trainable_embeddings, name="embedding", dtype=policy
         )
-        self.pre_projection = keras.layers.Dense(
-            encoder.d_model, activations.get(pre_projection), name="pre_projection", dtype=policy
-        )
+        self.pre_projection = self._dense(encoder.d_model, "pre_projection", pre_projection)
         self.positions = Positions(
             ("temporal",), (buckets,), encoder.d_model, name="positions", dtype=policy
         )
         self.aggregation = AggregationToken(name="aggregation", dtype=policy)
         self.encoder = encoder
         self.features_dim, activation = post_projection
-        self.post_projection = keras.layers.Dense(
-            self.features_dim, activations.get(activation), name="post_projection", dtype=policy
-        )
+        self.post_projection = self._dense(self.features_dim, "post_projection", activation)
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the variables that are not the encoder's, for ids `[batch, words]`."""
         self.embedding.build(input_shape)
         self.pre_projection.build((None, None, self.embedding.output_dim))
-        tokens = (None, None, self.encoder.d_model)
-        for layer in (self.positions, self.aggregation, self.post_projection):
-            layer.build(tokens)
+        parts = (self.positions, self.aggregation, self.post_projection)
+        build_each(parts, (None, None, self.encoder.d_model))
 
-    def call(
-        self,
-        ids: Any,
-        training: bool = False,
-        rng: Randomness | None = None,
-        intermediates: bool = False,
-    ) -> dict[str, Any]:
+    def encode(
+        self, x: Tensor, training: bool, rng: Randomness | None, intermediates: bool
+    ) -> tuple[Features, Outputs]:
         """Encodes word ids, int32 `[batch, words]`, 0 = padding.
 
         Returns:
-            `features_pooled` `[batch, d]`, `features` `[batch, words, d]`, `word_ids`,
-            `attention_mask` `[batch, words]`; with `intermediates` also `hidden_states_last` and
+            `features_pooled` `[batch, d]`, `features` `[batch, words, d]`, `word_ids` and
+            `attention_mask` `[batch, words]`. As inner states `hidden_states_last` and
             `attention_weights`.
         """
-        ids = ops.cast(ids, "int32")
+        ids = ops.cast(x, "int32")
         word_mask = ops.cast(ops.not_equal(ids, 0), "float32")
-        token_mask = ops.concatenate([ops.ones_like(word_mask[:, :1]), word_mask], axis=1)
         tokens = self.positions(
             self.pre_projection(self.embedding(ids)),
             grid=(ids.shape[1],),
             training=training,
-            rng=None if rng is None else rng.child("positions"),
+            rng=child(rng, "positions"),
         )
         hidden, weights = self.encoder(
             self.aggregation(tokens),
-            bias=padding_bias(token_mask),
+            bias=padding_bias(with_first(word_mask)),
             training=training,
-            rng=None if rng is None else rng.child("encoder"),
+            rng=child(rng, "encoder"),
+            return_weights=intermediates,
         )
         final = self.post_projection(hidden)
         outputs = {"features_pooled": final[:, 0], "features": final[:, 1:]}
         outputs |= {"word_ids": ids, "attention_mask": word_mask}
-        if intermediates:
-            outputs |= {"hidden_states_last": hidden, "attention_weights": weights}
-        return outputs
+        return outputs, {"hidden_states_last": hidden, "attention_weights": weights}
 
 
-def ut(config: Any, *, name: str = "unified", dtype: Any = "float32") -> UnifiedTransformer:
+def ut(
+    config: configs.unified.UniTBase, *, name: str = "unified", dtype: DType = "float32"
+) -> UnifiedTransformer:
     """Returns the unified transformer of a UT config."""
     side, frames = config.vid_spatial_patch_size, config.vid_temporal_patch_size
     rows = config.max_vid_spatial_buckets
     return UnifiedTransformer(
-        encoder=encoder_arguments(config),
+        encoder=EncoderOptions.from_config(config),
         video={
             "patch": (frames, side, side),
             "buckets": (config.max_vid_temporal_buckets, rows, rows),
@@ -207,7 +212,7 @@ def ut(config: Any, *, name: str = "unified", dtype: Any = "float32") -> Unified
         text={
             "vocab_size": config.txt_vocab_size,
             "d_embedding": config.txt_embedding_dim,
-            "trainable": config.txt_embedding_trainable,
+            "trainable_embeddings": config.txt_embedding_trainable,
             "buckets": config.max_txt_temporal_buckets,
         },
         d_post_proj=config.d_post_proj,

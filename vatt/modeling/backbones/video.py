@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from vatt import configs
 from vatt.modeling.backbones.patch_transformer import PatchTransformer, shared_arguments
+from vatt.modeling.typing import DType
 
 
-def vit(config: Any, *, name: str = "video", dtype: Any = "float32") -> PatchTransformer:
+def vit(
+    config: configs.video.ViTBase, *, name: str = "video", dtype: DType = "float32"
+) -> PatchTransformer:
     """Returns the transformer of a ViT config, for `[batch, frames, height, width, channels]`."""
     patch = (config.temporal_patch_size, config.spatial_patch_size, config.spatial_patch_size)
     return PatchTransformer(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import keras
 from keras import ops
 
 from vatt.errors import UserError, nearest
+from vatt.modeling.typing import Tensor
 
 _SQRT_HALF = math.sqrt(0.5)
 _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
@@ -17,16 +17,16 @@ _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 GATED = "geglu"  # gelu(x W0) * (x W1): has two input kernels, see `FeedForward`
 
 
-def gelu(x: Any) -> Any:
+def gelu(x: Tensor) -> Tensor:
     """Gaussian error linear unit, exact; its own gradient takes fewer passes over memory."""
     if keras.backend.standardize_dtype(x.dtype) != "float32":
         return ops.gelu(x, approximate=False)  # 1 + erf cancels in half precision
 
     @ops.custom_gradient
-    def activate(x: Any) -> Any:
+    def activate(x: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
         below = (ops.erf(x * _SQRT_HALF) + 1.0) * 0.5  # standard normal distribution function
 
-        def gradient(*arguments: Any, upstream: Any = None) -> Any:
+        def gradient(*arguments: Tensor, upstream: Tensor | None = None) -> Tensor:
             upstream = arguments[0] if upstream is None else upstream
             density = ops.exp(ops.square(x) * -0.5 - _LOG_SQRT_TAU)
             return upstream * (below + x * density)
@@ -36,7 +36,7 @@ def gelu(x: Any) -> Any:
     return activate(x)
 
 
-ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": gelu,
     "relu": ops.relu,
     "swish": ops.silu,
@@ -44,7 +44,7 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def get(name: str | None) -> Callable[[Any], Any]:
+def get(name: str | None) -> Callable[[Tensor], Tensor]:
     """Returns the activation called `name`; None is the identity.
 
     'geglu' gives its activation part, gelu: the gate exists only inside a feed-forward layer, and

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Unpack
 
 import keras
 from keras import ops
 
-from vatt.modeling.layers.base import ConfiguredLayer
+from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions, build_each
 from vatt.modeling.layers.dropout import dropout
 from vatt.modeling.random import Randomness
+from vatt.modeling.typing import Shape, Tensor
 
 MASKED = -1e9  # added to the scores of padding; finite, so that a fully masked row stays finite
 
@@ -36,32 +37,29 @@ class Attention(ConfiguredLayer):
         use_bias: bool = True,
         scaled: bool = True,
         dropout_rate: float = 0.0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ):
-        config = {"d_model": d_model, "num_heads": num_heads, "d_kv": d_kv, "use_bias": use_bias}
-        super().__init__(
-            config={**config, "scaled": scaled, "dropout_rate": dropout_rate}, **kwargs
-        )
+        super().__init__(**kwargs)
         self.d_model, self.num_heads, self.d_kv = d_model, num_heads, d_kv
         self.scale = 1.0 / math.sqrt(d_kv) if scaled else 1.0
         self.dropout_rate = dropout_rate
-
-        def dense(units: int, name: str) -> keras.layers.Dense:
-            return keras.layers.Dense(units, use_bias=use_bias, name=name, dtype=self.dtype_policy)
-
         inner = num_heads * d_kv
-        self.q, self.k, self.v = (dense(inner, name) for name in "qkv")
-        self.o = dense(d_model, "o")
+        self.q, self.k, self.v = (self._dense(inner, name, use_bias=use_bias) for name in "qkv")
+        self.o = self._dense(d_model, "o", use_bias=use_bias)
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the four projections for inputs `[batch, tokens, features]`."""
-        for layer in (self.q, self.k, self.v):
-            layer.build(input_shape)
+        build_each((self.q, self.k, self.v), input_shape)
         self.o.build((*input_shape[:-1], self.num_heads * self.d_kv))
 
     def call(
-        self, x: Any, bias: Any = None, training: bool = False, rng: Randomness | None = None
-    ) -> tuple[Any, Any]:
+        self,
+        x: Tensor,
+        bias: Tensor | None = None,
+        training: bool = False,
+        rng: Randomness | None = None,
+        return_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
         """Attends from every token of `x` to every token of `x`.
 
         Args:
@@ -70,10 +68,12 @@ class Attention(ConfiguredLayer):
                 `MASKED`.
             training: whether dropout is active.
             rng: source of the dropout mask.
+            return_weights: also return the probabilities. They are the largest values here; who
+                does not need them leaves attention free to compute without keeping them.
 
         Returns:
-            Output `[batch, tokens, d_model]` and probabilities `[batch, heads, tokens, tokens]`
-            (after dropout).
+            Output `[batch, tokens, d_model]`, and probabilities `[batch, heads, tokens, tokens]`
+            (after dropout) if asked for, else None.
         """
         q, k, v = self._projections(x)  # [batch, heads, tokens, d_kv]
         q = q * ops.cast(self.scale, self.compute_dtype)  # smaller than the scores
@@ -85,9 +85,9 @@ class Attention(ConfiguredLayer):
         weights = dropout(weights, self.dropout_rate, training=training, rng=rng, name="weights")
         mixed = ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3))  # [batch, tokens, heads, d_kv]
         merged = ops.reshape(mixed, (*ops.shape(x)[:2], self.num_heads * self.d_kv))
-        return self.o(merged), weights
+        return self.o(merged), weights if return_weights else None
 
-    def _projections(self, x: Any) -> tuple[Any, Any, Any]:
+    def _projections(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns q, k and v, `[batch, heads, tokens, d_kv]`.
 
         One matmul with the three kernels side by side: for narrow models three take longer.
@@ -101,6 +101,6 @@ class Attention(ConfiguredLayer):
         return tuple(ops.unstack(ops.transpose(joined, (2, 0, 3, 1, 4)), 3, axis=0))
 
 
-def padding_bias(mask: Any) -> Any:
+def padding_bias(mask: Tensor) -> Tensor:
     """Returns the score bias `[batch, 1, 1, tokens]` of a mask `[batch, tokens]` (0 = padding)."""
     return ((1.0 - ops.cast(mask, "float32")) * MASKED)[:, None, None, :]

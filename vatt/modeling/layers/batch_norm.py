@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import keras
 from keras import ops
+
+from vatt import configs
+from vatt.modeling.typing import DType, Tensor
+
+
+class NormOptions(TypedDict):
+    """Options of batch normalisation that all layers of a backbone or head have in common."""
+
+    momentum: float
+    epsilon: float
+    scale: bool
+    synchronized: bool
 
 
 @keras.saving.register_keras_serializable("vatt")
@@ -33,7 +45,7 @@ class BatchNorm(keras.layers.BatchNormalization):
             kwargs["aggregation"] = "mean"
         return super().add_weight(*args, trainable=trainable, **kwargs)
 
-    def call(self, x: Any, training: bool = False) -> Any:
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Normalises `x`, `[batch, ..., features]`; with its own statistics in training.
 
         A layer that is not trainable uses and keeps its moving statistics.
@@ -50,18 +62,18 @@ class BatchNorm(keras.layers.BatchNormalization):
         )
         return ops.cast(outputs, self.compute_dtype)
 
-    def _correction(self, x: Any) -> Any:
+    def _correction(self, x: Tensor) -> Tensor | float:
         """Returns the factor from the biased variance to the one that is kept."""
         if self.synchronized or len(x.shape) < 4:
             return 1.0
         n = ops.cast(ops.size(x), "float32") / x.shape[-1]
         return n / ops.maximum(n - 1.0, 1.0)
 
-    def _move(self, variable: keras.Variable, value: Any) -> None:
+    def _move(self, variable: keras.Variable, value: Tensor) -> None:
         variable.assign(variable * self.momentum + value * (1.0 - self.momentum))
 
 
-def options(config: Any) -> dict[str, Any]:
+def options(config: configs.video.I3D | configs.audio.Resnet2DBase) -> NormOptions:
     """Returns the options of `make` that a convolutional backbone's config holds."""
     return {
         "momentum": config.batch_norm_decay,
@@ -71,9 +83,11 @@ def options(config: Any) -> dict[str, Any]:
     }
 
 
-def make(options: dict[str, Any], name: str, dtype: Any = "float32", **more: Any) -> BatchNorm:
-    """Returns a layer with `options` (momentum, epsilon, scale, synchronized); `more` go to Keras.
+def make(
+    options: NormOptions, name: str, dtype: DType = "float32", gamma_initializer: str = "ones"
+) -> BatchNorm:
+    """Returns a layer with `options`.
 
     `dtype` is that of the outputs: 'float32' or 'mixed_bfloat16'. Variables are float32.
     """
-    return BatchNorm(**options, **more, name=name, dtype=dtype)
+    return BatchNorm(**options, gamma_initializer=gamma_initializer, name=name, dtype=dtype)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Unpack
 
 import keras
 import numpy as np
 from keras import ops
 
+from vatt import configs
 from vatt.errors import UserError, nearest
 from vatt.modeling.layers import batch_norm
-from vatt.modeling.layers.base import ConfiguredLayer
+from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions
 from vatt.modeling.random import Randomness, require
+from vatt.modeling.typing import Features, Shape, Tensor
 
 CONVOLUTIONS = {2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
 
@@ -25,7 +27,7 @@ class ConvNorm(ConfiguredLayer):
         filters: channels of the output.
         kernel: size of the kernel along each axis.
         strides: along each axis.
-        norm: options of batch normalisation; see `batch_norm.make`.
+        norm: options of batch normalisation.
         relu: whether the unit ends with relu.
         centred: with strides, pads `k - 1` per axis, half on either side, whatever the size of
             the input ('same' padding depends on it).
@@ -37,16 +39,14 @@ class ConvNorm(ConfiguredLayer):
         filters: int,
         kernel: Sequence[int],
         strides: Sequence[int],
-        norm: dict[str, Any],
+        norm: batch_norm.NormOptions,
         relu: bool = True,
         centred: bool = False,
         zero_scale: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ):
+        super().__init__(**kwargs)
         kernel, strides = tuple(kernel), tuple(strides)
-        config = {"filters": filters, "kernel": kernel, "strides": strides, "norm": dict(norm)}
-        config |= {"relu": relu, "centred": centred, "zero_scale": zero_scale}
-        super().__init__(config=config, **kwargs)
         self.filters, self.relu = filters, relu
         self.padding = None
         if centred and max(strides) > 1 and max(kernel) > 1:
@@ -64,20 +64,20 @@ class ConvNorm(ConfiguredLayer):
         gamma = "zeros" if zero_scale else "ones"
         self.bn = batch_norm.make(norm, "bn", dtype=self.dtype_policy, gamma_initializer=gamma)
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the variables for inputs `[batch, *axes, channels]`; only the channels matter."""
         anything = (None,) * (len(input_shape) - 1)
         self.conv.build((*anything, input_shape[-1]))
         self.bn.build((*anything, self.filters))
 
-    def call(self, x: Any, training: bool = False) -> Any:
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Maps `[batch, *axes, channels]` to `[batch, *axes / strides, filters]`."""
         if self.padding is not None:
             x = ops.pad(x, self.padding)
         x = self.bn(self._convolve(x), training=training)
         return ops.relu(x) if self.relu else x
 
-    def _convolve(self, x: Any) -> Any:
+    def _convolve(self, x: Tensor) -> Tensor:
         if self.conv.rank == 3 and (x.shape[1] or 0) < self.conv.kernel_size[0]:
             # TensorFlow 2.21 on CPUs (oneDNN) gets the kernel's gradient in bfloat16 wrong, not a
             # number, or crashes, if the kernel is longer than the clip: float32 then.
@@ -87,8 +87,8 @@ class ConvNorm(ConfiguredLayer):
 
 
 def drop_block(
-    x: Any, keep_prob: float, size: int, *, training: bool, rng: Randomness | None, name: str
-) -> Any:
+    x: Tensor, keep_prob: float, size: int, *, training: bool, rng: Randomness | None, name: str
+) -> Tensor:
     """Zeroes squares of `x`, `[rows, height, width, channels]`, in all channels alike.
 
     DropBlock (Ghiasi et al., 2018), with one mask per row for all channels, and scaled by the
@@ -123,23 +123,20 @@ def drop_block(
     return x * ((1.0 - dropped) * ops.cast(1.0 / max(share, 1e-6), x.dtype))
 
 
-def backbone_outputs(
-    endpoints: dict[str, Any], final_endpoint: str, *, frozen: bool, intermediates: bool
-) -> dict[str, Any]:
-    """Returns what a backbone returns of its endpoints, each `[batch, *axes, channels]`.
+def features_of(endpoints: dict[str, Tensor], final_endpoint: str) -> Features:
+    """Returns the features in a backbone's endpoints, each `[batch, *axes, channels]`.
 
     `features_pooled`, the mean over all axes of the last endpoint, `[batch, channels]`;
-    `features`, the endpoint asked for; with `intermediates` all `endpoints`, in order.
+    `features`, the endpoint asked for.
     """
     last = list(endpoints.values())[-1]
     pooled = ops.mean(last, axis=tuple(range(1, len(last.shape) - 1)))
-    outputs = {"features_pooled": pooled, "features": endpoints[final_endpoint]}
-    if frozen:
-        outputs = {name: ops.stop_gradient(value) for name, value in outputs.items()}
-    return {**outputs, "endpoints": endpoints} if intermediates else outputs
+    return {"features_pooled": pooled, "features": endpoints[final_endpoint]}
 
 
-def check_config(config: Any, endpoints: Iterable[str]) -> None:
+def check_config(
+    config: configs.video.I3D | configs.audio.Resnet2DBase, endpoints: Iterable[str]
+) -> None:
     """Checks the fields that both backbones have.
 
     Raises:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras import ops
 
 from vatt.modeling.random import Randomness, require
+from vatt.modeling.typing import Tensor
 
 
-def dropout(x: Any, rate: float, *, training: bool, rng: Randomness | None, name: str) -> Any:
+def dropout(x: Tensor, rate: float, *, training: bool, rng: Randomness | None, name: str) -> Tensor:
     """Zeroes entries of `x`, `[rows, ...]`, with probability `rate` and scales up the rest.
 
     Costs nothing when `rate` is 0 or `training` is false. `name` tells draws of one layer apart.
@@ -19,7 +18,6 @@ def dropout(x: Any, rate: float, *, training: bool, rng: Randomness | None, name
     """
     if not training or rate == 0.0:
         return x
-    keep = (
-        require(rng, f"dropout ({name}, rate {rate})").child(name).dropout_mask(ops.shape(x), rate)
-    )
+    place = require(rng, f"dropout ({name}, rate {rate})").child(name)
+    keep = place.dropout_mask(ops.shape(x), rate)
     return x * (ops.cast(keep, x.dtype) * ops.cast(1.0 / (1.0 - rate), x.dtype))

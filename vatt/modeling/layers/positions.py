@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import keras
 import numpy as np
 from keras import ops
 
-from vatt.modeling.layers.base import ConfiguredLayer
+from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions
 from vatt.modeling.layers.dropout import dropout
 from vatt.modeling.layers.norm import LayerNorm
 from vatt.modeling.random import Randomness
+from vatt.modeling.typing import Shape, Tensor
 
 NORM_EPSILON = 1e-6  # fixed in the published code, whatever the config says
 DROPOUT_RATE = 0.1  # likewise
@@ -62,7 +63,7 @@ def _curvature_matrix(rows: int) -> np.ndarray:
     return np.linalg.solve(system, second_difference)  # well conditioned: diagonally dominant
 
 
-def resample(table: Any, targets: int) -> Any:
+def resample(table: Tensor, targets: int) -> Tensor:
     """Returns the table `[rows, features]` resampled to `[targets, features]`, differentiable."""
     if table.shape[0] == targets:
         return table
@@ -89,18 +90,16 @@ class Positions(ConfiguredLayer):
         buckets: Sequence[int],
         d_model: int,
         first_axis_fastest: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ):
-        axes, buckets = tuple(axes), tuple(buckets)
-        config = {"axes": axes, "buckets": buckets, "d_model": d_model}
-        super().__init__(config={**config, "first_axis_fastest": first_axis_fastest}, **kwargs)
-        self.axes, self.buckets, self.d_model = axes, buckets, d_model
+        super().__init__(**kwargs)
+        self.axes, self.buckets, self.d_model = tuple(axes), tuple(buckets), d_model
         self.first_axis_fastest = first_axis_fastest
         self.layer_norm = LayerNorm(
             epsilon=NORM_EPSILON, name="layer_norm", dtype=self.dtype_policy
         )
 
-    def build(self, input_shape: tuple | None = None) -> None:
+    def build(self, input_shape: Shape | None = None) -> None:
         """Creates one table `[buckets, d_model]` per axis and the norm."""
         initializer = keras.initializers.TruncatedNormal(stddev=self.d_model**-0.5)
         self.tables = [
@@ -111,12 +110,12 @@ class Positions(ConfiguredLayer):
 
     def call(
         self,
-        tokens: Any,
+        tokens: Tensor,
         grid: Sequence[int],
-        kept: Any = None,
+        kept: Tensor | None = None,
         training: bool = False,
         rng: Randomness | None = None,
-    ) -> Any:
+    ) -> Tensor:
         """Returns `tokens`, `[batch, tokens, d_model]`, with their positions added.
 
         Args:
@@ -132,7 +131,7 @@ class Positions(ConfiguredLayer):
         tokens = tokens + embedding[None]
         return dropout(tokens, DROPOUT_RATE, training=training, rng=rng, name="positions")
 
-    def lookup(self, grid: Sequence[int]) -> Any:
+    def lookup(self, grid: Sequence[int]) -> Tensor:
         """Returns the normalised embedding of every position of `grid`, `[tokens, d_model]`."""
         total = None
         for axis, (table, size) in enumerate(zip(self.tables, grid, strict=True)):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import keras
 from keras import ops
 
-from vatt.modeling.layers.base import ConfiguredLayer
-from vatt.modeling.random import Randomness, _threshold, require
+from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions
+from vatt.modeling.random import Randomness, require, threshold
+from vatt.modeling.typing import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("vatt")
@@ -37,15 +38,13 @@ class PatchEmbedding(ConfiguredLayer):
         stride: Sequence[int],
         d_model: int,
         init_std: float | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ):
-        patch, stride = tuple(patch), tuple(stride)
-        config = {"patch": patch, "stride": stride, "d_model": d_model, "init_std": init_std}
-        super().__init__(config=config, **kwargs)
-        self.patch, self.stride, self.d_model = patch, stride, d_model
+        super().__init__(**kwargs)
+        self.patch, self.stride, self.d_model = tuple(patch), tuple(stride), d_model
         self.init_std = init_std
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates `kernel` and `bias` for inputs `[batch, *axes, channels]`."""
         shape = (*self.patch, input_shape[-1], self.d_model)
         initializer = "glorot_uniform"
@@ -71,7 +70,7 @@ class PatchEmbedding(ConfiguredLayer):
             (n - p) // s + 1 for n, p, s in zip(sizes, self.patch, self.stride, strict=True)
         )
 
-    def call(self, x: Any, kept: Any = None) -> Any:
+    def call(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """Returns tokens `[batch, tokens, d_model]` in row-major order.
 
         Args:
@@ -82,7 +81,7 @@ class PatchEmbedding(ConfiguredLayer):
         kernel = ops.reshape(self.kernel, (-1, self.d_model))
         return ops.matmul(patches, kernel) + self.bias
 
-    def patches(self, x: Any, kept: Any = None) -> Any:
+    def patches(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """Returns flat patches `[batch, tokens, volume * channels]`, all or those in `kept`."""
         axes, grid = len(self.patch), self.grid(x.shape)
         volume = math.prod(self.patch) * x.shape[-1]
@@ -115,7 +114,7 @@ def num_kept(tokens: int, buckets: int, rate: float) -> int:
     return max(1, min(int(rate * min(tokens, buckets)), tokens))
 
 
-def drop_tokens(tokens: int, buckets: int, rate: float, rng: Randomness | None) -> Any:
+def drop_tokens(tokens: int, buckets: int, rate: float, rng: Randomness | None) -> Tensor | None:
     """Returns the indices of the tokens to keep, int32 `[kept]` in random order; None keeps all.
 
     One permutation is drawn for the whole batch (published behaviour).
@@ -130,24 +129,24 @@ def drop_tokens(tokens: int, buckets: int, rate: float, rng: Randomness | None) 
 class TokenMasking(ConfiguredLayer):
     """Hides tokens in training: 80 % of those selected become a learned vector, 10 % others."""
 
-    def __init__(self, mask_rate: float, **kwargs: Any):
-        super().__init__(config={"mask_rate": mask_rate}, **kwargs)
+    def __init__(self, mask_rate: float, **kwargs: Unpack[LayerOptions]):
+        super().__init__(**kwargs)
         self.mask_rate = mask_rate
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates `embedding [d_model]`."""
         self.embedding = self.add_weight(
             shape=(input_shape[-1],), initializer="glorot_normal", name="embedding"
         )
 
-    def call(self, tokens: Any, rng: Randomness | None = None) -> tuple[Any, Any]:
+    def call(self, tokens: Tensor, rng: Randomness | None = None) -> tuple[Tensor, Tensor]:
         """Returns `[batch, tokens, d_model]` and 1 where selected, `[batch, tokens]`."""
         rng = require(rng, "token masking").child("masking")
         shape = ops.shape(tokens)[:2]
 
-        def below(name: str, rate: float) -> Any:
+        def below(name: str, rate: float) -> Tensor:
             draw = rng.child(name).bits(shape)
-            return ops.less(draw, ops.convert_to_tensor(_threshold(rate), "int32"))[..., None]
+            return ops.less(draw, ops.convert_to_tensor(threshold(rate), "int32"))[..., None]
 
         selected = below("selected", self.mask_rate)
         hidden = ops.logical_and(selected, below("hidden", 0.8))
@@ -165,17 +164,19 @@ class TokenMasking(ConfiguredLayer):
 class AggregationToken(ConfiguredLayer):
     """A learned vector put before the tokens; its final state is the pooled feature."""
 
-    def __init__(self, **kwargs: Any):
-        super().__init__(config={}, **kwargs)
-
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates `embedding [features]`."""
         self.embedding = self.add_weight(
             shape=(input_shape[-1],), initializer="glorot_normal", name="embedding"
         )
 
-    def call(self, tokens: Any) -> Any:
+    def call(self, tokens: Tensor) -> Tensor:
         """Returns `[batch, 1 + tokens, features]`."""
         shape = (ops.shape(tokens)[0], 1, tokens.shape[-1])
         first = ops.broadcast_to(ops.cast(self.embedding, tokens.dtype)[None, None], shape)
         return ops.concatenate([first, tokens], axis=1)
+
+
+def with_first(mask: Tensor) -> Tensor:
+    """Returns a token mask `[batch, tokens]` extended by 1 for an aggregation token."""
+    return ops.concatenate([ops.ones_like(mask[:, :1]), mask], axis=1)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class Wish:
     labels: Path | None = None  # the classes in order
     caption_context: float = 2.0  # s
     workers: int = 1
+    feature_rate: Mapping[str, float] = field(default_factory=dict)  # vectors per second, by name
 
 
 @dataclass
@@ -73,7 +74,7 @@ class _Format:
 
 FORMATS = {
     "manifest": _Format(
-        "vatt.data.ingest.sources:from_manifest", ("split", "labels", "media_root")
+        "vatt.data.ingest.sources:from_manifest", ("split", "labels", "media_root", "feature_rate")
     ),
     "folder": _Format(
         "vatt.data.ingest.sources.tree:from_folder",
@@ -167,15 +168,20 @@ def _joined(listings: list[Listing]) -> Listing:
     for listing in listings:
         prefix = listing.root.resolve().relative_to(root).as_posix()
         for row in listing.rows:
-            names = [name for name in (row.path, row.captions) if name]
             try:  # what leads out of its own folder must not become valid in the wider one
-                for name in names:
+                for name in row.files:
                     manifest.locate(listing.root, name)
             except ValueError as error:
-                joined.fail(row.split, row.path, (row.start, row.end), str(error))
+                joined.fail(row.split, row.source, (row.start, row.end), str(error))
                 continue
-            path, captions = ([_under(prefix, name) for name in names] + [""])[:2]
-            joined.rows.append(dataclasses.replace(row, path=path, captions=captions))
+            joined.rows.append(
+                dataclasses.replace(
+                    row,
+                    path=_under(prefix, row.path),
+                    captions=_under(prefix, row.captions),
+                    features=tuple((name, _under(prefix, path)) for name, path in row.features),
+                )
+            )
         for split, rows in listing.failures.items():
             joined.failures.setdefault(split, []).extend(rows)
         joined.notes += listing.notes
@@ -183,7 +189,7 @@ def _joined(listings: list[Listing]) -> Listing:
 
 
 def _under(prefix: str, name: str) -> str:
-    return name if prefix == "." else f"{prefix}/{name.removeprefix('./')}"
+    return name if prefix == "." or not name else f"{prefix}/{name.removeprefix('./')}"
 
 
 def from_manifest(path: Path, wish: Wish) -> Listing:

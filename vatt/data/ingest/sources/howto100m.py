@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 from vatt.data.ingest import captions as caption_files
 from vatt.data.ingest import manifest
@@ -92,7 +92,7 @@ def _starts(told: list[Caption], seconds: float) -> Iterator[float]:
             end = begin + seconds
 
 
-def _captions(found: Any) -> tuple[list[Caption], int]:
+def _captions(found: object) -> tuple[list[Caption], int]:
     """Checks what stands for one video; returns it in order of time, and how many are unusable.
 
     Raises:
@@ -114,7 +114,7 @@ def _captions(found: Any) -> tuple[list[Caption], int]:
     return told, len(found) - len(told)
 
 
-def _usable(start: Any, end: Any, text: Any) -> bool:
+def _usable(start: object, end: object, text: object) -> bool:
     """Published files have NaN where nothing is said."""
     numbers = all(isinstance(time, int | float) for time in (start, end))
     return numbers and 0 <= start <= end < math.inf and isinstance(text, str) and bool(text.strip())
@@ -150,7 +150,7 @@ def _from_folder(path: Path) -> Iterator[tuple[str, list[Caption] | DataError]]:
             yield file.stem, error
 
 
-def _from_json(path: Path) -> Iterator[tuple[str, Any]]:
+def _from_json(path: Path) -> Iterator[tuple[str, object]]:
     """Yields (id, captions) of a JSON object of which only one video at a time is in memory."""
     try:
         with path.open(encoding="utf-8-sig") as file:
@@ -175,7 +175,7 @@ def _from_json(path: Path) -> Iterator[tuple[str, Any]]:
 class _Reader:
     """Reads signs and values of a JSON text one after the other."""
 
-    def __init__(self, file):
+    def __init__(self, file: TextIO) -> None:
         self._file, self._text, self._place = file, "", 0
         self._before = 0  # characters that are gone from the text
         self._decoder = json.JSONDecoder()
@@ -200,7 +200,7 @@ class _Reader:
         self._place += 1
         return sign
 
-    def value(self) -> Any:
+    def value(self) -> object:
         self.peek()
         while True:
             try:

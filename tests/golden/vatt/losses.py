@@ -1,26 +1,25 @@
-"""Golden files of the contrastive losses; see `vatt.tools.conformance`."""
+"""Golden files of the contrastive losses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import tensorflow as tf
 
-from vatt.objectives import contrastive
-from vatt.tools.conformance_checks import GRADIENT, LOSS, Arrays, Checks, config_of, relative
+from tests.golden.checks import GRADIENT, LOSS, Arrays, Checks, config_of, configured, relative
+from tests.golden.replicas import simulate
+from vatt.methods.vatt import config as configuration
+from vatt.methods.vatt import objective
+from vatt.objectives.replica import ALONE, Replica
+
+FIELDS = ("temperature", "vid_txt_weight", "vid_aud_weight", "aud_txt_weight")
 
 
-def _loss(config: dict[str, Any], mask_normalization: str) -> Any:
-    fields = ("temperature", "vid_txt_weight", "vid_aud_weight", "aud_txt_weight")
-    loss = SimpleNamespace(
-        name=f"{config['cls']}_nce",
-        loss_weight=1.0,
-        mask_normalization=mask_normalization,
-        **{field: config[field] for field in fields},
-    )
-    return contrastive.build(SimpleNamespace(bridge=(loss,))).losses[0]
+def _loss(config: dict[str, Any], mask_normalization: str) -> objective.PairLosses:
+    values = {"name": f"{config['cls']}_nce", "mask_normalization": mask_normalization}
+    values |= {field: config[field] for field in FIELDS}
+    return objective.PairLosses(configured(configuration.BaseLossConfig(), values))
 
 
 def _loss_inputs(arrays: Arrays, case: str) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
@@ -49,7 +48,7 @@ def losses_file(arrays: Arrays) -> Checks:
         flat, masks = _loss_inputs(arrays, case)
         with tf.GradientTape() as tape:
             tape.watch(flat)
-            values = loss(_nested(flat), masks, contrastive.identity)
+            values = loss(_nested(flat), masks, ALONE)
         for name in (n for n in arrays if n.startswith(f"{case}/out:")):
             yield relative(name, values[name.partition(":")[2]], arrays[name], LOSS)
         yield from _gradient_checks(arrays, case, flat, tape.gradient(values["total"], flat))
@@ -71,31 +70,20 @@ def simulate_replicas(
 ) -> list[dict[str, Any]]:
     """Returns the losses of each of `replicas` replicas that split a global batch, replica-major.
 
-    The gather is simulated: a first pass records what each replica sends, a second one hands out
-    the concatenation,
-    inside the caller's gradient tape.
+    Args:
+        loss: from nested embeddings, masks by modality and a replica to values by name.
+        flat: embeddings of the global batch by `modality/target`.
+        masks: by modality.
+        replicas: their number.
     """
-    parts = [
-        (_nested({k: tf.split(v, replicas)[r] for k, v in flat.items()}),
-         {k: tf.split(v, replicas)[r] for k, v in masks.items()})
-        for r in range(replicas)
-    ]  # fmt: skip
-    sent: list[list[Any]] = []
-    for embeddings, local_masks in parts:
-        sent.append([])
 
-        def record(x: Any) -> Any:
-            sent[-1].append(x)
-            return tf.concat([x] * replicas, axis=0)
+    def share(values: Mapping[str, Any], index: int) -> dict[str, Any]:
+        return {name: tf.split(value, replicas)[index] for name, value in values.items()}
 
-        loss(embeddings, local_masks, record)
-    results = []
-    for embeddings, local_masks in parts:
-        calls = iter(zip(*sent, strict=True))
-        results.append(
-            loss(embeddings, local_masks, lambda _, calls=calls: tf.concat(next(calls), axis=0))
-        )
-    return results
+    def compute(index: int, replica: Replica) -> dict[str, Any]:
+        return loss(_nested(share(flat, index)), share(masks, index), replica)
+
+    return simulate(compute, replicas)
 
 
 def losses_multi_replica_file(arrays: Arrays) -> Checks:

@@ -1,4 +1,4 @@
-"""Golden files of single backbones; see `vatt.tools.conformance`."""
+"""Golden files of single backbones."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt import configs
-from vatt.modeling import factory, published
-from vatt.tools.conformance_checks import (
+from tests.golden.checks import (
     CONVOLUTIONAL,
     FEATURES,
     INTERPOLATED,
@@ -24,7 +22,10 @@ from vatt.tools.conformance_checks import (
     inputs_of,
     relative,
 )
-from vatt.tools.conformance_recipe import recipe_weights
+from tests.golden.vatt.recipe import recipe_weights
+from vatt import configs
+from vatt.methods.vatt import published
+from vatt.modeling import factory
 
 CHECKSUM = 1e-6  # of the sum of a weight, relative to the sum of its absolute values
 
@@ -33,9 +34,7 @@ def backbone_file(arrays: Arrays) -> Checks:
     """`backbones/*.npz`: one backbone, inference."""
     config = config_of(arrays)
     kind, shape = config["kind"], config["input_shape"]
-    layer = factory.build_backbone(
-        kind, configs.registry.backbone(config["arch"], **config["model"])
-    )
+    layer = factory.build_backbone(configs.registry.backbone(config["arch"], **config["model"]))
     if kind == "unified":
         layer.build({m: (None, *sizes) for m, sizes in shape.items()})
         keys = published.unified_keys(layer)

@@ -1,4 +1,4 @@
-"""Golden files of whole models: checkpoints, transfers and manifests; see `vatt.tools.conformance`.
+"""Golden files of whole models: checkpoints, transfers and manifests.
 
 Real checkpoints lie beside the arrays; they are read by the code that reads them for a user.
 """
@@ -18,10 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vatt import configs
-from vatt.modeling import factory, published
-from vatt.objectives import classification, contrastive
-from vatt.tools.conformance_checks import (
+from tests.golden.checks import (
     CONVOLUTIONAL,
     FEATURES,
     GRADIENT,
@@ -36,6 +33,12 @@ from vatt.tools.conformance_checks import (
     inputs_of,
     relative,
 )
+from tests.golden.vatt.evaluation import LOSSES
+from vatt import configs
+from vatt.methods.vatt import model as multimodal
+from vatt.methods.vatt import objective as objectives
+from vatt.methods.vatt import published
+from vatt.modeling import factory
 from vatt.training import optimizers, transfer
 
 STEPPED = 2e-3  # weights after an Adam step: entries without a gradient only amplify round-off
@@ -77,13 +80,13 @@ def _prefixes(folder: Path) -> list[Path]:
 
 def _pretrain_checkpoint(golden: Golden, config: dict[str, Any], folder: Path) -> Checks:
     model_config = configs.registry.model(config["case"]["arch"], **config["model"])
-    model = factory.build_multimodal(model_config)
+    model = multimodal.build(model_config)
     inputs = {name: inputs_of(golden, f"in:{name}") for name in ("video", "audio", "text")}
     model.build_from({name: (None, *value.shape[1:]) for name, value in inputs.items()})
     keys = published.multimodal_keys(model)
     yield from _same_sets(golden, model, keys)
-    objective = contrastive.build(model_config.loss_config)
-    masks = {name: golden[f"in:{name}_mask"] for name in ("audio", "text")}
+    objective = objectives.build(model_config.loss_config)
+    masks = {name: golden[f"in:{name}"] for name in ("audio_mask", "text_mask")}
     convolutional = not hasattr(model.video, "encoder")
 
     def losses() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -145,7 +148,7 @@ def _tuned_checkpoint(golden: Golden, config: dict[str, Any], folder: Path) -> C
     keys = published.classifier_keys(model)
     yield from _same_sets(golden, model, keys)
     inputs = next(inputs_of(golden, name) for name in ("in:images", "in:audio") if name in golden)
-    loss = classification.LOSSES[case["kind"]]
+    loss = LOSSES[case["kind"]]
     for prefix in _prefixes(folder):
         name = prefix.name.replace("-", "")
         transfer.load(prefix, model)
@@ -271,7 +274,7 @@ def manifest_file(manifest: Mapping[str, Any]) -> Checks:
     """`manifests/*.json`: names, shapes and counts of a full-size model."""
     shapes, values = manifest["input_shapes"], manifest["model_config"]
     if values.get("backbone_config"):
-        model = factory.build_multimodal(configs.registry.model(manifest["arch"], **values))
+        model = multimodal.build(configs.registry.model(manifest["arch"], **values))
         model.build_from({name: (None, *shape) for name, shape in shapes.items()})
         keys = published.multimodal_keys(model)
         specs = {name: tf.TensorSpec([2, *shape]) for name, shape in shapes.items()}

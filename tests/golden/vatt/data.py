@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,19 @@ import numpy as np
 import tensorflow as tf
 import yaml
 
-from vatt.configs import dataset
-from vatt.data import audio, clips, ordering, pipeline, records, sampling, text, vision
-from vatt.data.bad_records import Shard
-from vatt.data.features import AUDIO, LABEL, TEXT, VIDEO
-from vatt.tools.conformance_checks import (
+from tests.golden.checks import (
     Arrays,
     Check,
     Checks,
     Golden,
-    NotCoveredError,
     Note,
     absolute,
     config_of,
 )
+from vatt.configs import dataset
+from vatt.data import audio, clips, framing, ordering, pipeline, sampling, text, vision
+from vatt.data.bad_records import Shard
+from vatt.data.features import AUDIO, LABEL, TEXT, VIDEO
 
 PIXELS = 1e-6  # absolute, of values in [0, 1], [-1, 1]; of those in 0..255 relative to 255
 EXACT = 0.0
@@ -49,19 +48,6 @@ FACTORY_DEFAULTS = {
     "num_samples": 153600,
     "audio_stride": 1,
 }
-
-
-def data_file(file: Golden) -> Checks:
-    """One archive of `data/`."""
-    kinds: dict[str, Callable[[Golden], Checks]] = {
-        "processing": processing_file,
-        "decoded_frames": decoded_frames_file,
-        "pipeline_outputs": pipeline_outputs_file,
-        "loader_outputs": loader_outputs_file,
-    }
-    if file.path.stem not in kinds:
-        raise NotCoveredError(file.path.name)
-    return kinds[file.path.stem](file)
 
 
 # Single functions --------------------------------------------------------------------------------
@@ -199,7 +185,7 @@ def decoded_frames_file(arrays: Golden) -> Checks:
 
 def _shards(folder: Path) -> list[Shard]:
     paths = sorted(folder.glob("*-?????-of-?????"))
-    return [Shard(str(path), sum(1 for _ in records.walk(path))) for path in paths]
+    return [Shard(str(path), sum(1 for _ in framing.walk(path))) for path in paths]
 
 
 def _reading_order(folder: Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""Comparing recomputed values with golden ones; used by the cases of `vatt.tools.conformance`."""
+"""Golden files, and comparing recomputed values with those in them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+from vatt.configs.base import Config
+from vatt.configs.merge import merge
+from vatt.configs.problems import ConfigError, Problem
 
 FEATURES = 2e-5  # absolute
 CONVOLUTIONAL = 5e-5  # relative to the largest entry
@@ -19,10 +22,6 @@ GRADIENT = 1e-4  # relative to the largest entry
 TRAJECTORY = 1e-6  # optimizer steps, absolute
 SCHEDULE = 1e-6  # relative, plus 1e-9 absolute
 LONG_SPLINE = 1e-4  # the reference of a 1200-row table is itself good to 5e-5
-
-
-class NotCoveredError(Exception):
-    """The file asks for something this version does not build."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,26 @@ class Note:
     text: str
 
 
-class Golden(dict[str, np.ndarray]):
-    """The arrays of one file and where the file lies."""
+class Golden(dict[str, Any]):
+    """What is in one file, arrays or the values of a JSON object, and where the file lies."""
 
-    def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-        super().__init__(arrays)
+    def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
+        super().__init__(content)
         self.path = path
 
 
 Checks = Iterator[Check | Note]
 Arrays = Mapping[str, np.ndarray]
+ConfigType = TypeVar("ConfigType", bound=Config)
+
+
+def load(path: Path) -> Golden:
+    """Returns what is in a .npz or .json file; a JSON list is called `items`."""
+    if path.suffix == ".json":
+        content = json.loads(path.read_text())
+        return Golden(path, content if isinstance(content, dict) else {"items": content})
+    with np.load(path, allow_pickle=False) as archive:
+        return Golden(path, {name: archive[name] for name in archive.files})
 
 
 def absolute(name: str, ours: Any, reference: np.ndarray, tolerance: float) -> Check:
@@ -73,11 +82,17 @@ def relative(name: str, ours: Any, reference: np.ndarray, tolerance: float) -> C
     return Check(check.name, check.error / scale, tolerance)
 
 
-def namespace(value: Any) -> Any:
-    """Turns nested dicts into objects with attributes, the way the builders read configs."""
-    if isinstance(value, dict):
-        return SimpleNamespace(**{key: namespace(item) for key, item in value.items()})
-    return value
+def configured(config: ConfigType, values: Mapping[str, Any]) -> ConfigType:
+    """Returns a configuration with the values of a file; a discriminator selects another class.
+
+    Raises:
+        ConfigError: values that it does not have.
+    """
+    problems: list[Problem] = []
+    result = merge(config, values, problems)
+    if problems:
+        raise ConfigError(problems)
+    return result
 
 
 def config_of(arrays: Arrays, key: str = "config") -> dict[str, Any]:

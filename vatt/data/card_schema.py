@@ -1,0 +1,324 @@
+"""What a card says: the fields of `card.yaml`, checked, and what follows from them.
+
+Cards are read and written by `vatt.data.cards`. Fields are explained in docs/datasets.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path, PurePath
+from typing import Literal
+
+import pydantic
+
+from vatt.data import framing
+from vatt.data.features import FEATURE_NAME, RECORD
+from vatt.data.labels import label_fault
+from vatt.errors import DataError, nearest
+
+CARD_FILE = "card.yaml"
+MANIFEST_FILE = "manifest.json"
+
+TASKS = {
+    "pretrain": "contrastive pretraining, whose labels, if any, are not read",
+    "retrieval": (
+        "zero-shot retrieval: each clip of the test split is searched for by its caption or by its "
+        "sound"
+    ),
+    "video_classification": "clips labelled with what is seen",
+    "image_classification": "pictures with a label, stored as clips of one frame",
+    "audio_classification": "clips labelled with what is heard",
+}
+_OLD_TASKS = {  # in cards written before the names were fixed
+    "classification": ("video_classification", "audio_classification"),
+    "audio_multi_label": ("audio_classification",),
+}
+
+_SHOWN = 5
+
+
+def _stays_inside(name: str | None) -> str | None:
+    path = PurePath(name or "")
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError("must be relative to the folder of the card and stay in it")
+    return name
+
+
+class _Part(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+class VideoFacts(_Part):
+    """Pictures of a data set. Height and width are None where they differ between clips."""
+
+    fps: float = pydantic.Field(gt=0)
+    height: int | None = None
+    width: int | None = None
+
+
+class AudioFacts(_Part):
+    """Sound of a data set."""
+
+    sample_rate: int = pydantic.Field(gt=0)
+
+
+class TextFacts(_Part):
+    """Text of a data set."""
+
+    captions: bool = True
+
+
+class FeatureFacts(_Part):
+    """Extracted features of one kind."""
+
+    width: int = pydantic.Field(ge=1)  # values per vector
+    rate: float = pydantic.Field(gt=0)  # vectors per second
+
+
+class Split(_Part):
+    """Where the shards of a split are; a pattern is relative to the folder of the card.
+
+    Splits that share clips have patterns in common. `num_shards` and `records` are None for shards
+    made by others, where nobody has counted.
+    """
+
+    pattern: str | list[str]
+    num_shards: int | None = pydantic.Field(default=None, ge=0)
+    records: int | None = pydantic.Field(default=None, ge=0)
+
+    @property
+    def patterns(self) -> list[str]:
+        """One pattern or several, as a list."""
+        return [self.pattern] if isinstance(self.pattern, str) else self.pattern
+
+    def files(self, folder: Path) -> list[Path]:
+        """The files in the folder of the card that match, sorted; each once."""
+        matching = (path for pattern in self.patterns if pattern for path in folder.glob(pattern))
+        return sorted({path for path in matching if path.is_file()})
+
+    @pydantic.field_validator("pattern")
+    @classmethod
+    def _inside(cls, pattern: str | list[str]) -> str | list[str]:
+        for one in [pattern] if isinstance(pattern, str) else pattern:
+            _stays_inside(one)
+        return pattern
+
+
+class Card(_Part):
+    """What a data set holds."""
+
+    name: str
+    description: str = ""
+    source: str = ""
+    homepage: str = ""
+    licence: str = ""
+    obtain: str = ""  # how to get the media and annotations
+    ingest: str = ""  # commands that make the shards of them
+    notes: str = ""
+    tasks: list[str] = []  # of TASKS
+    video: VideoFacts | None = None
+    audio: AudioFacts | None = None
+    text: TextFacts | None = None
+    features: dict[str, FeatureFacts] = {}  # by name, on disk feature/<name>
+    splits: dict[str, Split] = {}
+    paper_splits: dict[str, int | None] = {}  # clips of each split as published, where known
+    record_type: Literal["SequenceExample", "Example"] = "SequenceExample"
+    fields: dict[str, str] = {}  # names on disk that differ, by attribute of features.RecordSchema
+    num_classes: int | None = pydantic.Field(default=None, ge=1)
+    labels: list[str] | None = None  # class names; the index of a class is its position
+    label_file: str | None = None  # beside the card; `labels` are read from it
+    multi_label: bool = False
+    attributes: list[str] = []  # groups of labels written as "group=value"
+    prompts: dict[str, list[str]] = {}  # sentences of a class, by its name, for zero-shot use
+    _inside = pydantic.field_validator("label_file")(_stays_inside)
+    _folder: Path | None = pydantic.PrivateAttr(default=None)
+    _counted: dict[str, dict[Path, int]] = pydantic.PrivateAttr(default_factory=dict)
+
+    @pydantic.field_validator("tasks")
+    @classmethod
+    def _known_tasks(cls, tasks: list[str]) -> list[str]:
+        tasks = [new for task in tasks for new in _OLD_TASKS.get(task, (task,))]
+        for task in tasks:
+            if task not in TASKS:
+                raise ValueError(f"'{task}' is none of {', '.join(TASKS)}.{nearest(task, TASKS)}")
+        return list(dict.fromkeys(tasks))
+
+    @pydantic.field_validator("fields")
+    @classmethod
+    def _known_fields(cls, fields: dict[str, str]) -> dict[str, str]:
+        try:
+            RECORD.renamed(fields)
+        except DataError as error:
+            raise ValueError(str(error)) from None
+        return fields
+
+    @pydantic.field_validator("features")
+    @classmethod
+    def _named_features(cls, features: dict[str, FeatureFacts]) -> dict[str, FeatureFacts]:
+        for name in features:
+            if not FEATURE_NAME.fullmatch(name):
+                raise ValueError(f"'{name}': letters, digits and _ only")
+        return features
+
+    @pydantic.model_validator(mode="after")
+    def _features_fit(self) -> Card:
+        if self.features and self.record_type != "SequenceExample":
+            raise ValueError("features need record_type: SequenceExample, whose lists they are")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _labels_fit(self) -> Card:
+        if self.labels is not None and self.label_file is not None:
+            raise ValueError("labels and label_file exclude each other")
+        fault = label_fault(self.labels, self.num_classes)
+        if fault:
+            raise ValueError(fault)
+        empty = [name for name, sentences in self.prompts.items() if not sentences]
+        if empty:
+            raise ValueError(f"prompts: class '{empty[0]}' has no sentence")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The folder the card was loaded from."""
+        if self._folder is None:
+            raise DataError(f"data set '{self.name}': this card was not loaded from a folder.")
+        return self._folder
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are; 0 without labels."""
+        return len(self.labels or ()) or self.num_classes or 0
+
+    @property
+    def feature_widths(self) -> dict[str, int]:
+        """Values per vector of each kind of features, as `clips.parse` takes them."""
+        return {name: about.width for name, about in self.features.items()}
+
+    @property
+    def test_records(self) -> int | None:
+        """Clips of the split `test` as published, where known."""
+        return self.paper_splits.get("test")
+
+    def split(self, split: str) -> Split:
+        """Returns a split.
+
+        Raises:
+            DataError: the data set has no such split.
+        """
+        if split not in self.splits:
+            raise DataError(
+                f"data set '{self.name}' has no split '{split}'; it has: "
+                f"{', '.join(self.splits) or 'none'}.{nearest(split, self.splits)} "
+                f"(card: {self.folder / CARD_FILE})"
+            )
+        return self.splits[split]
+
+    def folds(self) -> list[tuple[str, str]]:
+        """Returns the pairs (split to train on, split to test on).
+
+        `train_1` goes with `test_1` and so on (also `train1` with `test1`), in order of numbers; in
+        a set without numbers `train` goes with `test`, or with `valid` where there is no `test`.
+        Sets without such splits have no pair. Of a set that is only described, the published splits
+        count.
+
+        Raises:
+            DataError: a numbered split lacks its counterpart.
+        """
+        names = list(self.splits or self.paper_splits)
+        matches = [(re.fullmatch(r"(train|test)_?(\d+)", name), name) for name in names]
+        numbered = {(match[1], int(match[2])): name for match, name in matches if match}
+        for part, number in numbered:
+            other = "test" if part == "train" else "train"
+            if (other, number) not in numbered:
+                raise DataError(
+                    f"data set '{self.name}': split '{numbered[part, number]}' has no counterpart "
+                    f"'{other}_{number}'; splits: {', '.join(names)}."
+                )
+        folds = sorted({number for _, number in numbered})
+        if folds:
+            return [(numbered["train", fold], numbered["test", fold]) for fold in folds]
+        tests = [name for name in ("test", "valid") if name in names and "train" in names]
+        return [("train", test) for test in tests[:1]]
+
+    def records(self, split: str) -> int:
+        """Returns how many records a split has, counted when the card does not say it.
+
+        Raises:
+            DataError: see `shard_records`.
+        """
+        known = self.split(split).records
+        return sum(self.shard_records(split).values()) if known is None else known
+
+    def shard_records(self, split: str) -> dict[Path, int]:
+        """Returns how many records each shard of a split has, in the order of `shards`.
+
+        The numbers are those of `manifest.json` beside the card where it lists all these shards;
+        else they are counted, once for each card object.
+
+        Raises:
+            DataError: the split is unknown, shards are missing, or one is cut off or damaged.
+        """
+        if split not in self._counted:
+            shards = self.shards(split)
+            listed = _listed_records(self.folder)
+            known = all(shard in listed for shard in shards)
+            self._counted[split] = (
+                {shard: listed[shard] for shard in shards}
+                if known
+                else framing.count_records(shards)
+            )
+        return dict(self._counted[split])
+
+    def shards(self, split: str) -> list[Path]:
+        """Returns the shard files of a split, sorted.
+
+        Raises:
+            DataError: the split is unknown, its pattern matches nothing or too few files, or a file
+                is empty.
+        """
+        facts = self.split(split)
+        where = f"data set '{self.name}', split '{split}'"
+        if facts.num_shards is None:  # not made by us
+            again = f"Correct pattern or files (card: {self.folder / CARD_FILE})."
+        else:
+            again = f"Run vatt.data.ingest again for {self.folder}."
+        found = facts.files(self.folder)
+        pattern = "' or '".join(facts.patterns)
+        if not found:
+            raise DataError(f"{where}: no file in {self.folder} matches '{pattern}'. {again}")
+        if facts.num_shards is not None and len(found) != facts.num_shards:
+            raise DataError(
+                f"{where}: {len(found)} of {facts.num_shards} shards match '{pattern}' in "
+                f"{self.folder}{_absent(facts, found)}. {again}"
+            )
+        empty = [path.name for path in found if path.stat().st_size == 0]
+        if empty:
+            raise DataError(f"{where}: empty shards in {self.folder}: {', '.join(empty)}. {again}")
+        return found
+
+
+def _absent(facts: Split, found: list[Path]) -> str:
+    """Returns "; missing: ..." for patterns as `ingest` writes them."""
+    expected: list[str] = []
+    for pattern in facts.patterns:
+        parts = re.fullmatch(r"([^*?[]+)\?{5}(-of-(\d{5})[^*?[]*)", pattern)
+        if not parts:
+            return ""
+        expected += [f"{parts[1]}{index:05d}{parts[2]}" for index in range(int(parts[3]))]
+    names = {path.name for path in found}
+    if not names <= set(expected) or len(expected) != facts.num_shards:
+        return ""  # shards without any clip are left out, so that the numbers have gaps
+    missing = [name for name in expected if name not in names]
+    shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+    return f"; missing: {shown}" if missing else ""
+
+
+def _listed_records(folder: Path) -> dict[Path, int]:
+    """Records of the shards that `manifest.json` lists; they are right for damaged shards, too."""
+    try:
+        listed = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["shards"]
+        return {folder / shard["file"]: int(shard["records"]) for shard in listed}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # no such file, or not ours: records can be counted

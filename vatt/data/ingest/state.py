@@ -1,0 +1,161 @@
+"""What earlier commands left in the folder of a data set, and whether it can be kept.
+
+Beside the shards, the folder `.shards` holds what is known of each: with it the same command starts
+again where it stopped, and adds splits to a set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vatt.data.features import RECORD, splits_of
+from vatt.data.ingest import summary
+from vatt.errors import DataError
+from vatt.files import replace_text
+
+if TYPE_CHECKING:
+    from vatt.data.ingest.features import Kind
+    from vatt.data.ingest.shards import Settings, Shard
+
+_STATE = ".shards"  # folder of what is known of finished shards
+_UNUSED = "unused.json"  # in it: what was found but could not become a clip
+
+
+def write(folder: Path, facts: dict[str, Any]) -> None:
+    """Keeps what is known of a shard, when it is complete."""
+    (folder / _STATE).mkdir(exist_ok=True)
+    replace_text(_state_file(folder, facts["file"]), json.dumps(facts))
+
+
+def _state_file(folder: Path, shard: str) -> Path:
+    return folder / _STATE / f"{shard}.json"
+
+
+def finished(shard: Shard, folder: Path) -> dict[str, Any] | None:
+    """Facts of a shard that is there already, made from the same clips with the same settings.
+
+    A shard with failures is made again: the reason may be gone.
+    """
+    facts = made(shard, folder)
+    same = facts is not None and facts.get("fingerprint") == shard.fingerprint
+    return facts if same and not facts["failures"] else None
+
+
+def made(shard: Shard, folder: Path) -> dict[str, Any] | None:
+    """Facts of a complete shard of this name; None if there is none."""
+    return _complete(_state_file(folder, shard.name), folder)
+
+
+def _complete(state: Path, folder: Path) -> dict[str, Any] | None:
+    try:
+        facts = json.loads(state.read_text(encoding="utf-8"))
+        size = (folder / facts["file"]).stat().st_size if facts["records"] else 0
+        return facts if size == facts["bytes"] else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def remove_others(folder: Path, shards: list[Shard]) -> None:
+    """Removes partial files, and shards of these splits that earlier commands made otherwise."""
+    wanted, splits = {shard.name for shard in shards}, _splits(shards)
+    for state in (folder / _STATE).glob("*.tfrecord.json"):
+        if splits.issuperset(splits_of(_joined(state))) and state.stem not in wanted:
+            (folder / state.stem).unlink(missing_ok=True)  # only what we wrote has such a file
+            state.unlink()
+    for partial in folder.glob("*.tfrecord.partial"):
+        partial.unlink()
+
+
+def kept(folder: Path, shards: list[Shard], settings: Settings) -> list[dict[str, Any]]:
+    """Facts of the shards of other splits, which earlier commands made.
+
+    Raises:
+        DataError: they are not complete, or cannot stand in one data set with these shards.
+    """
+    splits = _splits(shards)
+    others: dict[str, list[Path]] = {}
+    for state in sorted((folder / _STATE).glob("*.tfrecord.json")):
+        split = _joined(state)
+        if splits.isdisjoint(splits_of(split)):
+            others.setdefault(split, []).append(state)
+        elif not splits.issuperset(splits_of(split)):
+            raise DataError(
+                f"{folder} holds clips that are in several splits ({', '.join(splits_of(split))}) "
+                "once for all of them: make these splits by one command, or choose a new folder"
+            )
+    facts = []
+    for split, states in others.items():
+        found = [known for state in states if (known := _complete(state, folder))]
+        count = int(states[0].name.partition("-of-")[2].partition(".")[0])
+        accepted = [basis(settings, labelled) for labelled in (True, False)]
+        if len(found) != count:
+            problem = f"which has {len(found)} of {count} shards: complete it by its own command"
+        elif any(known.get("basis") not in accepted for known in found):
+            problem = (
+                "which was made with another --fps, --min_side, --sample_rate or --jpeg_quality, "
+                "or with other classes: make all splits by one command"
+            )
+        elif other := _other_features(found, settings.features):
+            problem = f"{other}: make all splits by one command"
+        else:
+            facts += found
+            continue
+        raise DataError(f"{folder} holds the split '{split}', {problem}, or choose a new folder")
+    return facts
+
+
+def _other_features(shards: Sequence[dict[str, Any]], kinds: Sequence[Kind]) -> str:
+    """Says which features of finished shards are of another width or rate; "" if none are."""
+    for shard in shards:
+        for kind in kinds:
+            there = shard.get("features", {}).get(kind.name)
+            if there and kind.width and (there["width"], there["rate"]) != (kind.width, kind.rate):
+                return (
+                    f"whose {RECORD.feature}{kind.name} has {there['width']} values per vector, "
+                    f"{there['rate']:g} vectors per second, not {kind.width} and {kind.rate:g}"
+                )
+    return ""
+
+
+def _splits(shards: Sequence[Shard]) -> set[str]:
+    return {split for shard in shards for split in splits_of(shard.split)}
+
+
+def _joined(state: Path) -> str:
+    return state.name.partition("-")[0]  # the name of a split has no "-"
+
+
+def basis(settings: Settings, labelled: bool) -> list:
+    """What shards of one data set must have in common; the order of classes only with labels."""
+    common = (settings.fps, settings.min_side, settings.sample_rate, settings.jpeg_quality)
+    labels = "\n".join(settings.labels) if labelled else ""
+    return [*common, hashlib.sha256(labels.encode()).hexdigest()]
+
+
+def unused(folder: Path, splits: set[str], found: dict[str, list[list]]) -> list[dict[str, Any]]:
+    """Keeps what could not become a clip, by split, and returns it in the form of facts.
+
+    Args:
+        folder: of the data set.
+        splits: those this command makes.
+        found: {split: [path, start, end, reason]} of this command.
+    """
+    path = folder / _STATE / _UNUSED
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    merged = {split: rows for split, rows in known.items() if split not in splits} | found
+    if merged or known:
+        path.parent.mkdir(exist_ok=True)
+        replace_text(path, json.dumps(merged))
+    empty = {"file": "", "bytes": 0, "sha256": ""}
+    return [
+        {**empty, "split": split, **summary.Tally(split).facts(), "failures": rows}
+        for split, rows in sorted(merged.items())
+        if rows
+    ]
