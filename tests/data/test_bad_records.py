@@ -14,6 +14,8 @@ from vatt.configs import dataset
 from vatt.data import framing, pipeline
 from vatt.data.bad_records import COLUMNS, BadRecords
 from vatt.errors import DataError
+from vatt.methods.vatt.config import PretrainInput
+from vatt.methods.vatt.examples import VideoAudioText
 
 SIZES = {
     "num_frames": 2,
@@ -61,8 +63,8 @@ def flip(path, record, *, where):
 
 
 def train(cfg, folder, ledger, count, start=0):
-    batches = pipeline.pretrain_batches(
-        cfg, data_dir=folder, seed=1, start_step=start, ledger=ledger
+    batches = pipeline.training_batches(
+        VideoAudioText(cfg), data_dir=folder, seed=1, start_step=start, ledger=ledger
     )
     return [{k: v.numpy() for k, v in batch.items()} for batch in batches.take(count)]
 
@@ -78,10 +80,11 @@ def listed(ledger):
 def test_spoilt_records_are_replaced_counted_and_listed(tmp_path):
     paths = write(tmp_path, spoilt=(4, 17))  # in shards 1 and 2, there number 1 and 5
     flip(paths[0], 7, where="payload")
-    cfg = config(dataset.Pretrain, tmp_path)
+    cfg = config(PretrainInput, tmp_path)
     ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
     run = train(cfg, tmp_path, ledger, 13)  # two epochs and a step
-    spec = pipeline.pretrain_batches(cfg, data_dir=tmp_path, seed=1).element_spec
+    examples = VideoAudioText(cfg)
+    spec = pipeline.training_batches(examples, data_dir=tmp_path, seed=1).element_spec
     assert all(part.shape.is_fully_defined() and part.shape[0] == 5 for part in spec.values())
     rows = listed(ledger)
     expected = {(paths[1].name, 1), (paths[2].name, 5), (paths[0].name, 7)}
@@ -136,7 +139,7 @@ def test_too_many_bad_records_stop_the_run(tmp_path):
     write(tmp_path, spoilt=range(0, COUNT, 5))
     ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
     with pytest.raises(tf.errors.OpError):
-        train(config(dataset.Pretrain, tmp_path), tmp_path, ledger, 12)
+        train(config(PretrainInput, tmp_path), tmp_path, ledger, 12)
     with pytest.raises(DataError, match=r"4 of 30 records.*max_bad_fraction=0\.1.*records\.csv"):
         ledger.check()
     assert len(listed(ledger)) == 4
@@ -146,7 +149,7 @@ def test_too_many_bad_records_stop_the_run(tmp_path):
 def test_a_run_that_was_stopped_is_stopped_again(tmp_path):
     """What was listed before the restart counts, too."""
     write(tmp_path, spoilt=range(0, COUNT, 5))
-    cfg = config(dataset.Pretrain, tmp_path)
+    cfg = config(PretrainInput, tmp_path)
     train(cfg, tmp_path, BadRecords(tmp_path / "bad_records.csv", max_fraction=1.0), 12)
     again = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
     assert len(listed(again)) == 6
@@ -161,7 +164,7 @@ def test_a_set_without_any_good_record_stops_the_run(tmp_path):
     write(tmp_path, spoilt=range(COUNT))
     ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
     with pytest.raises(tf.errors.OpError):
-        train(config(dataset.Pretrain, tmp_path), tmp_path, ledger, 1)
+        train(config(PretrainInput, tmp_path), tmp_path, ledger, 1)
     with pytest.raises(DataError, match="of 30 records"):
         ledger.check()
 
@@ -170,7 +173,7 @@ def test_a_set_without_any_good_record_stops_the_run(tmp_path):
 def test_a_share_of_exactly_the_limit_is_allowed(tmp_path):
     write(tmp_path, spoilt=(3, 8, 21))
     ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
-    train(config(dataset.Pretrain, tmp_path), tmp_path, ledger, 12)
+    train(config(PretrainInput, tmp_path), tmp_path, ledger, 12)
     ledger.check()
     assert len(listed(ledger)) == 3
 
@@ -179,7 +182,7 @@ def test_record_without_frames_is_bad(tmp_path):
     examples = [corpus.example(i, frames=0 if i == 2 else 3) for i in range(10)]
     corpus.write_set(tmp_path, "spoken", examples, shards=1, text=False)
     ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
-    train(config(dataset.Pretrain, tmp_path), tmp_path, ledger, 2)
+    train(config(PretrainInput, tmp_path), tmp_path, ledger, 2)
     assert "no frames" in ledger.rows()[0][5]
 
 
@@ -188,8 +191,10 @@ def test_a_shard_that_vanishes_is_named(tmp_path, training):
     paths = write(tmp_path)
     ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=1.0)
     if training:
-        cfg = config(dataset.Pretrain, tmp_path)
-        batches = pipeline.pretrain_batches(cfg, data_dir=tmp_path, seed=1, ledger=ledger)
+        cfg = config(PretrainInput, tmp_path)
+        batches = pipeline.training_batches(
+            VideoAudioText(cfg), data_dir=tmp_path, seed=1, ledger=ledger
+        )
     else:
         cfg = config(dataset.Evaluation, tmp_path, name=("spoken",), num_windows_test=1)
         batches = pipeline.evaluation_batches(

@@ -10,7 +10,10 @@ import yaml
 
 from vatt.configs import dataset
 from vatt.data import factories, pipeline
+from vatt.data.examples import LabelledClips
 from vatt.errors import DataError, UserError
+from vatt.methods.vatt.config import PretrainInput
+from vatt.methods.vatt.examples import VideoAudioText
 
 SIZES = {
     "num_frames": 4,
@@ -37,8 +40,11 @@ def finetune(**changes):
 
 
 def take(cfg, modality, data_dir, count, **options):
+    """Batches for a model of a modality, or of several joined by "+"."""
     options = {"seed": 5, **options}
-    batches = pipeline.finetune_batches(cfg, modality, data_dir=data_dir, **options)
+    card = pipeline.load_card(cfg.name, data_dir)
+    examples = LabelledClips(cfg, card, modality.split("+"))
+    batches = pipeline.training_batches(examples, data_dir=data_dir, **options)
     return [{k: v.numpy() for k, v in batch.items()} for batch in batches.take(count)]
 
 
@@ -81,13 +87,41 @@ def test_audio_waveform_noise_and_spectrogram(data_dir):
     (plain,) = take(finetune(), "audio", data_dir, 1)
     (noisy,) = take(finetune(audio_noise=0.1), "audio", data_dir, 1)
     assert plain["audio"].shape == (6, 640, 1)
-    assert set(np.unique(plain["label"])) == {0.0, 1.0}  # sounds' labels are not smoothed
     noise = (noisy["audio"] - plain["audio"]).std(axis=(1, 2))
     np.testing.assert_allclose(noise, 0.1 * np.abs(plain["audio"]).max(axis=(1, 2)), rtol=0.2)
     cfg = finetune(name="clear", sample_rate=16000, raw_audio=False)
     (mel,) = take(cfg, "audio", data_dir, 1)
     assert mel["audio"].shape == (6, *pipeline.clip_shapes(cfg)["audio"])
     assert mel["audio"].min() == 0 and mel["audio"].max() == 1
+
+
+@pytest.mark.parametrize("modality", ["video", "audio"])
+def test_labels_are_smoothed_where_a_clip_has_one(tmp_path, modality):
+    """The card says that, not the modality."""
+    examples = [corpus.example(i) for i in range(COUNT)]
+    corpus.write_set(tmp_path, "acts", examples, text=False, shards=1)
+    cfg, card = finetune(label_smoothing=0.1), tmp_path / "acts/card.yaml"
+    (one,) = take(cfg, modality, tmp_path, 1)
+    assert np.unique(one["label"]) == pytest.approx([0.1 / 3, 0.9 + 0.1 / 3])
+    card.write_text(yaml.safe_dump({**yaml.safe_load(card.read_text()), "multi_label": True}))
+    (many,) = take(cfg, modality, tmp_path, 1)
+    assert set(np.unique(many["label"])) == {0.0, 1.0}
+    np.testing.assert_array_equal(many["label"], one["label"] > 0.5)
+    np.testing.assert_array_equal(many[modality], one[modality])
+
+
+def test_clips_of_two_modalities(data_dir):
+    """The frames are those of a model of video alone."""
+    (both,) = take(finetune(mixup=True), "video+audio", data_dir, 1)
+    assert {name: value.shape for name, value in both.items()} == {
+        "video": (6, 4, 16, 16, 3),
+        "audio": (6, 640, 1),
+        "label": (6, 3),
+    }
+    (video,) = take(finetune(mixup=True), "video", data_dir, 1)
+    for name in ("video", "label"):
+        np.testing.assert_array_equal(both[name], video[name])
+    assert np.abs(both["audio"]).max(axis=(1, 2)).min() > 0
 
 
 @pytest.mark.slow
@@ -265,8 +299,8 @@ def test_factory_for_training_alone_and_mixed(registered, data_dir):
     np.testing.assert_allclose(values, range(6), atol=1e-5)
     assert batch["label"].argmax(axis=1).tolist() == [0, 1, 2, 0, 1, 2]
     values = {k: v for k, v in SIZES.items() if k != "audio_stride"}
-    cfg = dataset.Pretrain(**values, min_resize=16, name="made+acts", color_augment=False)
-    batches = pipeline.pretrain_batches(cfg, data_dir=data_dir, seed=2).take(6)
+    cfg = PretrainInput(**values, min_resize=16, name="made+acts", color_augment=False)
+    batches = pipeline.training_batches(VideoAudioText(cfg), data_dir=data_dir, seed=2).take(6)
     flat = np.concatenate(
         [batch["video"].numpy().std(axis=(1, 2, 3, 4)) < 1e-6 for batch in batches]
     )

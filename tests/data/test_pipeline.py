@@ -12,6 +12,8 @@ from vatt.data import cards, ordering, pipeline, sampling
 from vatt.data import records as stored_records
 from vatt.data.bad_records import Shard
 from vatt.errors import DataError
+from vatt.methods.vatt.config import PretrainInput
+from vatt.methods.vatt.examples import VideoAudioText
 
 CAPTIONS = ["A red circle!", "moves left"]
 SMALL = {
@@ -46,7 +48,7 @@ def words(tmp_path_factory):
 def pretrain(words):
     def make(name="spoken+heard", **changes):
         values = {**SMALL, "shuffle_buffer": 4, "vocabulary": words, "name": name, **changes}
-        return dataset.Pretrain(**values)
+        return PretrainInput(**values)
 
     return make
 
@@ -61,7 +63,8 @@ def evaluation(words):
 
 
 def take(cfg, data_dir, count, *, seed=3, start=0):
-    batches = pipeline.pretrain_batches(cfg, data_dir=data_dir, seed=seed, start_step=start)
+    examples = VideoAudioText(cfg)
+    batches = pipeline.training_batches(examples, data_dir=data_dir, seed=seed, start_step=start)
     return [{k: v.numpy() for k, v in batch.items()} for batch in batches.take(count)]
 
 
@@ -189,8 +192,9 @@ def test_text_ids_are_those_of_the_captions(pretrain, data_dir):
 
 
 def test_set_without_audio_at_another_rate(pretrain, data_dir):
-    facts = pipeline.describe(pretrain("silent"), data_dir)
-    assert pipeline.rate_stride(pretrain("silent"), facts["cards"]["silent"]) == 2
+    card = pipeline.load_card("silent", data_dir)
+    assert pipeline.rate_stride(pretrain("silent"), card) == 2
+    assert VideoAudioText(pretrain("silent")).stride(card) == 2
     (batch,) = take(pretrain("silent"), data_dir, 1)
     assert batch["video"].shape == (4, 4, 16, 16, 3)
     assert batch["audio"].shape == (4, 640, 1)
@@ -201,12 +205,13 @@ def test_spectrogram_and_space_to_depth(pretrain, data_dir):
     changes = {"raw_audio": False, "space_to_depth": True, "sample_rate": 16000}
     cfg = pretrain("clear", **changes)
     (batch,) = take(cfg, data_dir, 1)
-    facts = pipeline.describe(cfg, data_dir)
-    for name in ("video", "audio", "text"):
-        assert batch[name].shape[1:] == facts[name]
-    assert facts["video"] == (2, 8, 8, 24)
-    assert facts["audio"] == (-(-6400 // 341), 80, 1)
-    assert list(facts["cards"]) == ["clear"]
+    shapes = VideoAudioText(cfg).shapes
+    assert shapes.keys() == batch.keys()
+    for name, shape in shapes.items():
+        assert batch[name].shape[1:] == shape
+    assert shapes["video"] == (2, 8, 8, 24)
+    assert shapes["audio"] == (-(-6400 // 341), 80, 1)
+    assert [card.name for card in pipeline.load_cards(cfg, data_dir)] == ["clear"]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +267,7 @@ def test_evaluation_of_missing_modalities(tmp_path, evaluation):
 def test_errors_name_the_field(pretrain, data_dir, tmp_path):
     def failure(cfg):
         with pytest.raises(DataError) as caught:
-            pipeline.pretrain_batches(cfg, data_dir=data_dir, seed=0)
+            pipeline.training_batches(VideoAudioText(cfg), data_dir=data_dir, seed=0)
         return str(caught.value)
 
     assert "sample_rate=8000" in failure(pretrain(sample_rate=8000))
@@ -274,4 +279,5 @@ def test_errors_name_the_field(pretrain, data_dir, tmp_path):
     assert "spokn" in failure(pretrain("spokn"))
     corpus.write_set(tmp_path, "sound", [corpus.example(0)], video=False, shards=1)
     with pytest.raises(DataError, match="no video"):
-        pipeline.pretrain_batches(pretrain("sound"), data_dir=tmp_path, seed=0)
+        examples = VideoAudioText(pretrain("sound"))
+        pipeline.training_batches(examples, data_dir=tmp_path, seed=0)
