@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from vatt import configs
-from vatt.modeling import factory
+from vatt.methods.vatt import model as multimodal
 
 STEP = 7
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -54,27 +54,27 @@ def _pretraining(name: str) -> tuple[Any, Any]:
         setattr(config.backbone_config, f"{kind}_model_kwargs", architectures.sizes(name))
     if kind in inputs:
         inputs[kind] = architectures.inputs(name)
-    model = factory.build_multimodal(config)
+    model = multimodal.build(config)
     return model.build_from({m: (None, *x.shape[1:]) for m, x in inputs.items()}), inputs
 
 
 def write(folder: Path, task: str, name: str) -> None:
     """Writes a checkpoint and, beside it, what the model gives."""
-    from vatt.training.checkpoints import CheckpointStore
-    from vatt.training.loop import variable_map
+    from vatt.training import layouts
+    from vatt.training.checkpoints import CheckpointStore, variable_map
 
     model, optimizer, inputs = build(task, name)
     variables = variable_map(model, optimizer)
     architectures.fill(variables.values())
-    CheckpointStore(folder).save(STEP, variables)
+    facts = layouts.facts(model, task, name)
+    CheckpointStore(folder).save(STEP, variables, **facts)
     np.savez(folder / "outputs.npz", **architectures.flat(model(inputs)))
 
 
 def read(folder: Path, task: str, name: str) -> dict[str, Any]:
     """Returns what each way to read a checkpoint left different."""
     from vatt.training import transfer
-    from vatt.training.checkpoints import CheckpointStore, restore
-    from vatt.training.loop import variable_map
+    from vatt.training.checkpoints import CheckpointStore, restore, variable_map
 
     store = CheckpointStore(folder)
     model, optimizer, inputs = build(task, name)

@@ -19,7 +19,8 @@ from scipy.interpolate import CubicSpline
 from vatt import configs
 from vatt.errors import CheckpointError
 from vatt.modeling import factory
-from vatt.training import checkpoints, loop, transfer
+from vatt.modeling.pretraining import PretrainingModel
+from vatt.training import checkpoints, layouts, transfer
 
 BASE = f"{ROOT}/_base_layer"
 UNIFIED = f"{BASE}/unified_backbone/unified_transformer"
@@ -46,8 +47,11 @@ def fill(model, seed=5):
     return model
 
 
-def own_checkpoint(folder, model, step=7):
-    return checkpoints.CheckpointStore(folder).save(step, loop.variable_map(model))
+def own_checkpoint(folder, model, step=7, author="own"):
+    """A checkpoint of this project; an `earlier` one says nothing of the model in its manifest."""
+    kind = layouts.PRETRAIN if isinstance(model, PretrainingModel) else layouts.FINETUNE
+    facts = layouts.facts(model, kind, "some_arch") if author == "own" else {}
+    return checkpoints.CheckpointStore(folder).save(step, checkpoints.variable_map(model), **facts)
 
 
 def weights(model):
@@ -124,13 +128,18 @@ def test_a_published_checkpoint_is_loaded_whole(tmp_path, kind):
         np.testing.assert_array_equal(local[path], tensors[key], err_msg=path)
 
 
+@pytest.mark.parametrize("author", ["own", "earlier"])
 @pytest.mark.parametrize("kind", LAYOUTS)
-def test_our_checkpoint_is_loaded_whole(tmp_path, kind):
+def test_our_checkpoint_is_loaded_whole(tmp_path, kind, author):
     model = fill(published_files.model(kind))
-    prefix = own_checkpoint(tmp_path, model, step=12)
+    prefix = own_checkpoint(tmp_path, model, step=12, author=author)
     other = published_files.model(kind)
     report = transfer.load(prefix, other)
-    assert report.source.step == 12 and not report.source.published
+    layout = report.source.layout
+    assert report.source.step == 12 and not layout.published
+    assert layout.kind == ("pretrain" if kind in ("pretrain", "unified") else "finetune")
+    words = {"pretrain": "pre-training", "unified": "modality-agnostic pre-training"}
+    assert layout.description == f"vatt {words.get(kind, 'fine-tuned')} checkpoint"
     for path, value in weights(other).items():
         np.testing.assert_array_equal(value, weights(model)[path])
 
@@ -170,8 +179,9 @@ def test_other_widths_and_other_names_are_refused(tmp_path):
 
 def prefixes(tmp_path):
     published, _ = published_checkpoint(tmp_path / "published", LAYOUTS["pretrain"])
-    own = own_checkpoint(tmp_path / "own", fill(published_files.model("pretrain")))
-    return {"published": published, "own": own}
+    model = fill(published_files.model("pretrain"))
+    own = {a: own_checkpoint(tmp_path / a, model, author=a) for a in ("own", "earlier")}
+    return {"published": published, **own}
 
 
 @pytest.mark.parametrize("author", ["published", "own"])
@@ -262,14 +272,14 @@ def test_a_checkpoint_of_another_program(tmp_path, names):
     tensors = {name: np.zeros(3, np.float32) for name in names}
     prefix = published_files.write_bundle(tmp_path / "ckpt-1", tensors)
     model = published_files.model("video")
-    with refused(f"not a VATT checkpoint of a kind known here.*{names[0][:20]}", model):
+    with refused(f"not a checkpoint of a kind known here.*{names[0][:20]}", model):
         transfer.transfer(prefix, model)
 
 
 # Into fine-tuning models -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("author", ["published", "own"])
+@pytest.mark.parametrize("author", ["published", "own", "earlier"])
 @pytest.mark.parametrize("kind", ["pretrain", "unified"])
 @pytest.mark.parametrize("modality", ["video", "audio"])
 def test_a_tower_computes_the_same_features_as_in_its_checkpoint(tmp_path, author, kind, modality):
@@ -278,7 +288,7 @@ def test_a_tower_computes_the_same_features_as_in_its_checkpoint(tmp_path, autho
         prefix, _ = published_checkpoint(tmp_path, LAYOUTS[kind])
         transfer.load(prefix, whole)
     else:
-        prefix = own_checkpoint(tmp_path, whole)
+        prefix = own_checkpoint(tmp_path, whole, author=author)
     changes = {**PROJECTIONS, **UNIFIED_GRID[modality]} if kind == "unified" else {}
     model = published_files.model(modality, name="tuned", **changes)
     before = weights(model)
@@ -294,12 +304,12 @@ def test_a_tower_computes_the_same_features_as_in_its_checkpoint(tmp_path, autho
     assert np.std(features) > 0.01
 
 
-@pytest.mark.parametrize("author", ["published", "own"])
+@pytest.mark.parametrize("author", ["published", "own", "earlier"])
 def test_agnostic_weights_without_projections_name_the_fields(tmp_path, author):
     if author == "published":
         prefix, _ = published_checkpoint(tmp_path, LAYOUTS["unified"])
     else:
-        prefix = own_checkpoint(tmp_path, published_files.model("unified"))
+        prefix = own_checkpoint(tmp_path, published_files.model("unified"), author=author)
     both = "pre_projection: true, post_projection: true, d_post_proj: 7; 4 variables"
     for missing, message in {
         (): both,
@@ -319,7 +329,7 @@ def test_agnostic_weights_without_projections_name_the_fields(tmp_path, author):
     assert len(report.of("restored")) == 44 - 2
 
 
-@pytest.mark.parametrize("author", ["published", "own"])
+@pytest.mark.parametrize("author", ["published", "own", "earlier"])
 @pytest.mark.parametrize("modality", ["video", "audio"])
 def test_fine_tuned_to_fine_tuned(tmp_path, author, modality):
     tuned = fill(published_files.model(modality, name="first"))
@@ -327,7 +337,7 @@ def test_fine_tuned_to_fine_tuned(tmp_path, author, modality):
         prefix, _ = published_checkpoint(tmp_path, LAYOUTS[modality], slots=("momentum",))
         transfer.load(prefix, tuned)
     else:
-        prefix = own_checkpoint(tmp_path, tuned)
+        prefix = own_checkpoint(tmp_path, tuned, author=author)
     same = published_files.model(modality)
     assert set(actions(transfer.transfer(prefix, same)).values()) == {"restored"}
     logits = same(INPUTS[modality])["logits"]
@@ -363,7 +373,7 @@ def spline(table, rows):
     return curve(np.minimum(query, knots[-1])) + beyond * curve(knots[-1], 1)
 
 
-@pytest.mark.parametrize("author", ["published", "own"])
+@pytest.mark.parametrize("author", ["published", "own", "earlier"])
 @pytest.mark.parametrize(
     "rows", [3, 20, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 300))]
 )
@@ -383,7 +393,7 @@ def test_positions_are_resampled(tmp_path, author, rows):
     assert f"(8, 8) there, ({rows}, 8) here" in report.table()
 
 
-@pytest.mark.parametrize("author", ["published", "own"])
+@pytest.mark.parametrize("author", ["published", "own", "earlier"])
 @pytest.mark.parametrize("partial", [False, True])
 def test_nothing_for_the_modality(tmp_path, author, partial):
     """Video and audio share most names in published fine-tuned checkpoints."""
@@ -392,7 +402,7 @@ def test_nothing_for_the_modality(tmp_path, author, partial):
         if author == "published":
             prefix, _ = published_checkpoint(folder, LAYOUTS[there], slots=())
         else:
-            prefix = own_checkpoint(folder, published_files.model(there))
+            prefix = own_checkpoint(folder, published_files.model(there), author=author)
         model = published_files.model(here)
         with refused(f"fine-tuned checkpoint with nothing that fits the {here}", model):
             transfer.transfer(prefix, model, partial=partial)
@@ -419,7 +429,7 @@ def test_a_convolutional_backbone_is_restored_with_its_statistics(tmp_path):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
-@pytest.mark.parametrize("author", ["published", "own"])
+@pytest.mark.parametrize("author", ["published", "own", "earlier"])
 def test_a_backbone_that_fits_in_part(tmp_path, author):
     prefix = prefixes(tmp_path)[author]
     wider = published_files.model("video", d_ff=12)
@@ -452,6 +462,103 @@ def test_the_mask_embedding_of_pre_training_is_not_missed(tmp_path):
     prefix, _ = published_checkpoint(tmp_path, shapes)
     report = transfer.transfer(prefix, published_files.model("video"))
     assert key in report.unused and report.left == ()
+
+
+# What the manifest says --------------------------------------------------------------------------
+
+
+def moved(model, places):
+    """Tensors by name as if parts of the model stood elsewhere: {start of a path: new start}."""
+    named = {}
+    for path, value in weights(model).items():
+        start = next((s for s in places if path.startswith(s)), "")
+        named[f"model/{places.get(start, '')}{path.removeprefix(start)}"] = value
+    return named
+
+
+def test_the_manifest_decides_where_the_towers_stand(tmp_path):
+    """Not their names: here two candidates for the tower, of which the one called so is a decoy."""
+    decoy, meant = (fill(published_files.model("pretrain"), seed) for seed in (1, 2))
+    tensors = moved(decoy, {}) | {
+        key: value
+        for key, value in moved(meant, {"tx_mlp_fac/video/": "tx_mlp_fac/left/eye/"}).items()
+        if "/left/" in key
+    }
+    towers = {"video": {"": "tx_mlp_fac/left/eye/"}}
+    store = checkpoints.CheckpointStore(tmp_path / "told")
+    told = store.save(3, tensors, kind="pretrain", architecture="some_arch", towers=towers)
+    model = published_files.model("video")
+    report = transfer.transfer(told, model)
+    assert not report.left and len(report.of("restored")) == len(model.variables) - 2
+    ours = weights(model)
+    for path, value in weights(meant).items():
+        if path.startswith("tx_mlp_fac/video/"):
+            path = path.replace("tx_mlp_fac/", "classifier/")
+            np.testing.assert_array_equal(ours[path], value, err_msg=path)
+    sound = published_files.model("audio")
+    with refused("vatt pre-training checkpoint with nothing that fits the audio backbone", sound):
+        transfer.transfer(told, sound)  # although model/tx_mlp_fac/audio/ is there
+    guessed = checkpoints.CheckpointStore(tmp_path / "guessed").save(3, tensors)
+    transfer.transfer(guessed, model)
+    kernel = weights(model)["classifier/video/patches/kernel"]
+    np.testing.assert_array_equal(kernel, weights(decoy)["tx_mlp_fac/video/patches/kernel"])
+
+
+def test_names_that_nobody_could_guess_are_found_by_the_manifest(tmp_path):
+    """A tower in two places, in a model without heads; the longest start that fits counts."""
+    source = fill(published_files.model("pretrain"))
+    places = {"tx_mlp_fac/video/encoder/": "net/shared/", "tx_mlp_fac/video/": "net/see/"}
+    tensors = {k: v for k, v in moved(source, places).items() if k.startswith("model/net/")}
+    towers = {"video": {"": "net/see/", "encoder/": "net/shared/"}}
+    store = checkpoints.CheckpointStore(tmp_path / "told")
+    told = store.save(3, tensors, kind="pretrain", towers=towers)
+    model = published_files.model("video")
+    report = transfer.transfer(told, model)
+    assert "modality-agnostic" in report.source.layout.description
+    assert not report.left and not report.unused
+    features = model(INPUTS["video"])["features_pooled"]
+    expected = source.towers({"video": INPUTS["video"]})["video"]["features_pooled"]
+    np.testing.assert_allclose(features, expected, rtol=1e-6)
+    shallow = published_files.model("video", num_layers=1)
+    with refused("16 variables differ.*model/net/shared/layer_1/.*checkpoint only", shallow):
+        transfer.transfer(told, shallow)
+    guessed = checkpoints.CheckpointStore(tmp_path / "guessed").save(3, tensors)
+    with refused("not a checkpoint of a kind known here", model):
+        transfer.transfer(guessed, model)
+
+
+def test_the_manifest_decides_what_kind_it_is(tmp_path):
+    """A pre-training model with a part called as classifiers are is none."""
+    tuned = fill(published_files.model("video"))
+    towers = {"video": {"": "classifier/video/"}}
+    store = checkpoints.CheckpointStore(tmp_path)
+    told = store.save(3, moved(tuned, {}), kind="pretrain", towers=towers)
+    model = fill(published_files.model("video"), seed=6)
+    kernel = model.classification.kernel.numpy()
+    report = transfer.transfer(told, model)
+    assert {row.variable for row in report.of("new")} == {
+        "classifier/classification/kernel",
+        "classifier/classification/bias",
+    }
+    np.testing.assert_array_equal(model.classification.kernel, kernel)
+    assert report.source.layout.fix() == "--task=pretrain"
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_what_a_manifest_says_of_a_model(kind):
+    model = published_files.model(kind)
+    method = "vatt" if kind in ("pretrain", "unified") else None
+    said = layouts.facts(model, "some_kind", "some_arch", method)
+    name = model.name
+    towers = {m: {"": f"{name}/{m}/"} for m in ("video", "audio", "text")}
+    if kind == "unified":
+        encoder = {"encoder/": f"{name}/unified/encoder/"}
+        towers = {m: {"": f"{name}/unified/{m}/", **encoder} for m in towers}
+    elif kind != "pretrain":
+        towers = {kind: towers[kind]}
+    expected = {"kind": "some_kind", "architecture": "some_arch", "towers": towers}
+    assert said == expected | ({"method": method} if method else {})
+    assert json.loads(json.dumps(said)) == said
 
 
 # Golden ------------------------------------------------------------------------------------------
