@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from vatt import configs
+from vatt import configs, methods
 from vatt.configs.backbones import BACKBONES
 from vatt.methods.vatt import config as vatt
 from vatt.methods.vatt import model as multimodal
@@ -28,8 +28,9 @@ def _kind(modalities: tuple[str, ...]) -> str:
 
 # Registry name -> modality of a backbone, or 'model' for a model of all three modalities; of
 # several names for the same configuration the first.
+_PRESETS = methods.named("vatt").presets
 _CLASSES = {name: (_kind(c.modalities), c) for name, c in BACKBONES.items()}
-_CLASSES |= {name: ("model", type(preset().model)) for name, preset in vatt.PRESETS.items()}
+_CLASSES |= {name: ("model", type(preset().model)) for name, preset in _PRESETS.items()}
 _FIRST = {c: name for name, (_, c) in reversed(_CLASSES.items())}
 KINDS = {name: kind for name, (kind, c) in _CLASSES.items() if _FIRST[c] == name}
 # Alone they are tested as fine-tuning models only: mmv_fac consists of them, and they are slow.

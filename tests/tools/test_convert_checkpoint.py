@@ -19,9 +19,11 @@ import yaml
 
 from vatt import configs
 from vatt.errors import EXIT_CHECKPOINT, EXIT_USAGE
-from vatt.modeling import factory, published
+from vatt.methods.vatt import model as multimodal
+from vatt.methods.vatt import published
+from vatt.modeling import factory
 from vatt.tools import checkpoint_conversion, convert_checkpoint
-from vatt.training import checkpoints, loop, optimizers, transfer
+from vatt.training import checkpoints, optimizers, transfer
 
 ADAM = {"beta_1": 0.9, "beta_2": 0.999, "decay": 0.0}
 LAYOUTS = {
@@ -99,7 +101,7 @@ def test_a_training_goes_on_from_the_converted_checkpoint(tmp_path, capsys, kind
     store = checkpoints.CheckpointStore(destination)
     assert store.steps() == [7] and store.verify(7) is None
     model, optimizer = training(kind, experiment(kind))
-    assert store.restore_newest(loop.variable_map(model, optimizer)) == 7
+    assert store.restore_newest(checkpoints.variable_map(model, optimizer)) == 7
     keys = published.model_keys(model)
     for variable in model.variables:
         np.testing.assert_array_equal(variable.numpy(), tensors[keys[variable.path]])
@@ -110,7 +112,15 @@ def test_a_training_goes_on_from_the_converted_checkpoint(tmp_path, capsys, kind
         for owner, slot in zip(model.trainable_variables, variables, strict=True):
             expected = slots[f"{keys[owner.path]}/.OPTIMIZER_SLOT/optimizer/{name}"]
             np.testing.assert_array_equal(slot.numpy(), expected)
-    assert transfer.load(destination, model).source.step == 7
+    loaded = transfer.load(destination, model).source
+    assert loaded.step == 7
+    facts = checkpoints.manifest_facts(loaded.prefix)
+    task = "pretrain" if kind in ("pretrain", "unified") else "finetune"
+    expected = {"kind": task, "architecture": published_files.ARCHITECTURES[kind]}
+    assert facts.items() >= expected.items() and facts["converted_from"] == str(source)
+    assert facts["towers"] == model.tower_paths()
+    assert facts.get("method") == ("vatt" if task == "pretrain" else None)
+    assert loaded.layout.kind == task and not loaded.layout.published
 
 
 def test_the_next_update_uses_the_published_moments_and_count(tmp_path):
@@ -119,7 +129,7 @@ def test_the_next_update_uses_the_published_moments_and_count(tmp_path):
     values = experiment("pretrain", optimizer={"learning_rate": {"type": "LearningRate"}})
     _, destination = convert(tmp_path, write(tmp_path, "pretrain", 3, tensors), values)
     model, optimizer = training("pretrain", values)
-    optimizer_variables = loop.variable_map(model, optimizer)
+    optimizer_variables = checkpoints.variable_map(model, optimizer)
     checkpoints.CheckpointStore(destination).restore_newest(optimizer_variables)
     random = np.random.default_rng(1)
     gradients = [random.normal(size=v.shape).astype("f4") for v in model.trainable_variables]
@@ -187,7 +197,7 @@ def test_without_a_step_the_slots_are_zero(tmp_path, capsys):
     code, destination = convert(tmp_path, source, experiment("unified"))
     assert code == 0
     model, optimizer = training("unified", experiment("unified"))
-    checkpoints.restore(destination / "ckpt-0", loop.variable_map(model, optimizer))
+    checkpoints.restore(destination / "ckpt-0", checkpoints.variable_map(model, optimizer))
     assert not any(np.any(s) for group in optimizer.slot_variables().values() for s in group)
     rows = certificate(destination, 0)["optimizer"]
     assert {row["source"] for row in rows} == {None, "optimizer/iter"}
@@ -202,7 +212,7 @@ def test_a_trained_source_without_slots_gives_weights_only(tmp_path, capsys):
     model = published_files.model("pretrain")
     assert transfer.load(destination / "ckpt-7", model).source.step == 7
     stored = tf.train.load_checkpoint(str(destination / "ckpt-7")).get_variable_to_shape_map()
-    assert set(stored) == {*loop.variable_map(model), "step"}
+    assert set(stored) == {*checkpoints.variable_map(model), "step"}
 
 
 def test_other_hyper_parameters_are_reported(tmp_path, capsys):
@@ -310,14 +320,14 @@ def test_nothing_is_overwritten(tmp_path, capsys):
 
 def test_an_output_that_differs_is_removed(tmp_path, capsys, monkeypatch):
     """As if the disk returned other bytes: the tool reads its own output again."""
-    real = checkpoint_conversion.loop.variable_map
+    real = checkpoint_conversion.checkpoints.variable_map
 
     def altered(model, optimizer):
         variables = real(model, optimizer)
         name = "model/classifier/classification/bias"
         return variables | {name: tf.constant(variables[name].numpy() + np.float32(1e-6))}
 
-    monkeypatch.setattr(checkpoint_conversion.loop, "variable_map", altered)
+    monkeypatch.setattr(checkpoint_conversion.checkpoints, "variable_map", altered)
     message = refusal(tmp_path, capsys, write(tmp_path, "video"), experiment("video"))
     assert "model/classifier/classification/bias" in message and "_ops/cls/bias" in message
 
@@ -364,7 +374,7 @@ def golden_outputs(values, arrays, destination):
         model.build((None, *inputs["images"].shape[1:]))
         transfer.load(destination, model)
         return model(inputs["images"])
-    model = factory.build_multimodal(cfg.model)
+    model = multimodal.build(cfg.model)
     model.build_from({name: (None, *value.shape[1:]) for name, value in inputs.items()})
     transfer.load(destination, model)
     outputs = model(inputs)

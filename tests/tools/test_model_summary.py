@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from vatt import configs, main
+from vatt import configs, main, methods
 from vatt.data import pipeline
+from vatt.methods.vatt import model as multimodal
 from vatt.modeling import factory, flops
 from vatt.tools import model_summary
 
@@ -42,7 +43,7 @@ def test_parameters_are_those_of_the_model(arch, changes):
     override = {"model_config": {"backbone_config": changes}}
     config = configs.resolve(model_arch=arch, params_override=[*TINY_CLIPS, override])
     total = model_summary.summarise(config).total
-    model = factory.build_multimodal(config.model)
+    model = multimodal.build(config.model)
     shapes = pipeline.clip_shapes(config.train.input)
     model.build_from({m: (None, *(s[1:] if m == "text" else s)) for m, s in shapes.items()})
     assert total.parameters == sizes(model.variables)
@@ -80,17 +81,13 @@ def test_totals_are_sums():
     assert summary.total.training.step == step
     shapes = {"video": (16, 32, 32, 3), "audio": (76800, 1), "text": (5, 16)}
     assert summary.inputs == shapes
-    towers = flops.pretraining_step(config.model.backbone_config, shapes, 1)
+    model = multimodal.build(config.model)
+    towers = flops.pretraining_step(model, shapes)
     assert step - towers == summary.parts[-1].training.step  # the head
     text = summary.parts[2]
     assert text.name == "text t5_tiny x 5"
-    assert (
-        text.inference
-        == flops.count(
-            factory.build_backbone("text", config.model.backbone_config.resolve("text")), (16,)
-        ).cost
-        * 5
-    )
+    tower = factory.build_backbone(config.model.backbone_config.resolve("text"))
+    assert text.inference == flops.count(tower, (16,)).cost * 5
 
 
 def test_spectrograms_and_evaluation(capsys):
@@ -124,7 +121,9 @@ def test_refusals_are_those_of_the_command_line(capsys, flags):
 
 def test_other_refusals(capsys):
     assert model_summary.main(["--task=finetune", "--model_arch=ut_base"]) == 2
-    assert "model_arch = 'ut_base': expected one of i3d, vit_base" in capsys.readouterr().err
+    known = ", ".join(configs.backbones.fine_tuned())
+    assert "i3d, vit_base, " in known and "ut_base" not in known
+    assert f"model_arch = 'ut_base': expected one of {known} for" in capsys.readouterr().err
     short = "--params_override=train.input.num_frames=1"
     assert model_summary.main(["--task=finetune", "--model_arch=spt_base", short]) == 2
     assert "error: a clip is too short: patches: input axes (5, 80)" in capsys.readouterr().err
@@ -149,7 +148,7 @@ def test_published_operations():
     """With one of attention's products; no other square clip of 32 frames comes near all three."""
     worst = dict.fromkeys(range(128, 513, 16), 0.0)
     for name in ("vit_base", "vit_medium", "vit_large"):
-        layer = factory.build_backbone("video", configs.registry.backbone(name))
+        layer = factory.build_backbone(configs.registry.backbone(name))
         published = 1e12 * model_summary.PUBLISHED[name][2]
         for side in worst:
             cost = flops.count(layer, (32, side, side, 3)).cost
@@ -167,11 +166,9 @@ def test_every_preset_has_its_published_size_and_the_page_is_up_to_date():
     assert out in (REPOSITORY / "docs/models.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()[2:]]
     found = {row[0]: [cell.replace(",", "") for cell in row[2:5]] for row in rows}
-    names = [*configs.registry.MULTIMODAL_MODELS, *configs.backbones.VID_MODELS]
-    names += [*configs.backbones.AUD_MODELS, *configs.backbones.TXT_MODELS]
-    names += configs.backbones.UNIFIED_MODELS
+    names = [*methods.named("vatt").presets, *configs.backbones.BACKBONES]
     agnostic = ["vit_medium agnostic", "wat_medium agnostic"]
-    assert sorted(found) == sorted([*map(str.lower, names), *agnostic])
+    assert sorted(found) == sorted([*names, *agnostic])
     for name, (parameters, trainable, _) in model_summary.PUBLISHED.items():
         assert found[name] == [str(parameters), str(trainable), str(parameters)]
 
