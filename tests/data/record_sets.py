@@ -40,9 +40,9 @@ def clip(source: str, start: float = 0.0, end: float = 1.5, **fields) -> records
 def write_set(
     folder: Path, splits: dict[str, Sequence[records.ClipRecord]], shards: int = 2
 ) -> tuple[cards.Card, list[dict]]:
-    """Writes shards, card, labels and manifest; returns the card and the facts of the shards."""
+    """Writes shards, card, labels and manifest; returns the card and the stats of the shards."""
     folder.mkdir(parents=True)
-    facts = []
+    stats = []
     for split, clips in splits.items():
         count = min(shards, len(clips))
         for index in range(count):
@@ -54,10 +54,10 @@ def write_set(
                     tally.add(one)
             size = path.stat().st_size
             about = {"file": path.name, "split": split, "bytes": size, "sha256": sha256(path)}
-            facts.append({**about, **tally.facts(), "failures": []})
+            stats.append({**about, **tally.stats(), "failures": []})
     replace_text(folder / summary.LABELS_FILE, "".join(f"{name}\n" for name in LABELS))
-    summary.write_summary(folder, facts)
+    summary.write_summary(folder, stats)
     summary.write_card(
-        folder.name, folder, facts, fps=10.0, sample_rate=1000, labels=LABELS, multi_label=False
+        folder.name, folder, stats, fps=10.0, sample_rate=1000, labels=LABELS, multi_label=False
     )
-    return cards.read(folder / cards.CARD_FILE), facts
+    return cards.read(folder / cards.CARD_FILE), stats

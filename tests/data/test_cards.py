@@ -31,7 +31,7 @@ def data_dir(tmp_path):
     card = cards.Card(
         name="birds",
         tasks=["retrieval"],
-        video=cards.VideoFacts(fps=10, height=72, width=80),
+        video=cards.VideoInfo(fps=10, height=72, width=80),
         splits={
             "train": cards.Split(pattern="train-?????-of-00003.tfrecord", num_shards=3, records=30),
             "test": cards.Split(pattern="test-*-of-*.tfrecord", num_shards=1, records=7),

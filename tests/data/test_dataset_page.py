@@ -50,8 +50,8 @@ class Page(HTMLParser):
 
 
 def make(folder, clips=CLIPS, failures=(), **settings) -> str:
-    card, facts = write_set(folder, clips)
-    return dataset_page.write(folder, card, facts, failures, settings).read_text(encoding="utf-8")
+    card, stats = write_set(folder, clips)
+    return dataset_page.write(folder, card, stats, failures, settings).read_text(encoding="utf-8")
 
 
 # Counting ----------------------------------------------------------------------------------------
@@ -61,10 +61,10 @@ def test_a_tally_counts_what_there_is():
     tally = summary.Tally("train", show=2)
     for one in CLIPS["train"]:
         tally.add(one)
-    facts = json.loads(json.dumps(tally.facts()))  # it must survive a file
-    shown = facts.pop("samples")
+    stats = json.loads(json.dumps(tally.stats()))  # it must survive a file
+    shown = stats.pop("samples")
     assert [sample["source"] for sample in shown] == ["a.mp4", "b.mp4"]
-    assert facts == {
+    assert stats == {
         "records": 4,
         "seconds": 1.5 + 0.25 + 10.0 + 7200.0,
         "shortest": 0.25,
@@ -87,7 +87,7 @@ def test_durations_fall_into_the_bin_that_begins_with_them():
         tally.add(clip("x", 0.0, float(length), frames=None, waveform=None))
     edges = [0.0, *summary.DURATION_EDGES, np.inf]
     truth, _ = np.histogram(lengths, edges)
-    counts = tally.facts()["durations"]
+    counts = tally.stats()["durations"]
     assert [counts.get(name, 0) for name in summary.DURATIONS] == truth.tolist()
 
 
@@ -104,6 +104,15 @@ def test_facts_of_an_earlier_version_lack_some_keys():
     old = {"records": 2, "seconds": 3.0, "with_video": 2, "with_audio": 1, "with_text": 0}
     total = summary.totals([old])
     assert (total["records"], total["with_labels"], total["classes"]) == (2, 0, {})
+
+
+def test_samples_of_an_earlier_version_are_shown(tmp_path):
+    card, stats = write_set(tmp_path / "pets", CLIPS)
+    page = dataset_page.write(tmp_path / "pets", card, stats, [], {}).read_bytes()
+    for shard in stats:
+        for sample in shard["samples"]:
+            sample["facts"] = sample.pop("properties")
+    assert dataset_page.write(tmp_path / "pets", card, stats, [], {}).read_bytes() == page
 
 
 def test_the_manifest_has_the_counts_of_each_split(tmp_path):
@@ -218,21 +227,21 @@ def test_failures_are_grouped_by_reason(tmp_path):
 def test_names_cannot_become_markup(tmp_path):
     evil = "<script>alert(1)</script>"
     nasty = clip(evil, labels=[evil], captions=[(0.0, 1.0, evil)])
-    card, facts = write_set(tmp_path / "pets", {"train": [nasty]})
+    card, stats = write_set(tmp_path / "pets", {"train": [nasty]})
     card.labels = [evil]
     failures = [[evil, None, None, evil]]
-    path = dataset_page.write(tmp_path / "pets", card, facts, failures, {"name": evil})
+    path = dataset_page.write(tmp_path / "pets", card, stats, failures, {"name": evil})
     page = Page(path.read_text(encoding="utf-8"))
     assert "script" not in page.tags
     assert sum(part.count(evil) for part in page.text) >= 5
 
 
 def test_many_classes_are_folded_away(tmp_path):
-    card, facts = write_set(tmp_path / "pets", CLIPS)
+    card, stats = write_set(tmp_path / "pets", CLIPS)
     card.labels = [f"class {k:03d}" for k in range(300)]
-    for shard in facts:
+    for shard in stats:
         shard["classes"] = {"class 007": 5}
-    path = dataset_page.write(tmp_path / "pets", card, facts, [], {})
+    path = dataset_page.write(tmp_path / "pets", card, stats, [], {})
     page = Page(path.read_text(encoding="utf-8"))
     assert page.tags.count("rect") == 40 + len(summary.DURATIONS)
     assert "260 rarer classes" in page.text
@@ -241,11 +250,11 @@ def test_many_classes_are_folded_away(tmp_path):
 
 
 def test_groups_of_labels_have_charts_of_their_own(tmp_path):
-    card, facts = write_set(tmp_path / "pets", CLIPS)
+    card, stats = write_set(tmp_path / "pets", CLIPS)
     card.labels, card.attributes = ["size=big", "size=small", "tame"], ["size"]
-    facts[0]["classes"] = {"size=small": 2, "tame": 1}
+    stats[0]["classes"] = {"size=small": 2, "tame": 1}
     text = Page(
-        dataset_page.write(tmp_path / "pets", card, facts, [], {}).read_text(encoding="utf-8")
+        dataset_page.write(tmp_path / "pets", card, stats, [], {}).read_text(encoding="utf-8")
     ).text
     row = text.index("size")
     assert text[row : row + 7] == ["size", "small: 2", "small", "2", "big: 0", "big", "0"]

@@ -237,8 +237,8 @@ def test_features_beside_videos(tmp_path, capsys):
     np.testing.assert_array_equal(whole.features["resnet"], b.astype(np.float32))
     assert list(two.features) == list(whole.features) == ["resnet"]
     known = cards.read(out / "card.yaml")
-    assert known.features["resnet"] == cards.FeatureFacts(width=6, rate=1)
-    assert known.features["mel"] == cards.FeatureFacts(width=3, rate=100)
+    assert known.features["resnet"] == cards.FeatureInfo(width=6, rate=1)
+    assert known.features["mel"] == cards.FeatureInfo(width=3, rate=100)
     counted = json.loads((out / "manifest.json").read_text())["splits"]["train"]["features"]
     assert counted == {
         "mel": {"width": 3, "records": 1, "vectors": 150, "rate": 100.0},

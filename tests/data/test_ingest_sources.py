@@ -16,7 +16,7 @@ from PIL import Image
 from vatt.data import cards, records
 from vatt.data.ingest import command as ingest
 from vatt.data.ingest import sources
-from vatt.data.ingest.sources import Wish, audioset, howto100m, tree
+from vatt.data.ingest.sources import Options, audioset, howto100m, tree
 from vatt.errors import DataError, UserError
 
 OPTIONS = ["--min_side=16", "--sample_rate=8000", "--workers=1", "--fps=5"]
@@ -44,8 +44,8 @@ def plant(root: Path, content: dict[str, bytes | str]) -> Path:
     return root
 
 
-def listing(*inputs, form: str = "auto", **wish) -> sources.Listing:
-    return sources.read([str(path) for path in inputs], form, Wish(**wish))
+def listing(*inputs, form: str = "auto", **options) -> sources.Listing:
+    return sources.read([str(path) for path in inputs], form, Options(**options))
 
 
 def found(of: sources.Listing) -> set[tuple]:
@@ -258,7 +258,7 @@ def test_pictures(tmp_path):
         path = tmp_path / "media" / name
         path.parent.mkdir(parents=True)
         Image.fromarray(pixels + 60 * (1 + number)).save(path)
-    assert sources.detect(tmp_path / "media", Wish()) == "images"
+    assert sources.detect(tmp_path / "media", Options()) == "images"
     assert run(tmp_path / "set", "--input", tmp_path / "media") == 0
     clips = stored(tmp_path / "set")
     assert sorted(clips) == ["train/cat/a.JPEG", "train/dog/b.png"]
@@ -306,9 +306,9 @@ def test_captions_of_videos_from_json_and_from_csv_files(video, tmp_path):
     (tmp_path / "csv").mkdir()
     for name in ("-idA", "gone"):
         (tmp_path / f"{name}.csv").rename(tmp_path / "csv" / f"{name}.csv")
-    wish = {"media_root": media, "clip_seconds": 1.0, "caption_context": 0.0}
-    from_csv = listing(tmp_path / "csv", **wish)
-    from_json = listing(tmp_path / "caption.json", **wish)
+    options = {"media_root": media, "clip_seconds": 1.0, "caption_context": 0.0}
+    from_csv = listing(tmp_path / "csv", **options)
+    from_json = listing(tmp_path / "caption.json", **options)
     assert from_csv.rows == [row for row in from_json.rows if row.path != "idB.mkv"]
     assert [f[0] for f in from_csv.failures["train"]] == ["gone"]
     assert from_csv.notes == [("media files without captions", ["idB", "idC"])]
@@ -336,13 +336,13 @@ def test_the_list_of_ids(tmp_path):
     one = {"start": [0], "end": [1], "text": ["x"]}
     (tmp_path / "c.json").write_text(json.dumps({"a": one, "b": one}))
     (tmp_path / "ids.csv").write_text("video_id,rank\na,1\nz,2\n")
-    wish = {"media_root": tmp_path / "media"}
-    taken = listing(tmp_path / "c.json", list=tmp_path / "ids.csv", **wish)
+    options = {"media_root": tmp_path / "media"}
+    taken = listing(tmp_path / "c.json", list=tmp_path / "ids.csv", **options)
     assert [row.path for row in taken.rows] == ["a.mp4"]
     assert [row[0] for row in taken.failures["train"]] == ["z"]
     (tmp_path / "ids.csv").write_text("videoid\na\n")
     with pytest.raises(DataError, match=r"no column 'video_id'.*Did you mean 'videoid'"):
-        listing(tmp_path / "c.json", list=tmp_path / "ids.csv", **wish)
+        listing(tmp_path / "c.json", list=tmp_path / "ids.csv", **options)
 
 
 @pytest.mark.parametrize("block", [3, 64, 1 << 20])

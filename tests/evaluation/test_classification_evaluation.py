@@ -13,7 +13,10 @@ from scipy import special, stats
 from sklearn import metrics as sklearn_metrics
 
 from vatt.evaluation import artefacts, metrics
-from vatt.evaluation.classification import MISTAKES, Classification, spectrogram
+from vatt.evaluation.artefacts import spectrogram
+from vatt.evaluation.classification import Classification
+from vatt.evaluation.measures import published_names
+from vatt.evaluation.mistakes import MISTAKES
 
 NAMES = ["walk", "run|fast", "jump", "sit", "=1+1", "fall", "turn"]
 
@@ -60,8 +63,12 @@ def score(batch, logits, **arguments):
     return scores.result()
 
 
+def names_of(result):
+    return published_names(result.measures)
+
+
 def assert_same(found, expected):
-    assert found.metrics == pytest.approx(expected.metrics, rel=1e-12, nan_ok=True)
+    assert names_of(found) == pytest.approx(names_of(expected), rel=1e-12, nan_ok=True)
     assert set(found.artefact) == set(expected.artefact)
     for name, array in expected.artefact.items():
         np.testing.assert_array_equal(found.artefact[name], array, err_msg=name)
@@ -69,7 +76,7 @@ def assert_same(found, expected):
 
 def test_video_metrics_equal_independent_ones():
     batch, logits = clips()
-    values = score(batch, logits).metrics
+    values = names_of(score(batch, logits))
     truth = batch["label"].argmax(axis=1)
     wide = logits.astype(np.float64)
     assert values["top_1_accuracy"] == sklearn_metrics.accuracy_score(truth, wide.argmax(axis=1))
@@ -99,7 +106,7 @@ def test_audio_metrics_equal_independent_ones():
     probabilities = special.expit(logits.astype(np.float64))
     area = sklearn_metrics.roc_auc_score(labels[:, kept], probabilities[:, kept], average=None)
     precision = sklearn_metrics.average_precision_score(labels[:, kept], probabilities[:, kept])
-    values = result.metrics
+    values = names_of(result)
     assert values["sklearn_mAP"] == pytest.approx(precision)
     assert values["sklearn_AUC"] == pytest.approx(area.mean())
     assert values["sklearn_d-prime"] == pytest.approx(
@@ -118,13 +125,48 @@ def test_audio_metrics_equal_independent_ones():
     )
 
 
-def test_sounds_with_one_label_have_both_kinds_of_metrics():
-    batch, logits = clips(sound=True)
-    values = score(batch, logits, modality="audio").metrics
-    truth = batch["label"].argmax(axis=1)
+@pytest.mark.parametrize("modality", ["video", "audio", "video+audio"])
+def test_whether_a_clip_can_have_several_labels_decides_about_the_figures(modality):
+    batch, logits = clips(sound="audio" in modality)
+    found = score(batch, logits, modality=modality)
+    values, truth = names_of(found), batch["label"].argmax(axis=1)
     assert values["top_1_accuracy"] == np.mean(logits.argmax(axis=1) == truth)
-    assert {"sklearn_mAP", "top_5_accuracy", "mean_class_accuracy"} <= set(values)
-    assert "categorical_cross_entropy" not in values
+    assert set(values) == {
+        "top_1_accuracy",
+        "top_5_accuracy",
+        "mean_class_accuracy",
+        "categorical_cross_entropy",
+        "chance_top_1_accuracy",
+        "chance_top_5_accuracy",
+        "num_clips",
+    }
+    assert values == names_of(score(batch, logits, modality="video"))
+    shares = special.softmax(logits.astype(np.float64), axis=1).max(axis=1)
+    rows = list(csv.DictReader(io.StringIO(found.table())))
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], shares, rtol=1e-5)
+    assert {m.target for m in found.measures} == {modality}
+    several = score(batch, logits, modality=modality, multi_label=True)
+    assert set(names_of(several)) == {
+        "sklearn_mAP",
+        "sklearn_AUC",
+        "sklearn_d-prime",
+        "binary_cross_entropy",
+        "chance_sklearn_mAP",
+        "classes_left_out",
+        "num_clips",
+    }
+    assert all(type(value) is float for value in names_of(several).values())
+
+
+def test_mistakes_of_a_classifier_of_both_are_seen_and_heard():
+    batch, logits = clips(count=100, sound=True)
+    batch["thumbnail"] = clips(count=100)[0]["thumbnail"]
+    arrays = score(batch, logits, modality="video+audio").artefact
+    worst = arrays["mistakes/index"][0]
+    assert artefacts.clip_jpeg(arrays, 0) == artefacts.strip_jpeg(batch["thumbnail"][worst])
+    np.testing.assert_array_equal(
+        arrays["mistakes/spectrogram"][0], spectrogram(batch["audio"][worst, 1])
+    )
 
 
 @pytest.mark.parametrize("case", ["ml", "ml_ties", "acc_12", "acc_4"])
@@ -138,13 +180,14 @@ def test_golden_figures(shared_dir, case):
     scores, truth = golden["in:pred"], golden["in:gt"]
     several = case.startswith("ml")
     labels = truth if several else np.eye(scores.shape[1])[truth[:, 0]]
-    values = score(
+    result = score(
         {"label": labels},
         scores,  # only their order counts
         labels=None,
         modality="audio" if several else "video",
         multi_label=several,
-    ).metrics
+    )
+    values = names_of(result)
     for name in (name.removeprefix("out:") for name in golden if name.startswith("out:")):
         own = {"test_top1": "top_1_accuracy", "test_top5": "top_5_accuracy"}.get(name, name)
         assert values[own] == pytest.approx(float(golden[f"out:{name}"]), abs=1e-9), name
@@ -199,8 +242,8 @@ def test_class_table_and_confusion_matrix():
 def test_ties_go_to_the_higher_class_everywhere():
     labels = np.eye(7, dtype=np.float32)
     result = score({"label": labels}, np.zeros((7, 7)))
-    assert result.metrics["top_1_accuracy"] == pytest.approx(1 / 7)
-    assert result.metrics["top_5_accuracy"] == pytest.approx(5 / 7)
+    assert names_of(result)["top_1_accuracy"] == pytest.approx(1 / 7)
+    assert names_of(result)["top_5_accuracy"] == pytest.approx(5 / 7)
     assert result.artefact["confusion"][:, 6].sum() == 7
     rows = list(csv.DictReader(io.StringIO(result.table())))
     assert [row["correct"] for row in rows] == ["0"] * 6 + ["1"]
@@ -284,7 +327,7 @@ def test_files(tmp_path):
         falling = [float(row[f"probability_{place}"]) for place in range(1, 6)]
         assert falling == pytest.approx(np.sort(shares[clip])[:1:-1], rel=1e-5)
     accuracy = np.mean([row["correct"] == "1" for row in rows])
-    assert accuracy == pytest.approx(result.metrics["top_1_accuracy"])
+    assert accuracy == pytest.approx(names_of(result)["top_1_accuracy"])
 
 
 def test_table_of_several_labels():
@@ -305,8 +348,8 @@ def test_logits_that_are_not_finite_are_never_right():
     result = score(batch, logits)
     broken = batch["label"][[4, 9]].argmax(axis=1)
     for name in ("top_1_accuracy", "top_5_accuracy", "categorical_cross_entropy"):
-        assert math.isnan(result.metrics[name]), name
-    assert math.isnan(result.metrics["mean_class_accuracy"])
+        assert math.isnan(names_of(result)[name]), name
+    assert math.isnan(names_of(result)["mean_class_accuracy"])
     assert np.isnan(result.artefact["classes/accuracy"][broken]).all()
     assert result.artefact["confusion"].sum() == 39 and result.artefact["num_broken"] == 2
     assert not {4, 9} & set(result.artefact["mistakes/index"].tolist())
@@ -317,8 +360,8 @@ def test_logits_that_are_not_finite_are_never_right():
     batch, logits = clips(several=True)
     logits[9, 2] = -np.inf
     result = score(batch, logits, modality="audio", multi_label=True)
-    assert math.isnan(result.metrics["sklearn_mAP"])
-    assert math.isnan(result.metrics["binary_cross_entropy"])
+    assert math.isnan(names_of(result)["sklearn_mAP"])
+    assert math.isnan(names_of(result)["binary_cross_entropy"])
     assert np.flatnonzero(np.isnan(result.artefact["classes/AP"])).tolist() == [2, 5]
 
 
@@ -327,10 +370,11 @@ def test_clips_without_label_have_no_part_in_the_accuracies():
     batch["label"][[0, 7]] = 0
     kept = np.setdiff1d(np.arange(41), [0, 7])
     found, expected = score(batch, logits), score(*take(batch, logits, kept))
-    assert found.metrics.pop("clips_without_label") == 2
-    assert found.metrics.pop("num_clips") == 41
-    assert expected.metrics.pop("num_clips") == 39
-    assert found.metrics == pytest.approx(expected.metrics)
+    values, others = names_of(found), names_of(expected)
+    assert values.pop("clips_without_label") == 2
+    assert values.pop("num_clips") == 41
+    assert others.pop("num_clips") == 39
+    assert values == pytest.approx(others)
     np.testing.assert_array_equal(found.artefact["confusion"], expected.artefact["confusion"])
     rows = list(csv.DictReader(io.StringIO(found.table())))
     assert rows[7]["label"] == rows[7]["correct"] == "" and rows[7]["prediction"]
@@ -338,9 +382,10 @@ def test_clips_without_label_have_no_part_in_the_accuracies():
 
 def test_extreme_logits_stay_finite():
     labels = np.eye(2, dtype=np.float32)
-    values = score({"label": labels}, np.array([[-1e4, 1e4], [0, 1e4]]), labels=None).metrics
-    assert values["categorical_cross_entropy"] == 1e4  # (2e4 + 0) / 2
-    values = score({"label": labels}, labels * 2e4 - 1e4, labels=None, modality="audio").metrics
+    result = score({"label": labels}, np.array([[-1e4, 1e4], [0, 1e4]]), labels=None)
+    assert names_of(result)["categorical_cross_entropy"] == 1e4  # (2e4 + 0) / 2
+    logits = labels * 2e4 - 1e4
+    values = names_of(score({"label": labels}, logits, labels=None, multi_label=True))
     assert values["binary_cross_entropy"] == 0
     assert values["sklearn_mAP"] == 1
     # one positive and one negative: half of the one pair counts as wrong
@@ -355,7 +400,7 @@ def test_a_class_in_perfect_order_counts_as_half_a_pair_short_of_it():
     perfect = math.sqrt(2) * stats.norm.ppf(1 - 0.5 / 24)
     other = metrics.multilabel_scores(logits, labels)["d-prime"][1]
     np.testing.assert_allclose(result.artefact["classes/d-prime"], [perfect, other])
-    assert result.metrics["sklearn_d-prime"] == pytest.approx((perfect + other) / 2)
+    assert names_of(result)["sklearn_d-prime"] == pytest.approx((perfect + other) / 2)
 
 
 @pytest.mark.parametrize("classes", [1, 2, 1001])
@@ -366,7 +411,7 @@ def test_any_number_of_classes(tmp_path, classes):
     assert result.artefact["classes/name"][-1] == f"class {classes - 1}"
     result.save(tmp_path, 1)
     if classes <= 5:
-        assert result.metrics["top_5_accuracy"] == 1.0
+        assert names_of(result)["top_5_accuracy"] == 1.0
 
 
 def test_bad_input_is_named():

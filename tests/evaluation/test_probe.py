@@ -9,6 +9,8 @@ import pytest
 
 from vatt.errors import DataError
 from vatt.evaluation import logistic, metrics, probe, published_classifier
+from vatt.evaluation.measures import published_names
+from vatt.evaluation.probe_set import probe_set
 
 
 def make(classes=4, train=80, test=40, windows=3, d=12, separation=1.5, seed=0):
@@ -44,17 +46,19 @@ def run(name, data):
     ("name", "infix"), [("linear", ""), ("published_probe", "published_probe_"), ("knn", "knn_")]
 )
 def test_separable_classes_are_told_apart_and_names_are_the_published_ones(name, infix):
-    data = probe.probe_set("set", *make(classes=6, separation=6.0))
+    data = probe_set("set", *make(classes=6, separation=6.0))
     result = run(name, data)
-    assert result.metrics == {
-        f"{split}_{infix}top_{k}_accuracy": 1.0 for split in ("train", "test") for k in (1, 5)
-    }
-    assert probe.metric_names("hmdb51", 2, result).keys() == {
-        f"hmdb51_2_{split}_{infix}top_{k}_accuracy" for split in ("train", "test") for k in (1, 5)
-    }
+    assert result.train == result.test == {f"top_{k}_accuracy": 1.0 for k in (1, 5)}
+    found = probe.fold_measures(result, "hmdb51", "2", "video")
+    assert published_names(found) == {
+        f"hmdb51_2_{split}_{infix}top_{k}_accuracy": 1.0
+        for split in ("train", "test")
+        for k in (1, 5)
+    } | {f"hmdb51_chance_top_{k}_accuracy": pytest.approx(k / 6) for k in (1, 5)}
+    assert {(m.split, m.samples) for m in found} == {("train", 80), ("test", 40)}
     assert result.probabilities.shape == (40, 6)
     np.testing.assert_allclose(result.probabilities.sum(axis=1), 1.0, rtol=1e-5)
-    assert result.record["chance_top_1_accuracy"] == pytest.approx(1 / 6)
+    assert result.chance["top_1_accuracy"] == pytest.approx(1 / 6)
     assert result.record["training_clips"] == 80 and result.record["windows"] == 3
 
 
@@ -63,37 +67,38 @@ def test_random_features_stay_near_chance(name):
     rng = np.random.default_rng(3)
     labels = np.eye(5)[rng.integers(0, 5, 700)]
     features = rng.normal(size=(700, 1, 16))
-    data = probe.probe_set("noise", features[:200], labels[:200], features[200:], labels[200:])
-    accuracy = next(v for k, v in run(name, data).metrics.items() if "test" in k and "_1_" in k)
+    data = probe_set("noise", features[:200], labels[:200], features[200:], labels[200:])
+    accuracy = run(name, data).test["top_1_accuracy"]
     assert abs(accuracy - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 500)
 
 
 @pytest.mark.parametrize("name", list(probe.PROBES))
 def test_same_seed_same_figures_and_the_order_of_test_clips_does_not_matter(name):
     arrays = make(separation=0.5)
-    result = run(name, probe.probe_set("set", *arrays))
-    again = run(name, probe.probe_set("set", *arrays))
+    result = run(name, probe_set("set", *arrays))
+    again = run(name, probe_set("set", *arrays))
     np.testing.assert_array_equal(result.probabilities, again.probabilities)
     order = np.random.default_rng(0).permutation(40)
     rows, train_labels, clips, labels = arrays
-    shuffled = run(name, probe.probe_set("set", rows, train_labels, clips[order], labels[order]))
+    shuffled = run(name, probe_set("set", rows, train_labels, clips[order], labels[order]))
     np.testing.assert_allclose(shuffled.probabilities, result.probabilities[order], atol=1e-6)
-    assert shuffled.metrics == pytest.approx(result.metrics)
+    assert shuffled.test == pytest.approx(result.test)
+    assert shuffled.train == pytest.approx(result.train)
     assert shuffled.record == result.record
 
 
 @pytest.mark.parametrize("name", list(probe.PROBES))
 def test_probabilities_are_averaged_over_windows(name, monkeypatch):
     rows, train_labels, clips, labels = make(separation=0.5)
-    averaged = run(name, probe.probe_set("set", rows, train_labels, clips, labels)).probabilities
-    flat = probe.probe_set(
+    averaged = run(name, probe_set("set", rows, train_labels, clips, labels)).probabilities
+    flat = probe_set(
         "set", rows, train_labels, clips.reshape(-1, 1, 12), np.repeat(labels, 3, axis=0)
     )
     by_window = run(name, flat).probabilities.reshape(40, 3, 4)
     np.testing.assert_allclose(averaged, by_window.mean(axis=1), atol=1e-6)
     monkeypatch.setattr(probe, "CLIPS_AT_ONCE", 7)
     monkeypatch.setattr(probe, "SIMILARITIES_AT_ONCE", 3 * 80)
-    parts = run(name, probe.probe_set("set", rows, train_labels, clips, labels)).probabilities
+    parts = run(name, probe_set("set", rows, train_labels, clips, labels)).probabilities
     np.testing.assert_allclose(parts, averaged, atol=1e-6)
 
 
@@ -102,29 +107,37 @@ def test_classes_absent_from_either_split_keep_their_place(name):
     rows, train_labels, clips, labels = make(classes=4, separation=6.0)
     wide = [np.insert(x, [1, 4], 0, axis=1) for x in (train_labels, labels)]  # 0 . 1 2 3 .
     wide[1][0] = np.eye(6)[5]  # a test clip of a class that nothing taught
-    result = run(name, probe.probe_set("gaps", rows, wide[0], clips, wide[1]))
-    top_1 = next(v for k, v in result.metrics.items() if k.startswith("test") and "_1_" in k)
-    assert top_1 == pytest.approx(39 / 40)
+    result = run(name, probe_set("gaps", rows, wide[0], clips, wide[1]))
+    assert result.test["top_1_accuracy"] == pytest.approx(39 / 40)
     assert result.record["classes"] == 6 and result.record["classes_not_in_training"] == 2
     assert result.record["test_clips_of_those"] == 1
     few = np.flatnonzero(labels.argmax(axis=1) < 2)  # classes that are not in the test split
-    fewer = run(name, probe.probe_set("gaps", rows, train_labels, clips[few], labels[few]))
-    assert [v for k, v in fewer.metrics.items() if k.startswith("test")] == [1.0, 1.0]
+    fewer = run(name, probe_set("gaps", rows, train_labels, clips[few], labels[few]))
+    assert list(fewer.test.values()) == [1.0, 1.0]
 
 
-def test_averages_over_splits_are_of_the_test_metrics():
+def test_averages_over_folds_are_of_the_test_figures():
     results = [
         probe.ProbeResult(
-            "knn", {"train_knn_x": 9.0, "test_knn_top_1_accuracy": v}, {}, np.zeros(0)
+            "knn",
+            train={"x": 9.0},
+            test={"top_1_accuracy": value},
+            chance={"top_1_accuracy": 0.25},
+            record={"test_clips": 40},
+            probabilities=np.zeros(0),
         )
-        for v in (0.2, 0.3, 0.7)
+        for value in (0.2, 0.3, 0.7)
     ]
-    averages = probe.average_over_splits("ucf101", results)
-    assert averages == {"ucf101_knn_top_1_accuracy": pytest.approx(0.4)}
-    assert probe.average_over_splits("ucf101", []) == {}
-    other = probe.ProbeResult("linear", {}, {}, np.zeros(0))
+    (mean,) = probe.mean_measures(results, "ucf101", "video")
+    assert published_names([mean]) == {
+        "ucf101_knn_top_1_accuracy": pytest.approx(0.4),
+        "ucf101_chance_top_1_accuracy": 0.25,
+    }
+    assert (mean.split, mean.fold, mean.samples) == ("", "", 120)
+    assert probe.mean_measures([], "ucf101", "video") == []
+    other = probe.ProbeResult("linear", {}, {}, {}, {}, np.zeros(0))
     with pytest.raises(ValueError, match="one probe"):
-        probe.average_over_splits("ucf101", [*results, other])
+        probe.mean_measures([*results, other], "ucf101", "video")
 
 
 def test_unusable_sets_are_named():
@@ -132,7 +145,7 @@ def test_unusable_sets_are_named():
 
     def refused(match, *arrays, **options):
         with pytest.raises(DataError, match=match):
-            probe.probe_set("toy_actions", *arrays, **options)
+            probe_set("toy_actions", *arrays, **options)
 
     broken, endless, unlabelled = clips.copy(), rows.copy(), train_labels.copy()
     broken[[4, 9], 1, 3], endless[79], unlabelled[3] = np.nan, np.inf, 0
@@ -147,9 +160,9 @@ def test_unusable_sets_are_named():
     refused("other than 0 and 1", rows, train_labels * 0.9, clips, labels)
     refused("one clip", rows, train_labels, clips, labels, groups=np.full(80, 7))
     with pytest.raises(ValueError, match=r"\[clips, classes\]"):
-        probe.probe_set("x", rows, train_labels, clips, labels[:, :3])
+        probe_set("x", rows, train_labels, clips, labels[:, :3])
     with pytest.raises(ValueError, match=r"\[clips, windows, d\]"):
-        probe.probe_set("x", rows[:, :5], train_labels, clips, labels)
+        probe_set("x", rows[:, :5], train_labels, clips, labels)
 
 
 # -- linear ------------------------------------------------------------------------------------
@@ -157,7 +170,7 @@ def test_unusable_sets_are_named():
 
 def test_linear_probe_is_the_minimum_of_its_objective():
     """The gradient of the penalised loss, in float64, vanishes at what the probabilities imply."""
-    data = probe.probe_set("set", *make(separation=0.7))
+    data = probe_set("set", *make(separation=0.7))
     result = probe.linear_probe(data)
     strength = result.record["C"]
     scaled = (data.train - data.train.mean(axis=0)) / data.train.std(axis=0)
@@ -179,7 +192,7 @@ def test_c_is_the_best_of_a_grid_by_held_out_accuracy_of_the_training_split():
     from sklearn.model_selection import StratifiedKFold
 
     rows, train_labels, clips, labels = make(train=60, d=30, separation=0.35, seed=5)
-    data = probe.probe_set("set", rows, train_labels, clips, labels)
+    data = probe_set("set", rows, train_labels, clips, labels)
     chosen = probe.linear_probe(data)
     scaled = (rows - rows.mean(axis=0)) / rows.std(axis=0)
     truth = data.train_labels
@@ -197,17 +210,17 @@ def test_c_is_the_best_of_a_grid_by_held_out_accuracy_of_the_training_split():
     assert chosen.record["held_out_score"] >= max(coarse) - one_clip > min(coarse) + one_clip
     assert abs(accuracy(chosen.record["C"]) - chosen.record["held_out_score"]) <= one_clip
     # Nothing of the test split has a say.
-    other = probe.linear_probe(probe.probe_set("set", rows, train_labels, -clips, labels[::-1]))
+    other = probe.linear_probe(probe_set("set", rows, train_labels, -clips, labels[::-1]))
     assert other.record["C"] == chosen.record["C"]
 
 
 def test_scale_and_offset_of_features_do_not_matter_and_constant_ones_are_ignored():
     rows, train_labels, clips, labels = make(separation=0.7)
-    expected = probe.linear_probe(probe.probe_set("set", rows, train_labels, clips, labels))
+    expected = probe.linear_probe(probe_set("set", rows, train_labels, clips, labels))
     factor, offset = np.geomspace(1e-2, 1e2, 12), np.linspace(-3, 3, 12)
     constant = [np.full((80, 1), 7.0), np.full((40, 3, 1), 7.0)]
     constant[1][0] = -1e4  # what was constant in training says nothing
-    moved = probe.probe_set(
+    moved = probe_set(
         "set",
         np.concatenate([rows * factor + offset, constant[0]], axis=-1),
         train_labels,
@@ -223,7 +236,7 @@ def test_folds_keep_the_augmentations_of_a_clip_together_and_hold_out_each_once(
     rows, train_labels, clips, labels = make(train=40)
     groups = np.repeat(np.arange(40) + 100, 3)
     repeated = [np.repeat(x, 3, axis=0) for x in (rows, train_labels)]
-    data = probe.probe_set("set", *repeated, clips, labels, groups=groups)
+    data = probe_set("set", *repeated, clips, labels, groups=groups)
     folds = logistic.held_out_rows(data.train_labels, data.groups, multi_label=False, seed=1)
     assert len(folds) == 5
     np.testing.assert_array_equal(np.sum(folds, axis=0), 1)
@@ -241,7 +254,7 @@ def test_small_classes_limit_the_folds():
         kept = np.concatenate([np.flatnonzero(truth == c)[:n] for c, n in enumerate(counts)])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            data = probe.probe_set("few", rows[kept], train_labels[kept], clips, labels)
+            data = probe_set("few", rows[kept], train_labels[kept], clips, labels)
             return probe.linear_probe(data).record
 
     assert record(10, 10, 3)["folds"] == 3
@@ -251,7 +264,7 @@ def test_small_classes_limit_the_folds():
 
 
 def test_large_sets_hold_out_one_fold(monkeypatch):
-    data = probe.probe_set("set", *make())
+    data = probe_set("set", *make())
     monkeypatch.setattr(probe, "CROSS_VALIDATED_SIZE", data.train.size * 4 - 1)
     result = probe.linear_probe(data)
     assert result.record["folds"] == 1 and result.record["converged"]
@@ -259,7 +272,7 @@ def test_large_sets_hold_out_one_fold(monkeypatch):
 
 def test_a_probe_that_did_not_converge_says_so(monkeypatch, caplog):
     monkeypatch.setattr(logistic, "MOST_ITERATIONS", 2)
-    data = probe.probe_set("toy_actions", *make(separation=0.5))
+    data = probe_set("toy_actions", *make(separation=0.5))
     with warnings.catch_warnings(), caplog.at_level("WARNING", logger="absl"):
         warnings.simplefilter("error")
         result = probe.linear_probe(data)
@@ -273,7 +286,7 @@ def test_a_probe_that_did_not_converge_says_so(monkeypatch, caplog):
 def test_several_labels_are_one_regression_per_class():
     from sklearn.linear_model import LogisticRegression
 
-    data = probe.probe_set("tags", *make_multi(), multi_label=True)
+    data = probe_set("tags", *make_multi(), multi_label=True)
     result = probe.linear_probe(data)
     scaled = (data.train - data.train.mean(axis=0)) / data.train.std(axis=0)
     clips = ((data.test - data.train.mean(axis=0)) / data.train.std(axis=0)).reshape(-1, 10)
@@ -290,29 +303,30 @@ def test_several_labels_are_one_regression_per_class():
     np.testing.assert_allclose(result.probabilities, expected, atol=2e-3)
     values = metrics.multilabel_metrics(result.probabilities, data.test_labels)
     for name in ("mAP", "AUC", "d-prime"):
-        assert result.metrics[f"test_{name}"] == values[name]
-    assert result.metrics["test_mAP"] > 0.9 > 2 * result.record["chance_mAP"]
-    assert probe.metric_names("tags", 1, result).keys() >= {"tags_1_test_mAP", "tags_1_train_mAP"}
+        assert result.test[name] == values[name]
+    assert result.test["mAP"] > 0.9 > 2 * result.chance["mAP"]
+    names = published_names(probe.fold_measures(result, "tags", "1", "audio"))
+    assert names.keys() >= {"tags_1_test_mAP", "tags_1_train_mAP"}
 
 
 def test_several_labels_with_the_other_probes():
-    data = probe.probe_set("tags", *make_multi(), multi_label=True)
+    data = probe_set("tags", *make_multi(), multi_label=True)
     with pytest.raises(DataError, match=r"tags: the published probe .* linear probe and k-NN"):
         probe.published_probe(data)
     result = probe.knn_probe(data)
-    assert result.metrics["test_knn_mAP"] > 1.5 * result.record["chance_mAP"]
+    assert result.test["mAP"] > 1.5 * result.chance["mAP"]
     assert result.probabilities.min() >= 0 and result.probabilities.max() <= 1 + 1e-6
 
 
 def test_clips_without_a_label_and_classes_without_a_clip_are_fine_with_several_labels():
     rows, train_labels, clips, labels = make_multi()
     train_labels[:7], train_labels[:, 2], labels[:, 4] = 0, 0, 0
-    data = probe.probe_set("tags", rows, train_labels, clips, labels, multi_label=True)
+    data = probe_set("tags", rows, train_labels, clips, labels, multi_label=True)
     for run_probe in (probe.linear_probe, probe.knn_probe):
         result = run_probe(data)
         assert result.record["classes_not_in_training"] == 1
         assert result.record["classes_left_out_of_test"] == 1
-        assert not np.isnan(list(result.metrics.values())).any()
+        assert not np.isnan([*result.train.values(), *result.test.values()]).any()
 
 
 # -- published ---------------------------------------------------------------------------------
@@ -322,7 +336,7 @@ def test_published_probe_against_autodiff_and_the_adam_of_keras():
     import keras
     import tensorflow as tf
 
-    data = probe.probe_set("set", *make(train=70, classes=3))
+    data = probe_set("set", *make(train=70, classes=3))
     ours = published_classifier.train(
         data.train, data.train_labels, classes=3, random=np.random.default_rng(4), epochs=3
     )
@@ -359,7 +373,7 @@ def test_glorot_normal_is_cut_off_and_has_its_variance():
 
 
 def test_seeds_of_the_published_probe_differ():
-    data = probe.probe_set("set", *make(separation=0.5))
+    data = probe_set("set", *make(separation=0.5))
     one, two = (probe.published_probe(data, seed=s, epochs=2).probabilities for s in (1, 2))
     assert np.abs(one - two).max() > 1e-3
 
@@ -369,7 +383,7 @@ def test_seeds_of_the_published_probe_differ():
 
 def test_knn_against_brute_force():
     rows, train_labels, clips, labels = make(train=25, test=9, windows=2, separation=0.4)
-    data = probe.probe_set("set", rows, train_labels, clips, labels)
+    data = probe_set("set", rows, train_labels, clips, labels)
     found = probe.knn_probe(data, neighbours=4, temperature=0.2).probabilities
 
     def shares(query):
@@ -388,16 +402,16 @@ def test_a_clip_does_not_vote_for_itself():
     clips = rng.normal(size=(30, 16))
     rows = np.repeat(clips, 2, axis=0)  # two augmentations that are equal
     labels = np.eye(3)[rng.integers(0, 3, 30)]
-    data = probe.probe_set(
+    data = probe_set(
         "set", rows, np.repeat(labels, 2, axis=0), clips, labels, groups=np.arange(60) // 2
     )
-    values = probe.knn_probe(data, neighbours=1).metrics
-    assert values["test_knn_top_1_accuracy"] == 1.0  # the test clips are the training clips
-    assert values["train_knn_top_1_accuracy"] < 0.8
+    result = probe.knn_probe(data, neighbours=1)
+    assert result.test["top_1_accuracy"] == 1.0  # the test clips are the training clips
+    assert result.train["top_1_accuracy"] < 0.8
 
 
 def test_more_neighbours_than_clips():
-    data = probe.probe_set("set", *make(train=8, separation=6.0))
+    data = probe_set("set", *make(train=8, separation=6.0))
     result = probe.knn_probe(data, neighbours=500)
     assert result.record["neighbours"] == 8
-    assert result.metrics["test_knn_top_1_accuracy"] == 1.0
+    assert result.test["top_1_accuracy"] == 1.0

@@ -7,6 +7,7 @@ import pytest
 
 from vatt.errors import DataError, UserError
 from vatt.evaluation import metrics, zero_shot
+from vatt.evaluation.measures import published_names
 from vatt.evaluation.zero_shot import TEMPLATES, class_vectors, prompts, readable_name
 
 
@@ -17,6 +18,10 @@ def make(classes=6, clips=50, windows=3, templates=4, d=16, noise=0.3, seed=0):
     embeddings = centres[labels][:, None] + noise * rng.normal(size=(clips, windows, d))
     sentences = centres[:, None] + noise * rng.normal(size=(classes, templates, d))
     return embeddings, sentences, np.eye(classes)[labels]
+
+
+def names_of(result):
+    return published_names(result.measures)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +71,7 @@ def test_class_vectors_average_what_has_been_normalised():
 @pytest.mark.parametrize("variant", ["embd", "cosine"])
 def test_against_a_loop_in_float64(variant):
     clips, sentences, labels = make(noise=1.5)
-    result = zero_shot.zero_shot("toy", clips, sentences, labels)
+    result = zero_shot.zero_shot("toy", clips, sentences, labels, modality="video")
     right = {1: 0, 5: 0}
     for clip, label in zip(clips, labels, strict=True):
         scores = []
@@ -82,15 +87,15 @@ def test_against_a_loop_in_float64(variant):
         for k in right:
             right[k] += label.argmax() in order[:k]
     for k, count in right.items():
-        value = result.metrics[f"toy_zero_shot_{variant}_top_{k}_accuracy"]
+        value = names_of(result)[f"toy_zero_shot_{variant}_top_{k}_accuracy"]
         assert value == pytest.approx(count / 50)
     assert 0.3 < right[1] / 50 < 1  # neither trivial
 
 
 def test_names_chance_and_scores():
     clips, sentences, labels = make(classes=8)
-    result = zero_shot.zero_shot("toy", clips, sentences, labels)
-    assert result.metrics == {
+    result = zero_shot.zero_shot("toy", clips, sentences, labels, modality="video")
+    assert names_of(result) == {
         f"toy_zero_shot_{variant}_top_{k}_accuracy": 1.0
         for variant in ("embd", "cosine")
         for k in (1, 5)
@@ -99,46 +104,50 @@ def test_names_chance_and_scores():
         "toy_zero_shot_chance_top_5_accuracy": 5 / 8,
     }
     assert result.scores.shape == (50, 8) and np.abs(result.scores).max() <= 1 + 1e-6
-    assert all(type(value) is float for value in result.metrics.values())
+    assert all(type(value) is float for value in names_of(result).values())
 
 
 def test_random_embeddings_are_at_chance():
     rng = np.random.default_rng(2)
     labels = np.eye(4)[rng.integers(0, 4, 800)]
     clips, sentences = rng.normal(size=(800, 8)), rng.normal(size=(4, 2, 8))
-    accuracy = zero_shot.zero_shot("x", clips, sentences, labels).metrics
+    accuracy = names_of(zero_shot.zero_shot("x", clips, sentences, labels, modality="video"))
     assert abs(accuracy["x_zero_shot_embd_top_1_accuracy"] - 0.25) < 4 * (0.25 * 0.75 / 800) ** 0.5
 
 
 def test_lengths_and_the_order_of_clips_do_not_matter():
     clips, sentences, labels = make(noise=1.5)
-    expected = zero_shot.zero_shot("x", clips, sentences, labels).metrics
+    expected = names_of(zero_shot.zero_shot("x", clips, sentences, labels, modality="video"))
     order = np.random.default_rng(0).permutation(50)
-    shuffled = zero_shot.zero_shot("x", clips[order] * 7, sentences * 3, labels[order]).metrics
+    shuffled = names_of(
+        zero_shot.zero_shot("x", clips[order] * 7, sentences * 3, labels[order], modality="video")
+    )
     assert shuffled == pytest.approx(expected)
 
 
 def test_several_labels():
     clips, sentences, labels = make(noise=1.5)
     labels[:20, 2], labels[20, :] = 1, 0
-    result = zero_shot.zero_shot("tags", clips, sentences, labels, multi_label=True)
+    result = zero_shot.zero_shot(
+        "tags", clips, sentences, labels, multi_label=True, modality="video"
+    )
     expected = metrics.multilabel_metrics(result.scores, labels)
     for name in ("mAP", "AUC", "d-prime"):
-        assert result.metrics[f"tags_zero_shot_embd_{name}"] == expected[name]
+        assert names_of(result)[f"tags_zero_shot_embd_{name}"] == expected[name]
     share = labels.mean(axis=0).mean()
-    assert result.metrics["tags_zero_shot_chance_mAP"] == pytest.approx(share)
+    assert names_of(result)["tags_zero_shot_chance_mAP"] == pytest.approx(share)
     with pytest.raises(DataError, match="tags: 1 of 50 test clips have no label"):
-        zero_shot.zero_shot("tags", clips, sentences, labels)
+        zero_shot.zero_shot("tags", clips, sentences, labels, modality="video")
 
 
 def test_broken_embeddings_give_nan_and_shapes_are_named():
     clips, sentences, labels = make()
     clips[3, 1, 2] = np.nan
-    values = zero_shot.zero_shot("x", clips, sentences, labels).metrics
+    values = names_of(zero_shot.zero_shot("x", clips, sentences, labels, modality="video"))
     assert np.isnan(values["x_zero_shot_embd_top_1_accuracy"])
     with pytest.raises(ValueError, match=r"50 clips, 6 classes and labels of shape \(50, 5\)"):
-        zero_shot.zero_shot("x", clips, sentences, labels[:, :5])
+        zero_shot.zero_shot("x", clips, sentences, labels[:, :5], modality="video")
     with pytest.raises(ValueError, match="0 clips"):
-        zero_shot.zero_shot("x", clips[:0], sentences, labels[:0])
+        zero_shot.zero_shot("x", clips[:0], sentences, labels[:0], modality="video")
     with pytest.raises(ValueError, match="common space"):
-        zero_shot.zero_shot("x", clips[..., :5], sentences, labels)
+        zero_shot.zero_shot("x", clips[..., :5], sentences, labels, modality="video")

@@ -6,14 +6,15 @@ import json
 import types
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from vatt import configs
 from vatt.errors import CheckpointError
+from vatt.evaluation.measures import Measure
 from vatt.experiments import evaluator
-from vatt.training.checkpoints import CheckpointStore, fingerprint
-from vatt.training.loop import variable_map
+from vatt.training.checkpoints import CheckpointStore, fingerprint, variable_map
 from vatt.training.rundir import RunDir
 
 
@@ -39,7 +40,7 @@ class Evaluator(evaluator.Evaluator):
         self.during(step)
         value = float(self._model.dense.kernel.numpy()[0, 0])
         self.seen.append((step, value, checkpoint))
-        return {"value": value}, f"value {value}"
+        return [Measure("set", "classification", "value", value)]
 
 
 def write(folder, *steps, units=2):
@@ -91,6 +92,72 @@ def test_every_checkpoint_once_in_order_and_none_again_after_a_restart(tmp_path,
     second = Evaluator(tmp_path)
     assert second.run() == 0 and second.seen == []
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"value": 0.75, "step": 3}
+
+
+def test_what_is_measured_stands_in_the_log_beside_its_names(tmp_path, clock):
+    write(tmp_path, 3)
+    job = Evaluator(tmp_path)
+    found = [
+        Measure("acts", "linear", "top_1_accuracy", 0.5, "test", "1", target="video", chance=0.125),
+        Measure("acts", "linear", "top_1_accuracy", np.float64("nan"), target="video", samples=9),
+    ]
+    job.measure = lambda step, checkpoint: found
+    assert job.run() == 0
+    (row,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert (row["step"], row["split"]) == (3, "eval")
+    assert row["metrics"] == {
+        "acts_1_test_top_1_accuracy": 0.5,
+        "acts_chance_top_1_accuracy": 0.125,
+        "acts_top_1_accuracy": None,
+    }
+    assert row["measures"] == [measure.as_dict() for measure in found]
+    assert Measure.from_dict(row["measures"][0]) == found[0]
+    assert json.loads((tmp_path / "metrics.json").read_text()) == row["metrics"] | {"step": 3}
+
+
+def test_one_line_sums_an_evaluation_up():
+    def ranking(name, value, query, target, variant="embd"):
+        fields = {"query": query, "target": target, "variant": variant}
+        return Measure("toy", "retrieval", name, value, samples=320, chance=0.5, **fields)
+
+    def linear(name, target, value, task="linear", **of_fold):
+        return Measure("acts", task, name, value, target=target, chance=0.125, **of_fold)
+
+    found = [
+        ranking("R10", 0.1875, "text", "video"),
+        ranking("R1", 0.1, "text", "video"),
+        ranking("MedianRank", 27.0, "text", "video"),
+        ranking("R10", 0.2, "text", "video", "cosine"),
+        ranking("R10", 0.3, "video", "text"),
+        ranking("R10", 0.05625, "audio", "video"),
+        ranking("R10", 0.7, "text", "audio"),
+        linear("top_1_accuracy", "video", 0.9, split="test", fold="1"),
+        linear("top_1_accuracy", "video", 0.40416),
+        linear("top_5_accuracy", "video", 1.0),
+        linear("top_1_accuracy", "audio", 0.8875),
+        linear("mAP", "video", 0.7, task="knn"),
+    ]
+    assert evaluator.summary(found) == (
+        "toy_txt2vid_embd_R10 0.1875  toy_txt2vid_embd_MedianRank 27  toy_audio2vid_embd_R10 "
+        "0.05625  acts_top_1_accuracy 0.4042  acts@audio_top_1_accuracy 0.8875"
+    )
+    names = ("top_1_accuracy", "top_5_accuracy", "mean_class_accuracy", "sklearn_mAP")
+    found = [Measure("acts", "classification", name, 0.5, samples=7) for name in names]
+    assert evaluator.summary(found) == "top_1_accuracy 0.5  top_5_accuracy 0.5  sklearn_mAP 0.5"
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+def test_any_number_of_rows_goes_through_a_model_a_batch_at_a_time(tmp_path, rows):
+    job = Evaluator(tmp_path)
+    job._cfg.eval.input.batch_size, shapes = 3, []
+
+    def double(inputs):
+        shapes.append(inputs["x"].shape)
+        return {"y": 2 * inputs["x"]}
+
+    values = np.arange(2.0 * rows).reshape(rows, 2)
+    np.testing.assert_array_equal(job.on_replicas(double, {"x": values})["y"], 2 * values)
+    assert shapes == [(3, 2)] * -(-rows // 3)
 
 
 def test_checkpoints_that_training_removes_meanwhile(tmp_path, clock, log):

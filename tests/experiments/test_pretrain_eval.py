@@ -12,7 +12,9 @@ import yaml
 from vatt.data import cards, pipeline
 from vatt.errors import DataError
 from vatt.evaluation import artefacts
-from vatt.experiments import features, pretrain
+from vatt.evaluation.measures import Measure, published_names
+from vatt.evaluators import features
+from vatt.experiments import executor, pretrain
 from vatt.training.rundir import RunDir
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -58,7 +60,7 @@ def data_dir(tmp_path_factory):
 def run(data_dir, tmp_path_factory):
     """A run of two checkpoints, without evaluation."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    pretrain.run(test_pretrain.config(data_dir, folder))
+    executor.run(test_pretrain.config(data_dir, folder))
     return folder
 
 
@@ -70,7 +72,7 @@ def config(data_dir, folder, run, names, **changes):
 
 
 def evaluate(cfg):
-    assert pretrain.run(cfg) == 0
+    assert executor.run(cfg) == 0
     return json.loads((Path(cfg.model_dir) / "metrics.json").read_text())
 
 
@@ -96,6 +98,24 @@ def test_every_kind_of_set_is_evaluated(data_dir, run, tmp_path):
         points = artefacts.load(folder / "projections" / f"{name}-6.npz")
         assert points["pca"].shape == (7, 2) and len(points["label"]) == 7
     assert "acts" in (tmp_path / "out" / "report.html").read_text()
+    rows = map(json.loads, (tmp_path / "out" / "metrics.jsonl").read_text().splitlines())
+    (row,) = [row for row in rows if row["split"] == "eval"]
+    assert row["metrics"] | {"step": 6} == metrics
+    found = [Measure.from_dict(fields) for fields in row["measures"]]
+    assert {m.task for m in found} == {"retrieval", "geometry", "linear", "knn", "zero_shot"}
+    names = published_names(found)
+    assert names.keys() == row["metrics"].keys()
+    for name, value in row["metrics"].items():
+        assert names[name] == value or (value is None and np.isnan(names[name]))
+
+
+def test_evaluators_by_name(data_dir, run, tmp_path):
+    options = {"evaluators": ["knn"]}
+    cfg = config(data_dir, tmp_path / "out", run, ["search", "acts"], eval=options)
+    metrics = evaluate(cfg)
+    assert "acts_knn_top_1_accuracy" in metrics and "acts_top_1_accuracy" not in metrics
+    assert not any(name.startswith("search") or "zero_shot" in name for name in metrics)
+    assert not (tmp_path / "out" / "eval" / "projections").exists()
 
 
 def test_features_are_those_of_the_model_and_made_once(data_dir, run, tmp_path, monkeypatch):
@@ -104,7 +124,7 @@ def test_features_are_those_of_the_model_and_made_once(data_dir, run, tmp_path, 
     kept = artefacts.load(tmp_path / "out" / "features" / "acts-video-test.npz")
     assert kept["pooled"].shape[:2] == (14, 2) and sorted(kept["index"]) == list(range(14))
 
-    strategy = pretrain.executor.strategies.build(cfg.strategy_config)
+    strategy = executor.strategies.build(cfg.strategy_config)
     model = pretrain.Pretrain.model(cfg, strategy)
     pretrain.transfer.load(run / "ckpt-6", model)
     batches = pipeline.evaluation_batches(cfg.eval.input, "acts", "test_2", data_dir=data_dir)
@@ -134,7 +154,7 @@ def test_augmentations_of_a_clip_are_one_group(data_dir, run, tmp_path):
     kept = artefacts.load(tmp_path / "out" / "features" / "acts-video-train.npz")
     assert len(kept["index"]) == 3 * 2 * COUNT  # augmentations, folds
     joined = features.Features(
-        **{name: kept[name] for name in ("pooled", "beside_text", "labels", "index")}
+        **{name: kept[name] for name in ("pooled", "embedded", "labels", "index")}
     )
     for part in features.apart(joined, [np.arange(COUNT), COUNT + np.arange(COUNT)]):
         assert np.bincount(part.index).tolist() == [3] * COUNT
@@ -161,7 +181,7 @@ def test_shards_that_splits_share_are_read_once(data_dir, run, tmp_path):
     kept = artefacts.load(tmp_path / "out" / "features" / "shared-video-train.npz")
     assert sorted(kept["index"]) == list(range(2 * COUNT + 7))
     joined = features.Features(
-        **{name: kept[name] for name in ("pooled", "beside_text", "labels", "index")}
+        **{name: kept[name] for name in ("pooled", "embedded", "labels", "index")}
     )
     splits = ["train_1", "train_2"]
     parted = features.apart(joined, pipeline.split_rows(card, splits))

@@ -12,7 +12,6 @@ import numpy as np
 from vatt.evaluation import artefacts, attention, geometry
 from vatt.evaluation.classification import Classification, ClassificationResult
 from vatt.evaluation.measures import (
-    CLASSIFICATION,
     GEOMETRY,
     KNN,
     LINEAR,
@@ -368,17 +367,6 @@ def classifier(
     return scores.result()
 
 
-def classification_measures(result: ClassificationResult) -> list[Measure]:
-    """The measures of a classifier's figures, each with its chance."""
-    values = {n: v for n, v in result.metrics.items() if not n.startswith(("chance_", "num_"))}
-    return [
-        Measure(result.dataset, CLASSIFICATION, name, value, "test", target=result.modality,
-                chance=result.metrics.get(f"chance_{name}"),
-                samples=int(result.metrics["num_clips"]))
-        for name, value in values.items()
-    ]  # fmt: skip
-
-
 def sounds(pitches: np.ndarray, rng: np.random.Generator, mel: bool = False) -> np.ndarray:
     """Tones that rise with `pitches`: [clips, 1, 16000, 1], or as mel [clips, 1, 150, 80, 1]."""
     if mel:
@@ -429,7 +417,7 @@ def make_finetune_run(folder: Path, names: list[str], count: int = 120, **kind) 
     for step, skill in zip((250, 500, 750, 1000), (0.5, 1.5, 3.0, 3.4), strict=True):
         result = classifier(names, count, skill, **kind)
         result.save(folder, step)
-        lines.append(eval_line(step, classification_measures(result)))
+        lines.append(eval_line(step, result.measures))
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     (folder / "config.yaml").write_text(
         "task: Finetune\nmode: train_and_eval\nmodel_arch: vit_tiny\n"

@@ -10,7 +10,7 @@ from vatt.configs import base, dataset
 from vatt.configs.backbones import Backbone, register
 from vatt.configs.base import Count, Positive, Rate, Share, UnitInterval
 from vatt.configs.problems import Problem, Problems, divides
-from vatt.configs.tokens import covers_waveform, keeps_tokens
+from vatt.configs.transformers import Medium, PatchEncoder, Tiny, covers_waveform, keeps_tokens
 
 
 class ModelConfig(Backbone):
@@ -68,7 +68,7 @@ class Resnet2D101(Resnet2DBase):
 
 
 @register("wat_base")
-class WaTBase(ModelConfig):
+class WaTBase(PatchEncoder, ModelConfig):
     """Transformer on pieces of the waveform; patch and stride in samples, buckets in patches."""
 
     layer: ClassVar[str] = "vatt.modeling.backbones.audio:wat"
@@ -80,22 +80,6 @@ class WaTBase(ModelConfig):
     max_temporal_buckets: Count = 1200
     random_patch_sampling: bool = True
     patch_sampling_rate: Share = 0.5
-    pre_projection: bool = False
-    d_model: Count = 768
-    d_kv: Count = 64
-    d_ff: Count = 3072
-    num_layers: Count = 12
-    num_heads: Count = 12
-    pre_norm: bool = True
-    use_bias: bool = True
-    activation: base.Activation | None = "gelu"
-    dropout_rate: Rate = 0.1
-    layer_norm_epsilon: Positive = 1e-6
-    use_masking: bool = False
-    mask_rate: UnitInterval = 0.2
-    post_projection: bool = False
-    d_post_proj: Count = 1024
-    post_proj_activation: base.Activation | None = "gelu"
     patch_init_std: Positive | None = None  # of the patch kernel; None: as published
 
     def problems(self, path: str) -> Problems:
@@ -110,11 +94,8 @@ class WaTBase(ModelConfig):
 
 
 @register("wat_medium")
-class WaTMedium(WaTBase):
+class WaTMedium(Medium, WaTBase):
     name: str = "wat_medium"
-    d_model: Count = 1024
-    d_ff: Count = 4096
-    num_heads: Count = 16
 
 
 @register("wat_large")
@@ -124,24 +105,19 @@ class WaTLarge(WaTMedium):
 
 
 @register("wat_tiny")
-class WaTTiny(WaTBase):
+class WaTTiny(Tiny, WaTBase):
     """Not published: trains on a CPU. Made for 1.6 s at 16 kHz."""
 
     name: str = "wat_tiny"
     temporal_patch_size: Count = 256
     temporal_patch_stride: Count = 256
     max_temporal_buckets: Count = 100
-    d_model: Count = 96
-    d_kv: Count = 24
-    d_ff: Count = 384
     num_layers: Count = 3
-    num_heads: Count = 4
-    dropout_rate: Rate = 0.0
     patch_init_std: Positive | None = 0.6
 
 
 @register("spt_base")
-class SpTBase(SpectrogramModel):
+class SpTBase(PatchEncoder, SpectrogramModel):
     """Transformer on spectrogram patches (`spectoral` is the published spelling)."""
 
     layer: ClassVar[str] = "vatt.modeling.backbones.audio:spt"
@@ -152,22 +128,7 @@ class SpTBase(SpectrogramModel):
     spectoral_patch_size: Count = 5
     max_temporal_buckets: Count = 9
     max_spectoral_buckets: Count = 16
-    pre_projection: bool = False
-    d_model: Count = 768
-    d_kv: Count = 64
-    d_ff: Count = 3072
-    num_layers: Count = 12
-    num_heads: Count = 12
-    pre_norm: bool = True
     use_bias: bool = False
-    activation: base.Activation | None = "gelu"
-    dropout_rate: Rate = 0.1
-    layer_norm_epsilon: Positive = 1e-6
-    use_masking: bool = False
-    mask_rate: UnitInterval = 0.2
-    post_projection: bool = False
-    d_post_proj: Count = 1024
-    post_proj_activation: base.Activation | None = "gelu"
 
     def clip_problems(self, path: str, data: dataset.Dataset, owner: str) -> Problems:
         """Yields waveforms, and spectrograms that the patches do not cover evenly."""
@@ -177,11 +138,8 @@ class SpTBase(SpectrogramModel):
 
 
 @register("spt_medium")
-class SpTMedium(SpTBase):
+class SpTMedium(Medium, SpTBase):
     name: str = "spt_medium"
-    d_model: Count = 1024
-    d_ff: Count = 4096
-    num_heads: Count = 16
 
 
 @register("spt_large")

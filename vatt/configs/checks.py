@@ -105,6 +105,10 @@ def _loop(train: experiment.TrainConfig) -> Problems:
         yield from divides("train.log_every_steps", log, loop, "iterations_per_loop")
 
 
+# Defaults of earlier versions, which stand in the config.yaml of their runs.
+_EARLIER = {"probes": ("linear", "knn")}
+
+
 def _evaluators(config: experiment.ExperimentConfig) -> Problems:
     """Evaluators of a pretrained model are known, and all that is asked for is run."""
     if config.eval.evaluators is None or isinstance(config, experiment.Finetune):
@@ -116,7 +120,7 @@ def _evaluators(config: experiment.ExperimentConfig) -> Problems:
             yield Problem("eval.evaluators", name, accepted, nearest(name, known))
     for name in ("probes", "zero_shot"):
         value = getattr(config.eval, name)
-        if value != experiment.EvalConfig.model_fields[name].default:
+        if value not in (experiment.EvalConfig.model_fields[name].default, _EARLIER.get(name)):
             accepted = "no effect beside eval.evaluators, which says all that is run"
             yield Problem(f"eval.{name}", value, accepted)
 
@@ -133,7 +137,7 @@ def _finetuning(config: experiment.ExperimentConfig) -> Problems:
         return
     for name in ("probes", "zero_shot", "evaluators"):
         value = getattr(config.eval, name)
-        if value != experiment.EvalConfig.model_fields[name].default:
+        if value not in (experiment.EvalConfig.model_fields[name].default, _EARLIER.get(name)):
             accepted = "no effect: the task pretrain is evaluated so"
             yield Problem(f"eval.{name}", value, accepted)
     if train.layer_decay != 1 and not hasattr(config.model, "num_layers"):

@@ -130,7 +130,8 @@ class EvalConfig(base.Config):
     """Evaluation; looks every `poll_interval_s` for checkpoints, gives up after `timeout_s`.
 
     `probes`: classifiers that are trained on the frozen features of a pretrained model, for every
-    labelled set of `input.name`. `zero_shot`: also classify those sets by the names of the classes.
+    labelled set of `input.name`; None takes those of the method. `zero_shot`: also classify those
+    sets by the names of the classes.
     `evaluators`: all that is run on a pretrained model, by name, instead of what the method says
     and those two; None leaves it to them.
     """
@@ -139,7 +140,7 @@ class EvalConfig(base.Config):
     poll_interval_s: Positive = 180.0
     timeout_s: NonNegative = 7200.0
     report: bool = True
-    probes: base.sequence(base.choice("linear", "published_probe", "knn")) = ("linear", "knn")
+    probes: base.sequence(base.choice("linear", "published_probe", "knn")) | None = None
     zero_shot: bool = True
     evaluators: base.names() | None = None
 

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from vatt.configs import base
 from vatt.configs.backbones import Backbone, register
-from vatt.configs.base import Count, Positive, Rate
+from vatt.configs.base import Count
 from vatt.configs.problems import Problem, Problems
+from vatt.configs.transformers import Encoder, NormedEncoder, Small, Tiny
 
 
 class ModelConfig(Backbone):
@@ -43,80 +44,47 @@ class LinearModel(ModelConfig):
 
 
 @register("t5_base")
-class T5Base(ModelConfig):
+class T5Base(Encoder, ModelConfig):
     layer: ClassVar[str] = "vatt.modeling.backbones.text:t5"
 
     name: str = "t5_base"
     d_pre_proj: Count | None = 768
-    d_model: Count = 768
     use_agg_token: bool = True
     is_transformer: bool = True
-    activation: base.Activation | None = "gelu"
     num_relative_buckets: Count = 32
     max_relative_distance: Count = 64
-    d_kv: Count = 64
-    d_ff: Count = 3072
-    num_layers: Count = 12
-    num_heads: Count = 12
-    dropout_rate: Rate = 0.1
-    layer_norm_epsilon: Positive = 1e-6
 
 
 @register("t5_small")
-class T5Small(T5Base):
+class T5Small(Small, T5Base):
     name: str = "t5_small"
-    d_pre_proj: Count | None = 512
-    d_model: Count = 512
-    d_ff: Count = 2048
-    num_layers: Count = 6
-    num_heads: Count = 8
 
 
 @register("t5_tiny")
-class T5Tiny(T5Base):
+class T5Tiny(Tiny, T5Base):
     """Not published: trains on a CPU, with word vectors learned from scratch."""
 
     name: str = "t5_tiny"
     d_pre_proj: Count | None = 96
-    d_model: Count = 96
     d_embedding: Count = 96
     vocab_size: Count = 512
     trainable_embeddings: bool = True
-    d_kv: Count = 24
-    d_ff: Count = 384
     num_layers: Count = 1
-    num_heads: Count = 4
-    dropout_rate: Rate = 0.0
 
 
 @register("bert_base")
-class BertBase(ModelConfig):
+class BertBase(NormedEncoder, ModelConfig):
     layer: ClassVar[str] = "vatt.modeling.backbones.text:bert"
 
     name: str = "bert_base"
     d_pre_proj: Count | None = 768
-    d_model: Count = 768
     is_transformer: bool = True
-    activation: base.Activation | None = "gelu"
-    d_kv: Count = 64
-    d_ff: Count = 3072
-    num_layers: Count = 12
-    num_heads: Count = 12
-    pre_norm: bool = True
-    use_bias: bool = True
-    dropout_rate: Rate = 0.1
-    layer_norm_epsilon: Positive = 1e-6
 
 
 @register("bert_small")
-class BertSmall(T5Base):
+class BertSmall(Small, T5Base):
     """Extends T5, as published: with a second aggregation token and without `pre_norm`."""
 
     layer: ClassVar[str] = "vatt.modeling.backbones.text:bert"
 
     name: str = "bert_small"
-    d_pre_proj: Count | None = 512
-    d_model: Count = 512
-    d_ff: Count = 2048
-    num_layers: Count = 6
-    num_heads: Count = 8

@@ -7,8 +7,15 @@ from typing import ClassVar
 from vatt.configs import base, dataset
 from vatt.configs.backbones import Backbone, register
 from vatt.configs.base import Count, Positive, Rate, Share
-from vatt.configs.problems import Problems, divides
-from vatt.configs.tokens import covers_waveform, keeps_tokens
+from vatt.configs.problems import Problems
+from vatt.configs.transformers import (
+    Medium,
+    NormedEncoder,
+    Tiny,
+    covers_frames,
+    covers_waveform,
+    keeps_tokens,
+)
 
 
 class ModelConfig(Backbone):
@@ -24,7 +31,7 @@ class ModelConfig(Backbone):
 
 
 @register("ut_base")
-class UniTBase(ModelConfig):
+class UniTBase(NormedEncoder, ModelConfig):
     name: str = "ut_base"
     vid_temporal_patch_size: Count = 4
     vid_spatial_patch_size: Count = 16
@@ -38,16 +45,6 @@ class UniTBase(ModelConfig):
     max_txt_temporal_buckets: Count = 16
     random_patch_sampling: bool = True
     patch_sampling_rate: Share = 0.5
-    d_model: Count = 768
-    d_kv: Count = 64
-    d_ff: Count = 3072
-    num_layers: Count = 12
-    num_heads: Count = 12
-    pre_norm: bool = True
-    use_bias: bool = True
-    activation: base.Activation | None = "gelu"
-    dropout_rate: Rate = 0.1
-    layer_norm_epsilon: Positive = 1e-6
     d_post_proj: Count = 1024
     word_embeddings: str | None = None  # pretrained table, misc_data/<name>.npz or a path
     vid_patch_init_std: Positive | None = None  # of the patch kernels; None: as published
@@ -62,19 +59,14 @@ class UniTBase(ModelConfig):
     def clip_problems(self, path: str, data: dataset.Dataset, owner: str) -> Problems:
         """Yields clips that the patches do not cover evenly."""
         frames, pixels = self.vid_temporal_patch_size, self.vid_spatial_patch_size
-        what = f"the patch of {owner}"
-        yield from divides(f"{path}.num_frames", data.num_frames, frames, f"{what} (frames)")
-        yield from divides(f"{path}.frame_size", data.frame_size, pixels, f"{what} (pixels)")
+        yield from covers_frames(path, data, frames, pixels, owner)
         samples = self.aud_temporal_patch_size
         yield from covers_waveform(path, data, samples, samples, owner)
 
 
 @register("ut_medium")
-class UniTMedium(UniTBase):
+class UniTMedium(Medium, UniTBase):
     name: str = "ut_medium"
-    d_model: Count = 1024
-    d_ff: Count = 4096
-    num_heads: Count = 16
 
 
 @register("ut_large")
@@ -84,7 +76,7 @@ class UniTLarge(UniTMedium):
 
 
 @register("ut_tiny")
-class UniTTiny(UniTBase):
+class UniTTiny(Tiny, UniTBase):
     """Not published: trains on a CPU. Tokens are those of vit_tiny, wat_tiny and t5_tiny."""
 
     name: str = "ut_tiny"
@@ -96,12 +88,7 @@ class UniTTiny(UniTBase):
     max_vid_temporal_buckets: Count = 4
     max_vid_spatial_buckets: Count = 8
     max_aud_temporal_buckets: Count = 100
-    d_model: Count = 96
-    d_kv: Count = 24
-    d_ff: Count = 384
     num_layers: Count = 4
-    num_heads: Count = 4
-    dropout_rate: Rate = 0.0
     d_post_proj: Count = 96
     vid_patch_init_std: Positive | None = 0.25
     aud_patch_init_std: Positive | None = 0.6

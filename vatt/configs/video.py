@@ -7,8 +7,8 @@ from typing import ClassVar
 from vatt.configs import base, dataset
 from vatt.configs.backbones import Backbone, register
 from vatt.configs.base import Count, NonNegative, Positive, Rate, Share, UnitInterval
-from vatt.configs.problems import Problems, divides
-from vatt.configs.tokens import keeps_tokens
+from vatt.configs.problems import Problems
+from vatt.configs.transformers import Medium, PatchEncoder, Tiny, covers_frames, keeps_tokens
 
 
 class ModelConfig(Backbone):
@@ -41,7 +41,7 @@ class I3D(ModelConfig):
 
 
 @register("vit_base")
-class ViTBase(ModelConfig):
+class ViTBase(PatchEncoder, ModelConfig):
     """Transformer on space-time patches; patch sizes in frames and pixels, buckets in patches."""
 
     layer: ClassVar[str] = "vatt.modeling.backbones.video:vit"
@@ -55,22 +55,6 @@ class ViTBase(ModelConfig):
     max_horizontal_buckets: Count = 14
     random_patch_sampling: bool = True
     patch_sampling_rate: Share = 0.5
-    pre_projection: bool = False
-    d_model: Count = 768
-    d_kv: Count = 64
-    d_ff: Count = 3072
-    num_layers: Count = 12
-    num_heads: Count = 12
-    pre_norm: bool = True
-    use_bias: bool = True
-    activation: base.Activation | None = "gelu"
-    dropout_rate: Rate = 0.1
-    layer_norm_epsilon: Positive = 1e-6
-    use_masking: bool = False
-    mask_rate: UnitInterval = 0.2
-    post_projection: bool = False
-    d_post_proj: Count = 1024
-    post_proj_activation: base.Activation | None = "gelu"
     patch_init_std: Positive | None = None  # of the patch kernel; None: as published
 
     def problems(self, path: str) -> Problems:
@@ -82,17 +66,12 @@ class ViTBase(ModelConfig):
     def clip_problems(self, path: str, data: dataset.Dataset, owner: str) -> Problems:
         """Yields clips that the patches do not cover evenly."""
         frames, pixels = self.temporal_patch_size, self.spatial_patch_size
-        what = f"the patch of {owner}"
-        yield from divides(f"{path}.num_frames", data.num_frames, frames, f"{what} (frames)")
-        yield from divides(f"{path}.frame_size", data.frame_size, pixels, f"{what} (pixels)")
+        yield from covers_frames(path, data, frames, pixels, owner)
 
 
 @register("vit_medium")
-class ViTMedium(ViTBase):
+class ViTMedium(Medium, ViTBase):
     name: str = "vit_medium"
-    d_model: Count = 1024
-    d_ff: Count = 4096
-    num_heads: Count = 16
 
 
 @register("vit_large")
@@ -111,7 +90,7 @@ class ViTXLarge(ViTBase):
 
 
 @register("vit_tiny")
-class ViTTiny(ViTBase):
+class ViTTiny(Tiny, ViTBase):
     """Not published: trains on a CPU. Made for 16 frames of 64 x 64 pixels."""
 
     name: str = "vit_tiny"
@@ -119,10 +98,5 @@ class ViTTiny(ViTBase):
     max_temporal_buckets: Count = 4
     max_vertical_buckets: Count = 8
     max_horizontal_buckets: Count = 8
-    d_model: Count = 96
-    d_kv: Count = 24
-    d_ff: Count = 384
     num_layers: Count = 4
-    num_heads: Count = 4
-    dropout_rate: Rate = 0.0
     patch_init_std: Positive | None = 0.25

@@ -1,9 +1,9 @@
 """Records that cannot be used: passed over, counted, listed; too many of them stop the run.
 
-    ledger = BadRecords("runs/mine/bad_records.csv", max_fraction=0.01)
-    batches = pipeline.pretrain_batches(..., ledger=ledger)
+    bad_records = BadRecords("runs/mine/bad_records.csv", max_fraction=0.01)
+    batches = pipeline.pretrain_batches(..., ledger=bad_records)
     ...
-    ledger.check()      # after an error of the input: says what it was, if it was too many
+    bad_records.check()      # after an error of the input: says what it was, if it was too many
 
 The graph knows a record by its origin: (set, shard, record in the shard). It finds out that one is
 bad where it decodes it (`attempt`), puts a clip of zeros in its place, and training replaces that
@@ -257,17 +257,17 @@ def _gaps_filled(made: tf.data.Dataset, empty: Callable[[], Batch]) -> tf.data.D
     return made.scan(tf.constant(0, tf.int64), plain_graph(count)).flat_map(plain_graph(fill))
 
 
-def reported(batch: Batch, ledger: BadRecords) -> Batch:
-    """Tells `ledger` of the bad rows of a batch; passes the batch on."""
+def reported(batch: Batch, bad_records: BadRecords) -> Batch:
+    """Lists the bad rows of a batch in `bad_records`; passes the batch on."""
     bad = batch[OK] < 0.5
 
-    def tell() -> tf.Tensor:
+    def report() -> tf.Tensor:
         origins = tf.boolean_mask(batch[ORIGIN], bad)
-        tf.py_function(lambda found: ledger.report(found.numpy().tolist()), [origins], [])
+        tf.py_function(lambda found: bad_records.report(found.numpy().tolist()), [origins], [])
         return tf.constant(True)
 
-    told = tf.cond(tf.reduce_any(bad), tell, lambda: tf.constant(False))
-    with tf.control_dependencies([told]):
+    done = tf.cond(tf.reduce_any(bad), report, lambda: tf.constant(False))
+    with tf.control_dependencies([done]):
         return {name: tf.identity(value) for name, value in batch.items()}
 
 

@@ -49,7 +49,7 @@ class _Part(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
 
 
-class VideoFacts(_Part):
+class VideoInfo(_Part):
     """Pictures of a data set. Height and width are None where they differ between clips."""
 
     fps: float = pydantic.Field(gt=0)
@@ -57,19 +57,19 @@ class VideoFacts(_Part):
     width: int | None = None
 
 
-class AudioFacts(_Part):
+class AudioInfo(_Part):
     """Sound of a data set."""
 
     sample_rate: int = pydantic.Field(gt=0)
 
 
-class TextFacts(_Part):
+class TextInfo(_Part):
     """Text of a data set."""
 
     captions: bool = True
 
 
-class FeatureFacts(_Part):
+class FeatureInfo(_Part):
     """Extracted features of one kind."""
 
     width: int = pydantic.Field(ge=1)  # values per vector
@@ -117,10 +117,10 @@ class Card(_Part):
     ingest: str = ""  # commands that make the shards of them
     notes: str = ""
     tasks: list[str] = []  # of TASKS
-    video: VideoFacts | None = None
-    audio: AudioFacts | None = None
-    text: TextFacts | None = None
-    features: dict[str, FeatureFacts] = {}  # by name, on disk feature/<name>
+    video: VideoInfo | None = None
+    audio: AudioInfo | None = None
+    text: TextInfo | None = None
+    features: dict[str, FeatureInfo] = {}  # by name, on disk feature/<name>
     splits: dict[str, Split] = {}
     paper_splits: dict[str, int | None] = {}  # clips of each split as published, where known
     record_type: Literal["SequenceExample", "Example"] = "SequenceExample"
@@ -155,7 +155,7 @@ class Card(_Part):
 
     @pydantic.field_validator("features")
     @classmethod
-    def _named_features(cls, features: dict[str, FeatureFacts]) -> dict[str, FeatureFacts]:
+    def _named_features(cls, features: dict[str, FeatureInfo]) -> dict[str, FeatureInfo]:
         for name in features:
             if not FEATURE_NAME.fullmatch(name):
                 raise ValueError(f"'{name}': letters, digits and _ only")
@@ -278,20 +278,20 @@ class Card(_Part):
             DataError: the split is unknown, its pattern matches nothing or too few files, or a file
                 is empty.
         """
-        facts = self.split(split)
+        part = self.split(split)
         where = f"data set '{self.name}', split '{split}'"
-        if facts.num_shards is None:  # not made by us
+        if part.num_shards is None:  # not made by us
             again = f"Correct pattern or files (card: {self.folder / CARD_FILE})."
         else:
             again = f"Run vatt.data.ingest again for {self.folder}."
-        found = facts.files(self.folder)
-        pattern = "' or '".join(facts.patterns)
+        found = part.files(self.folder)
+        pattern = "' or '".join(part.patterns)
         if not found:
             raise DataError(f"{where}: no file in {self.folder} matches '{pattern}'. {again}")
-        if facts.num_shards is not None and len(found) != facts.num_shards:
+        if part.num_shards is not None and len(found) != part.num_shards:
             raise DataError(
-                f"{where}: {len(found)} of {facts.num_shards} shards match '{pattern}' in "
-                f"{self.folder}{_absent(facts, found)}. {again}"
+                f"{where}: {len(found)} of {part.num_shards} shards match '{pattern}' in "
+                f"{self.folder}{_absent(part, found)}. {again}"
             )
         empty = [path.name for path in found if path.stat().st_size == 0]
         if empty:
@@ -299,16 +299,16 @@ class Card(_Part):
         return found
 
 
-def _absent(facts: Split, found: list[Path]) -> str:
+def _absent(part: Split, found: list[Path]) -> str:
     """Returns "; missing: ..." for patterns as `ingest` writes them."""
     expected: list[str] = []
-    for pattern in facts.patterns:
+    for pattern in part.patterns:
         parts = re.fullmatch(r"([^*?[]+)\?{5}(-of-(\d{5})[^*?[]*)", pattern)
         if not parts:
             return ""
         expected += [f"{parts[1]}{index:05d}{parts[2]}" for index in range(int(parts[3]))]
     names = {path.name for path in found}
-    if not names <= set(expected) or len(expected) != facts.num_shards:
+    if not names <= set(expected) or len(expected) != part.num_shards:
         return ""  # shards without any clip are left out, so that the numbers have gaps
     missing = [name for name in expected if name not in names]
     shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")

@@ -89,9 +89,9 @@ def register(
     card = cards.Card(
         name=name,
         tasks=list(tasks),
-        video=cards.VideoFacts(fps=fps) if VIDEO in modalities else None,
-        audio=cards.AudioFacts(sample_rate=sample_rate) if AUDIO in modalities else None,
-        text=cards.TextFacts() if TEXT in modalities else None,
+        video=cards.VideoInfo(fps=fps) if VIDEO in modalities else None,
+        audio=cards.AudioInfo(sample_rate=sample_rate) if AUDIO in modalities else None,
+        text=cards.TextInfo() if TEXT in modalities else None,
         labels=list(labels) if labels else None,
         multi_label=multi_label,
         splits={

@@ -51,8 +51,8 @@ def captions_of_manifest(path: str | Path) -> Iterator[bytes]:
     for row in rows.values():
         if row.caption:
             yield row.caption.encode()
-    for told in {(row.source, row.told): row.told for row in rows.values()}.values():
-        for _, _, sentence in told:
+    for _, captions in dict.fromkeys((row.source, row.timed_captions) for row in rows.values()):
+        for _, _, sentence in captions:
             yield sentence.encode()
     for name in dict.fromkeys(row.captions for row in rows.values() if row.captions):
         try:

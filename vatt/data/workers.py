@@ -125,7 +125,7 @@ def run_jobs(
             _set_report(_nothing)
         return
     context = multiprocessing.get_context("spawn")  # forking after TensorFlow started can hang
-    ticks, told = context.Value("Q", 0), 0
+    ticks, reported = context.Value("Q", 0), 0
     pool = futures.ProcessPoolExecutor(
         min(workers, len(jobs)), mp_context=context, initializer=_start_worker, initargs=(ticks,)
     )
@@ -137,8 +137,8 @@ def run_jobs(
             with _interrupts_held():  # else Ctrl-C can leave a lock of the futures taken for ever
                 done, _ = futures.wait(waiting, _LOOK_S, return_when=futures.FIRST_COMPLETED)
             now = ticks.get_obj().value  # not under the lock: a worker may have died with it
-            on_ticks(now - told)
-            told = now
+            on_ticks(now - reported)
+            reported = now
             for future in done:
                 yield waiting.pop(future), future.result()
         finished = True

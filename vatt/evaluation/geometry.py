@@ -116,11 +116,11 @@ def project(
     vectors = metrics.window_mean(embeddings[rows])
     if not np.isfinite(vectors).all():
         raise ValueError("embeddings that are not finite cannot be projected")
-    wanted = TSNE_DIMENSIONS if method == "tsne" else 2
+    dimensions = TSNE_DIMENSIONS if method == "tsne" else 2
     if vectors.shape[1] < 2:
         vectors = np.pad(vectors, [(0, 0), (0, 2 - vectors.shape[1])])
     with np.errstate(invalid="ignore"):  # the shares of no variance at all
-        pca = PCA(min(wanted, *vectors.shape), svd_solver="full").fit(vectors)
+        pca = PCA(min(dimensions, *vectors.shape), svd_solver="full").fit(vectors)
     points = pca.transform(vectors)
     if method == "pca":
         shares = np.nan_to_num(pca.explained_variance_ratio_)

@@ -37,7 +37,7 @@ class LogisticRegression:
         iterations: how many it took.
     """
 
-    def __init__(self, classes: int, multi_label: bool):
+    def __init__(self, classes: int, multi_label: bool) -> None:
         from sklearn import linear_model, neural_network
 
         self._classes, self._multi_label = classes, multi_label

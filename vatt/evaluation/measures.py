@@ -13,7 +13,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+
+Fields = dict[str, str | float | None]
 
 RETRIEVAL, GEOMETRY, ZERO_SHOT = "retrieval", "geometry", "zero_shot"
 CLASSIFICATION = "classification"  # by a classifier that was trained for the set
@@ -54,7 +55,7 @@ class Measure:
     chance: float | None = None
     samples: int | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Fields:
         """Returns the fields that say something; a value that is not finite is None."""
         found = {key: value for key, value in vars(self).items() if value not in (None, "")}
         for key in ("value", "chance"):
@@ -63,7 +64,7 @@ class Measure:
         return found
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Measure:
+    def from_dict(cls, fields: Mapping[str, str | float | None]) -> Measure:
         """Returns what `as_dict` was made from; fields of later versions are passed over.
 
         Raises:

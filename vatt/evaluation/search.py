@@ -87,7 +87,7 @@ def search(
 class _Search:
     """Counts, block by block, what stands ahead of the partner of each query."""
 
-    def __init__(self, queries: int, truth: np.ndarray):
+    def __init__(self, queries: int, truth: np.ndarray) -> None:
         self._truth = np.full(queries, np.nan, np.float32)  # compares as false without a partner
         self._truth[: len(truth)] = truth
         self._pairs = len(truth)

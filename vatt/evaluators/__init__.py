@@ -56,7 +56,7 @@ def chosen(cfg: configs.experiment.EvalConfig, defaults: Sequence[str]) -> tuple
         return tuple(dict.fromkeys(cfg.evaluators))
     names: list[str] = []
     for name in defaults:
-        names += cfg.probes if name in PROBES else [name]
+        names += [name] if cfg.probes is None or name not in PROBES else cfg.probes
     if not cfg.zero_shot:
         names = [name for name in names if name != ZERO_SHOT]
     if cfg.report and {*PROBES, ZERO_SHOT}.intersection(defaults):

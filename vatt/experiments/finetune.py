@@ -14,39 +14,36 @@ from absl import logging
 
 from vatt.configs import experiment
 from vatt.data import pipeline
-from vatt.data.bad_records import BadRecords
 from vatt.data.examples import LabelledClips
 from vatt.data.features import LABEL
 from vatt.errors import UserError
 from vatt.experiments import labelled
 from vatt.experiments.finetune_eval import LABELS_FILE, Evaluator
+from vatt.experiments.recipe import ExamplesRecipe
 from vatt.modeling import factory, flops
 from vatt.modeling.random import Randomness
 from vatt.objectives import classification
-from vatt.training import layouts, loop, optimizers, replica, transfer
+from vatt.training import layouts, loop, optimizers, transfer
 
 # Beside the losses, of sets with several labels per clip and of those with one.
 METRICS = {True: ("binary_cross_entropy",), False: ("top_1_accuracy", "top_5_accuracy")}
 
 
-class FinetuneRecipe:
+class FinetuneRecipe(ExamplesRecipe):
     """A backbone and a classifier on it; with `freeze_backbone` only the latter is trained."""
 
     def __init__(self, cfg: experiment.Finetune, strategy: tf.distribute.Strategy) -> None:
         """Builds model and optimizer under `strategy`."""
-        self._cfg, self._set = cfg, labelled.open_set(cfg, "train")
-        self._input, self._modalities = self._set.input, self._set.modalities
-        self._examples = LabelledClips(self._input, self._set.card, self._modalities)
-        self._shapes = self._examples.shapes
-        self.bad_records = BadRecords.of_run(cfg.model_dir, self._input)
+        self._set = opened = labelled.open_set(cfg, "train")
+        super().__init__(cfg, LabelledClips(opened.input, opened.card, opened.modalities))
         self.model = build_model(cfg, self._set, strategy)
         with strategy.scope():
             self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
         self.files = {LABELS_FILE: "".join(f"{name}\n" for name in self._set.labels)}
         losses = ("model_loss", "regularization_loss", "total_loss")
         self.loss_names = (*losses, *METRICS[self._set.card.multi_label])
-        rows = self._input.batch_size
-        self.flops_per_step = rows * flops.classification_step(self.model, self._shapes)
+        cost = flops.classification_step(self.model, self.shapes)
+        self.flops_per_step = self.batch_size * cost
         self._classify = (
             tf.function(self._run_model, jit_compile=True) if cfg.jit_compile else self._run_model
         )
@@ -79,32 +76,12 @@ class FinetuneRecipe:
         report = transfer.transfer(checkpoint, self.model)
         logging.info("initialised from %s, training from step 0", report.table())
 
-    def batches(self, start_step: int, worker: tuple[int, int]) -> tf.data.Dataset:
-        """Rows of a worker of the global batches from `start_step` on."""
-        return pipeline.training_batches(
-            self._examples,
-            data_dir=self._cfg.data_dir,
-            seed=self._cfg.seed,
-            start_step=start_step,
-            worker=worker,
-            ledger=self.bad_records,
-        )
-
-    def check_input(self) -> None:
-        """Raises DataError when too many records were bad."""
-        self.bad_records.check()
-
     def losses(self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor) -> Mapping[str, tf.Tensor]:
         """Losses of this replica's rows; rarity weights count the labels of all replicas."""
-        this = replica.of_this_step()
-        rows = self._input.batch_size // this.count
-        batch = {
-            name: tf.ensure_shape(batch[name], [rows, *shape])
-            for name, shape in self._shapes.items()
-        }
+        batch, this, first_row = self._own_rows(batch)
         labels = batch[LABEL]
-        inputs = {modality: batch[modality] for modality in self._modalities}
-        logits = self._classify(inputs, seed, tf.cast(this.index, tf.int32) * rows)
+        inputs = {modality: batch[modality] for modality in self._set.modalities}
+        logits = self._classify(inputs, seed, first_row)
         if self._set.card.multi_label:
             counts = classification.count_labels(labels, this)
             model_loss = classification.sigmoid_loss(logits, labels, counts)

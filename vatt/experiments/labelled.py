@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from vatt import configs
 from vatt.configs.backbones import Backbone
 from vatt.data import pipeline
 from vatt.data.cards import Card
 from vatt.errors import DataError
+from vatt.evaluators.subject import class_names
 
 # What a card must list for a model of one modality; one of several needs the tasks of any of them.
 _TASKS = {
@@ -22,6 +23,8 @@ _TASKS = {
     "audio": ("audio_classification",),
 }
 _TRAIN, _TEST = 0, 1  # places in a pair of Card.folds
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class LabelledSet:
     @property
     def labels(self) -> list[str]:
         """Name of every class."""
-        return list(self.card.labels or map(str, range(self.classes)))
+        return class_names(self.card)
 
     @property
     def windows(self) -> int:
@@ -80,7 +83,7 @@ def open_set(cfg: configs.ExperimentConfig, part: str) -> LabelledSet:
     return LabelledSet(card, data.model_copy(update=changes), cfg.model.modalities)
 
 
-def as_inputs(by_modality: Mapping[str, Any]) -> Any:
+def as_inputs(by_modality: Mapping[str, Value]) -> Value | dict[str, Value]:
     """Returns what a classifier takes: the only value, or the mapping where there are several."""
     return next(iter(by_modality.values())) if len(by_modality) == 1 else dict(by_modality)
 
@@ -105,20 +108,20 @@ def check_same_classes(labels: Sequence[str], other: LabelledSet, where: str) ->
 
 
 def _check(card: Card, path: str, model: Backbone) -> None:
-    wanted = [task for modality in model.modalities for task in _TASKS[modality]]
+    tasks = [task for modality in model.modalities for task in _TASKS[modality]]
     for modality in model.modalities:
         pipeline.check_labelled(card, modality)
-    if not set(card.tasks) & set(wanted):
+    if not set(card.tasks) & set(tasks):
         raise DataError(
             f"{path}: '{card.name}' serves {', '.join(card.tasks) or 'nothing'}; {model.name} "
-            f"needs a set whose card lists the task {' or '.join(wanted)}"
+            f"needs a set whose card lists the task {' or '.join(tasks)}"
         )
 
 
 def _default_split(card: Card, part: str) -> str:
     folds = card.folds()
     if not folds:
-        wanted = {"train": "train", "eval": "test"}[part]
-        card.split(wanted)  # says which splits there are
-        return wanted
+        split = {"train": "train", "eval": "test"}[part]
+        card.split(split)  # says which splits there are
+        return split
     return folds[0][_TRAIN if part == "train" else _TEST]

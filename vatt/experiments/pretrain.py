@@ -11,35 +11,33 @@ from absl import logging
 from vatt import methods
 from vatt.configs import experiment
 from vatt.data import pipeline
-from vatt.data.bad_records import BadRecords
 from vatt.experiments.pretrain_eval import Evaluator
+from vatt.experiments.recipe import ExamplesRecipe
 from vatt.modeling import flops
 from vatt.modeling.pretraining import Features, PretrainingModel
 from vatt.modeling.random import Randomness
-from vatt.training import layouts, loop, optimizers, replica, transfer
+from vatt.training import layouts, loop, optimizers, transfer
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-class PretrainRecipe:
+class PretrainRecipe(ExamplesRecipe):
     """A method, for the loop: its examples, its model, its objective over the global batch."""
 
     files: Mapping[str, str] = {}
 
     def __init__(self, cfg: experiment.Pretrain, strategy: tf.distribute.Strategy) -> None:
         """Builds model and optimizer under `strategy`."""
-        self._cfg, self._method = cfg, methods.of(cfg)
-        self._examples = self._method.examples(cfg)
-        self._shapes = self._examples.shapes
+        self._method = methods.of(cfg)
+        super().__init__(cfg, self._method.examples(cfg))
         pipeline.load_cards(cfg.train.input, cfg.data_dir)  # before the model costs time
-        self.bad_records = BadRecords.of_run(cfg.model_dir, cfg.train.input)
-        self.model = build_model(cfg, self._shapes, strategy)
+        self.model = build_model(cfg, self.shapes, strategy)
         with strategy.scope():
             self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
         self._objective = self._method.objective(cfg.model)
         self.loss_names = self._objective.names
-        rows = cfg.train.input.batch_size
-        self.flops_per_step = rows * flops.pretraining_step(self.model, self._shapes)
+        cost = flops.pretraining_step(self.model, self.shapes)
+        self.flops_per_step = self.batch_size * cost
         self._towers = (
             tf.function(self._run_towers, jit_compile=True) if cfg.jit_compile else self._run_towers
         )
@@ -63,30 +61,9 @@ class PretrainRecipe:
         logging.info("initialised at random, seed %d", self._cfg.seed)
         self._method.initialise(self.model, self._cfg.model)
 
-    def batches(self, start_step: int, worker: tuple[int, int]) -> tf.data.Dataset:
-        """Rows of a worker of the global batches from `start_step` on."""
-        return pipeline.training_batches(
-            self._examples,
-            data_dir=self._cfg.data_dir,
-            seed=self._cfg.seed,
-            start_step=start_step,
-            worker=worker,
-            ledger=self.bad_records,
-        )
-
-    def check_input(self) -> None:
-        """Raises DataError when too many records were bad."""
-        self.bad_records.check()
-
     def losses(self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor) -> Mapping[str, tf.Tensor]:
         """Losses of this replica's rows, which the objective compares with those of all."""
-        this = replica.of_this_step()
-        rows = self._cfg.train.input.batch_size // this.count
-        batch = {
-            name: tf.ensure_shape(batch[name], [rows, *shape])
-            for name, shape in self._shapes.items()
-        }
-        first_row = tf.cast(this.index, tf.int32) * rows
+        batch, this, first_row = self._own_rows(batch)
         inputs = {modality: batch[modality] for modality in self.model.modalities}
         features = self._towers(inputs, seed, first_row)
         outputs = self.model.train_outputs(features)

@@ -73,7 +73,14 @@ EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
         "layer_decay",
         "ema_decay",
     ),
-    experiment.EvalConfig: ("poll_interval_s", "timeout_s", "report", "probes", "zero_shot"),
+    experiment.EvalConfig: (
+        "poll_interval_s",
+        "timeout_s",
+        "report",
+        "evaluators",
+        "probes",
+        "zero_shot",
+    ),
     experiment.RuntimeConfig: ("num_devices",),
     experiment.ExperimentConfig: (
         "model_arch",

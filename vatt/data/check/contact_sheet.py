@@ -18,7 +18,7 @@ from vatt.data.ingest.samples import Sample
 from vatt.files import replacing
 
 WIDTH, MARGIN = 1680, 24  # pixels, as all below
-LEFT = 330  # where pictures begin; facts stand before that
+LEFT = 330  # where pictures begin; text stands before that
 FRAME_GAP, FRAME_HEIGHT = 8, 120
 WAVE = 46
 LINE = 20
@@ -53,14 +53,14 @@ def _row(sample: Sample) -> Image.Image:
     row = Image.new("RGB", (WIDTH, 2000), PAPER)
     pen = ImageDraw.Draw(row)
     pen.line((MARGIN, 0, WIDTH - MARGIN, 0), RULE)
-    left = _facts(pen, sample, 14)
+    left = _left_column(pen, sample, 14)
     below = _frames(row, pen, sample, 14)
     below = _wave(pen, sample, below + 6)
     below = _captions(pen, sample, below + 8)
     return row.crop((0, 0, WIDTH, max(left, below) + 14))
 
 
-def _facts(pen: ImageDraw.ImageDraw, sample: Sample, top: int) -> int:
+def _left_column(pen: ImageDraw.ImageDraw, sample: Sample, top: int) -> int:
     """Writes the left column; returns where it ends."""
     width = LEFT - 2 * MARGIN
     length = f"{sample.start:.2f} - {sample.end:.2f} s" if sample.end > sample.start else ""
@@ -71,7 +71,7 @@ def _facts(pen: ImageDraw.ImageDraw, sample: Sample, top: int) -> int:
             for part in _wrapped(_writable(sample.source) or "source unknown", width)
         ),
     ]
-    lines += [(fact, SOFT, 15) for fact in (length or f"{sample.seconds:.2f} s", sample.facts)]
+    lines += [(text, SOFT, 15) for text in (length or f"{sample.seconds:.2f} s", sample.properties)]
     labels = sample.labels[:MAX_LINES]
     lines += [(_fitting(label, width, 15), WAVE_INK, 15) for label in labels]
     if len(sample.labels) > len(labels):

@@ -29,7 +29,7 @@ class Job:
 
 
 def check_shard(job: Job, card: Card) -> dict[str, Any]:
-    """Reads one shard; returns the facts of `summary.Tally` and what is wrong."""
+    """Reads one shard; returns the stats of `summary.Tally` and what is wrong."""
     from vatt.data import framing, workers
 
     reading = _Reading(job, card)
@@ -40,8 +40,8 @@ def check_shard(job: Job, card: Card) -> dict[str, Any]:
         lost = framing.losses(job.path, reading.damaged, reading.found, job.expected)
         changed = job.sha256 and sha256(job.path) != job.sha256
     except OSError as error:
-        return reading.facts([], f"{job.path.name} cannot be read: {error.strerror}")
-    return reading.facts(
+        return reading.stats([], f"{job.path.name} cannot be read: {error.strerror}")
+    return reading.stats(
         lost, f"{job.path.name}: its SHA-256 is not that of manifest.json" * bool(changed)
     )
 
@@ -83,7 +83,7 @@ class _Reading:
         if len(self.shown) < len(self.job.show) and record.index >= self.job.show[len(self.shown)]:
             self.shown.append(samples.make(clip, self.job.split, frames=8, width=200))
 
-    def facts(self, lost: Sequence[Damage], problem: str) -> dict[str, Any]:
+    def stats(self, lost: Sequence[Damage], problem: str) -> dict[str, Any]:
         """Everything found, when the shard has been read."""
         from vatt.data import framing
 
@@ -104,7 +104,7 @@ class _Reading:
                 f"{shard}: label texts are not the card's names for their indices, in "
                 f"{self.misnamed} of the records; {self.example}"
             )
-        return self.tally.facts() | {
+        return self.tally.stats() | {
             "split": job.split,
             "bad": len(self.unusable) + sum(max(damage.records, 0) for damage in lost),
             "rows": [[self.card.name, job.split, shard, *row] for row in sorted(rows)],

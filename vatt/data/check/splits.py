@@ -39,21 +39,21 @@ def check_splits(
         raise DataError(f"data set '{card.name}': the card names no split, so there is no shard")
     report = Report(card.name, card.folder)
     jobs = _jobs(card, list(dict.fromkeys(splits or card.splits)), samples, report)
-    facts: list[dict] = [{}] * len(jobs)
+    stats: list[dict] = [{}] * len(jobs)
     total = sum(job.expected or 0 for job in jobs) or None
     with pool.progress(total, 0, card.name, "record") as bar:
         orders = [(job, card) for job in jobs]
         count = workers or pool.available_cores()
         for number, found in pool.run_jobs(check_shard, orders, count, bar.update):
-            facts[number] = found
-    for shard in facts:
+            stats[number] = found
+    for shard in stats:
         report.bad += shard["rows"]
         report.problems += shard["problems"]
         report.samples += shard["shown"]
     for split in dict.fromkeys(name for job in jobs for name in splits_of(job.split)):
-        part = [shard for shard in facts if split in splits_of(shard["split"])]
+        part = [shard for shard in stats if split in splits_of(shard["split"])]
         _count(report, card, split, part)
-    report.leaks = leakage.find(_clips_by_split(facts))
+    report.leaks = leakage.find(_clips_by_split(stats))
     return report
 
 
@@ -66,16 +66,16 @@ def _jobs(card: Card, splits: Sequence[str], samples: int, report: Report) -> li
     of_path: dict[Path, list[str]] = {}  # a shard of several splits is read once
     alone: dict[Path, int | None] = {}
     for split in splits:
-        facts = card.split(split)
+        stated = card.split(split)
         try:
             paths = card.shards(split)
         except DataError as error:
             report.problems.append(str(error))
-            paths = facts.files(card.folder)
+            paths = stated.files(card.folder)
         for path in paths:
             of_path.setdefault(path, []).append(split)
-            if len(paths) == facts.num_shards == 1:
-                alone[path] = facts.records
+            if len(paths) == stated.num_shards == 1:
+                alone[path] = stated.records
     found: list[tuple[str, Path, int | None, str]] = []
     for path, names in of_path.items():
         known = listed.get(path.name, {})
@@ -152,9 +152,9 @@ def _count(report: Report, card: Card, split: str, shards: list[dict]) -> None:
             )
 
 
-def _clips_by_split(facts: Iterable[dict]) -> leakage.Clips:
+def _clips_by_split(stats: Iterable[dict]) -> leakage.Clips:
     clips: leakage.Clips = {}
-    for shard in facts:
+    for shard in stats:
         for split in splits_of(shard["split"]):
             sources = clips.setdefault(split, defaultdict(list))
             for source, start, end in shard["clips"]:

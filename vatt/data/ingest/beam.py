@@ -20,7 +20,7 @@ from vatt.errors import UserError
 
 
 def run(shards: Sequence[Shard], settings: Settings, folder: Path, options: Sequence[str]) -> None:
-    """Makes shards and their facts in `folder`.
+    """Makes shards and their stats in `folder`.
 
     Args:
         shards: what to make.
@@ -53,6 +53,6 @@ def _make(shard: Shard, settings: Settings, folder: Path) -> None:
     from apache_beam.metrics import Metrics
 
     clips = Metrics.counter("vatt.ingest", "clips")
-    facts = make_shard(shard, settings, folder, tick=clips.inc)
-    Metrics.counter("vatt.ingest", "records").inc(facts["records"])
-    Metrics.counter("vatt.ingest", "failures").inc(len(facts["failures"]))
+    stats = make_shard(shard, settings, folder, tick=clips.inc)
+    Metrics.counter("vatt.ingest", "records").inc(stats["records"])
+    Metrics.counter("vatt.ingest", "failures").inc(len(stats["failures"]))

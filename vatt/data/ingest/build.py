@@ -28,7 +28,7 @@ def ingest(
     min_side: int = 256,
     sample_rate: int = 48000,
     jpeg_quality: int = 90,
-    wish: sources.Wish | None = None,
+    options: sources.Options | None = None,
     beam_args: Sequence[str] | None = None,
 ) -> tuple[dict[str, Any], dict[str, dict], list[list]]:
     """Makes or completes a data set; returns its totals, those of its splits, and the failures.
@@ -45,7 +45,7 @@ def ingest(
         min_side: pixels of the shorter side of a stored frame; smaller videos stay as they are.
         sample_rate: Hz.
         jpeg_quality: 1 to 100.
-        wish: what else is asked of the input; its `workers` are the processes of this run.
+        options: what else is asked of the input; its `workers` are the processes of this run.
         beam_args: run as an Apache Beam pipeline with these options; None: in processes here.
 
     Raises:
@@ -53,18 +53,18 @@ def ingest(
     """
     from vatt.data.ingest import features, summary
 
-    wish = wish or sources.Wish()
-    listing = sources.read(inputs, form, wish)
+    options = options or sources.Options()
+    listing = sources.read(inputs, form, options)
     output_dir.mkdir(parents=True, exist_ok=True)
     log = Log(output_dir)
     _say_what_is_left_out(listing, log)
-    labels = _label_map(listing, wish.labels, output_dir)
+    labels = _label_map(listing, options.labels, output_dir)
     settings = Settings(
         str(listing.root.resolve()),
         *(fps, min_side, sample_rate, jpeg_quality),
-        wish.caption_context,
+        options.caption_context,
         labels,
-        features.plan(listing.rows, wish.feature_rate, listing.root),
+        features.plan(listing.rows, options.feature_rate, listing.root),
     )
     shards = work.plan_shards(listing.rows, num_shards, settings)
     others = state.kept(output_dir, shards, settings)
@@ -72,15 +72,15 @@ def ingest(
     write_labels(output_dir, labels)
     name = name or output_dir.resolve().name
     _say_if_classes_are_missing(name, labels, log)
-    facts = _make(shards, settings, output_dir, wish.workers, beam_args, log)
-    facts = sorted(facts + others, key=lambda shard: (shard["split"], shard["file"]))
+    stats = _make(shards, settings, output_dir, options.workers, beam_args, log)
+    stats = sorted(stats + others, key=lambda shard: (shard["split"], shard["file"]))
     unused = state.unused(output_dir, {row.split for row in listing.rows}, listing.failures)
-    failures = _describe(name, output_dir, settings, facts, unused)
-    return summary.totals(facts), summary.by_split(facts + unused), failures
+    failures = _describe(name, output_dir, settings, stats, unused)
+    return summary.totals(stats), summary.by_split(stats + unused), failures
 
 
 def _describe(
-    name: str, folder: Path, settings: Settings, facts: list[dict], unused: list[dict]
+    name: str, folder: Path, settings: Settings, stats: list[dict], unused: list[dict]
 ) -> list[list]:
     """Writes what describes the set: manifest, failures, card, page; returns the failures.
 
@@ -89,8 +89,8 @@ def _describe(
     """
     from vatt.data.ingest import page, summary
 
-    failures = summary.write_summary(folder, facts + unused)
-    if not any(shard["records"] for shard in facts):
+    failures = summary.write_summary(folder, stats + unused)
+    if not any(shard["records"] for shard in stats):
         where = folder / "failures.csv"
         reason = f"the first reason: {failures[0][3]} ({failures[0][0]})" if failures else ""
         raise DataError(
@@ -99,17 +99,17 @@ def _describe(
     card = summary.write_card(
         name,
         folder,
-        facts,
+        stats,
         fps=settings.fps,
         sample_rate=settings.sample_rate,
         labels=settings.labels,
-        multi_label=any(sum(shard["classes"].values()) > shard["with_labels"] for shard in facts),
+        multi_label=any(sum(shard["classes"].values()) > shard["with_labels"] for shard in stats),
     )
     shown = dataclasses.asdict(settings)
     del shown["media_root"], shown["labels"], shown["features"]
     if settings.features:
         shown["features"] = "; ".join(map(str, settings.features))
-    page.write(folder, card, facts + unused, failures, shown)
+    page.write(folder, card, stats + unused, failures, shown)
     return failures
 
 
@@ -139,12 +139,12 @@ def _make(
     beam_args: Sequence[str] | None,
     log: Log,
 ) -> list[dict[str, Any]]:
-    """Makes the shards that are not there yet; returns the facts of all."""
+    """Makes the shards that are not there yet; returns the stats of all."""
     from vatt.data import workers as pool
 
-    facts = [state.finished(shard, folder) for shard in shards]
-    todo = [number for number, known in enumerate(facts) if known is None]
-    done = sum(len(shard.rows) for shard, known in zip(shards, facts, strict=True) if known)
+    stats = [state.finished(shard, folder) for shard in shards]
+    todo = [number for number, known in enumerate(stats) if known is None]
+    done = sum(len(shard.rows) for shard, known in zip(shards, stats, strict=True) if known)
     rows = [row for shard in shards for row in shard.rows]
     log.lines([f"clips: {len(rows)}, there already: {done}; shards: {len(shards)}"])
     if beam_args is not None:
@@ -152,19 +152,19 @@ def _make(
 
         beam.run([shards[number] for number in todo], settings, folder, beam_args)
         for number in todo:
-            facts[number] = state.made(shards[number], folder)
-            if facts[number] is None:
+            stats[number] = state.made(shards[number], folder)
+            if stats[number] is None:
                 raise DataError(
                     f"the pipeline has ended, but {folder / shards[number].name} is not there: "
                     "--output_dir must be a folder that all its workers share with this machine"
                 )
-        return facts
+        return stats
     jobs = [(shards[number], settings, folder, pool.tick) for number in todo]
     with pool.progress(len(rows), done, folder.resolve().name, "clip") as bar:
         progress = Progress(bar, rows, log)
         for job, made in pool.run_jobs(work.make_shard, jobs, workers, progress.update):
-            facts[todo[job]] = made
-    return facts
+            stats[todo[job]] = made
+    return stats
 
 
 def _some(names: Sequence[str]) -> str:
@@ -177,7 +177,7 @@ def _some(names: Sequence[str]) -> str:
 def _label_map(listing: sources.Listing, given: Path | None, folder: Path) -> tuple[str, ...]:
     """Returns the names of all classes in their order.
 
-    Told by the format or `--labels`, else by an earlier run into the folder, else alphabetical.
+    Given by the format or `--labels`, else by an earlier run into the folder, else alphabetical.
 
     Raises:
         DataError: a class is not among those, or they are not those of the earlier run.

@@ -148,7 +148,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from vatt.data import workers as pool
 
     started, folder = time.monotonic(), arguments.output_dir
-    wish = sources.Wish(
+    options = sources.Options(
         media_root=arguments.media_root,
         clip_seconds=arguments.clip_seconds,
         clip_step=arguments.clip_step,
@@ -169,25 +169,25 @@ def _run(arguments: argparse.Namespace) -> int:
         min_side=arguments.min_side,
         sample_rate=arguments.sample_rate,
         jpeg_quality=arguments.jpeg_quality,
-        wish=wish,
+        options=options,
         beam_args=arguments.beam_args,
     )
     log = Log(folder)
     seconds = time.monotonic() - started
     log.say(f"{folder.name}: {_clips(total['records'])} in {seconds:.1f} s -> {folder}")
-    for split, facts in splits.items():
+    for split, stats in splits.items():
         kinds = [
             ("video", "pictures"),
             ("audio", "sound"),
             ("text", "captions"),
             ("labels", "labels"),
         ]
-        parts = ", ".join(f"{facts[f'with_{kind}']} with {what}" for kind, what in kinds)
-        for name, feature in facts.get("features", {}).items():
+        parts = ", ".join(f"{stats[f'with_{kind}']} with {what}" for kind, what in kinds)
+        for name, feature in stats.get("features", {}).items():
             parts += f", {feature['records']} with {name}"
-        classes = f" of {len(facts['classes'])} classes" if facts["classes"] else ""
+        classes = f" of {len(stats['classes'])} classes" if stats["classes"] else ""
         log.say(
-            f"  {split}: {_clips(facts['records'])}, {facts['seconds']:.1f} s; {parts}{classes}"
+            f"  {split}: {_clips(stats['records'])}, {stats['seconds']:.1f} s; {parts}{classes}"
         )
     if failures:
         log.say(f"{_clips(len(failures))} failed, see {folder / 'failures.csv'}:")

@@ -43,9 +43,9 @@ class Progress:
 
     def update(self, clips: int) -> None:
         """Counts clips that are done."""
-        facts = self._bar.format_dict
-        made = facts["n"] + clips - facts["initial"]
-        rate = made / max(facts["elapsed"], 1e-3)
+        bar = self._bar.format_dict
+        made = bar["n"] + clips - bar["initial"]
+        rate = made / max(bar["elapsed"], 1e-3)
         files = f"{rate * self._files_per_clip:.1f} videos/s"
         if made:
             self._bar.set_postfix_str(files, refresh=False)

@@ -52,7 +52,7 @@ class Row:
     caption: str = ""
     captions: str = ""
     line: int = 0  # in the manifest
-    told: tuple[Caption, ...] = ()  # captions with times from the start of the file
+    timed_captions: tuple[Caption, ...] = ()  # with times from the start of the file
     fit: str = EXACT
     features: tuple[tuple[str, str], ...] = ()
 
@@ -175,8 +175,8 @@ def _rows(number: int, fields: object, default_split: str) -> list[Row]:
     splits = _several(fields, "split") or (default_split,)
     for split in splits:
         check_split(split)
-    told = fields.get("captions")
-    inline = isinstance(told, list)
+    captions = fields.get("captions")
+    inline = isinstance(captions, list)
     return [
         Row(
             path=path,
@@ -187,7 +187,7 @@ def _rows(number: int, fields: object, default_split: str) -> list[Row]:
             caption=_text(fields, "caption"),
             captions="" if inline else _text(fields, "captions"),
             line=number,
-            told=_told(told) if inline else (),
+            timed_captions=_timed_captions(captions) if inline else (),
             features=features,
         )
         for split in splits
@@ -238,8 +238,8 @@ def _several(fields: dict[str, object], name: str) -> tuple[str, ...]:
     )
 
 
-def _told(captions: list) -> tuple[Caption, ...]:
-    told = []
+def _timed_captions(captions: list) -> tuple[Caption, ...]:
+    timed = []
     for caption in captions:
         try:
             start, end, text = caption
@@ -248,8 +248,8 @@ def _told(captions: list) -> tuple[Caption, ...]:
         except (TypeError, ValueError, AttributeError):
             raise ValueError(f"caption {caption!r} is not [start, end, text]") from None
         if words:
-            told.append((*times, words))
-    return tuple(sorted(told))
+            timed.append((*times, words))
+    return tuple(sorted(timed))
 
 
 def locate(root: Path, name: str) -> Path:

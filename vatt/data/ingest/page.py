@@ -1,6 +1,6 @@
 """`dataset.html`: what an ingested data set holds, on one page for people.
 
-    page.write(folder, card, facts, failures, settings)
+    page.write(folder, card, stats, failures, settings)
 
 The page holds its pictures and styles itself and loads nothing. It depends on its arguments alone:
 equal clips and settings give equal bytes.
@@ -67,7 +67,7 @@ summary{cursor:pointer;color:var(--soft)}
 def write(
     folder: Path,
     card: Card,
-    facts: Sequence[dict],
+    stats: Sequence[dict],
     failures: Sequence[Sequence],
     settings: Mapping[str, Any],
 ) -> Path:
@@ -76,18 +76,18 @@ def write(
     Args:
         folder: of the data set.
         card: as `summary.write_card` wrote it.
-        facts: of all shards, in their order; see `summary.Tally`.
+        stats: of all shards, in their order; see `summary.Tally`.
         failures: path, start, end and reason of every clip that could not be stored.
         settings: what was asked for, by name.
     """
-    splits = summary.by_split(facts)
+    splits = summary.by_split(stats)
     body = [
-        _header(card, summary.totals(facts)),
+        _header(card, summary.totals(stats)),
         _splits(splits),
         _failures(failures),
         _classes(card, splits),
-        _durations(summary.totals(facts)),
-        _samples(facts),
+        _durations(summary.totals(stats)),
+        _samples(stats),
         _settings(settings),
     ]
     # The policy makes the browser hold the promise that nothing is loaded from anywhere.
@@ -105,17 +105,17 @@ def write(
 
 
 def _header(card: Card, total: Mapping[str, Any]) -> str:
-    facts = [f"{total['records']:,} clips", f"{_number(total['seconds'] / 3600)} hours"]
+    parts = [f"{total['records']:,} clips", f"{_number(total['seconds'] / 3600)} hours"]
     if card.video:
         size = f", {card.video.width} x {card.video.height}" if card.video.width else ""
-        facts.append(f"pictures at {card.video.fps:g} per second{size}")
+        parts.append(f"pictures at {card.video.fps:g} per second{size}")
     if card.audio:
-        facts.append(f"sound at {card.audio.sample_rate} Hz")
+        parts.append(f"sound at {card.audio.sample_rate} Hz")
     for name, about in card.features.items():
-        facts.append(f"{name}: {about.rate:g} vectors per second of {about.width:,} values")
+        parts.append(f"{name}: {about.rate:g} vectors per second of {about.width:,} values")
     if card.classes:
-        facts.append(f"{card.classes:,} classes")
-    lines = [f"<h1>{escape(card.name)}</h1>", f'<p class="soft">{" · ".join(facts)}</p>']
+        parts.append(f"{card.classes:,} classes")
+    lines = [f"<h1>{escape(card.name)}</h1>", f'<p class="soft">{" · ".join(parts)}</p>']
     if card.description:
         lines.append(f"<p>{escape(card.description)}</p>")
     for name in ("source", "licence"):
@@ -206,10 +206,10 @@ def _durations(total: Mapping[str, Any]) -> str:
     return f"<h2>Durations</h2>{_bars(counts[filled[0] : filled[-1] + 1])}"
 
 
-def _samples(facts: Sequence[dict]) -> str:
+def _samples(stats: Sequence[dict]) -> str:
     """Some clips, in turn from every kind of shards, as many as the page may weigh."""
     by_split: dict[str, list[dict]] = {}
-    for shard in facts:
+    for shard in stats:
         by_split.setdefault(shard["split"], []).extend(shard.get("samples", ()))
     longest = max((len(samples) for samples in by_split.values()), default=0)
     in_turn = [s[k] for k in range(longest) for s in by_split.values() if k < len(s)]
@@ -225,7 +225,8 @@ def _sample(sample: Mapping[str, Any]) -> str:
     end, start = sample["end"], sample["start"]
     splits = ", ".join(splits_of(sample["split"]))
     times = f"{start:.2f} - {end:.2f} s" if end > start else f"{sample['seconds']:.2f} s"
-    facts = " · ".join(part for part in (splits, times, sample["facts"]) if part)
+    properties = sample.get("properties") or sample.get("facts", "")  # as sets made earlier have it
+    about = " · ".join(part for part in (splits, times, properties) if part)
     pictures = "".join(
         f'<img src="data:image/jpeg;base64,{encoded}" alt="at {time:.2f} s" title="{time:.2f} s">'
         for time, encoded in sample["frames"]
@@ -236,7 +237,7 @@ def _sample(sample: Mapping[str, Any]) -> str:
     )
     labels = escape(", ".join(sample["labels"]))
     return (
-        f'<div class="clip"><p>{escape(sample["source"])} <span class="soft">{escape(facts)}</span>'
+        f'<div class="clip"><p>{escape(sample["source"])} <span class="soft">{escape(about)}</span>'
         f'</p><div class="frames">{pictures}</div>{_wave(sample["outline"])}'
         f"{f'<p>{labels}</p>' if labels else ''}{said}</div>"
     )

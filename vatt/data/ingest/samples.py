@@ -26,7 +26,7 @@ class Sample:
     start: float  # s in the media file
     end: float
     seconds: float
-    facts: str  # "10 fps, 340 x 256, 48000 Hz"
+    properties: str  # "10 fps, 340 x 256, 48000 Hz"
     labels: list[str]
     captions: list[list]  # start, end (s from the start of the clip), text
     frames: list[list]  # s from the start of the clip, JPEG in base64
@@ -52,15 +52,15 @@ def make(clip: ClipRecord, split: str, *, frames: int = 6, width: int = 160) -> 
         encoded, size = _small(stored[number], width)
         time = number / clip.fps if clip.fps else float(number)
         pictures.append([round(time, 3), base64.b64encode(encoded).decode("ascii")])
-    facts = [f"{clip.fps:g} fps" if clip.fps and len(stored) > 1 else "", size]
-    facts.append(f"{clip.sample_rate} Hz" if clip.sample_rate else "")
+    properties = [f"{clip.fps:g} fps" if clip.fps and len(stored) > 1 else "", size]
+    properties.append(f"{clip.sample_rate} Hz" if clip.sample_rate else "")
     return Sample(
         split=split,
         source=clip.source,
         start=round(clip.start, 3),
         end=round(clip.end, 3),
         seconds=round(seconds(clip), 3),
-        facts=", ".join(fact for fact in facts if fact),
+        properties=", ".join(part for part in properties if part),
         labels=list(clip.labels),
         captions=[[round(start, 2), round(end, 2), text] for start, end, text in clip.captions],
         frames=pictures,

@@ -123,25 +123,27 @@ def _fingerprint(rows: tuple[Row, ...], settings: Settings) -> str:
     root = Path(settings.media_root)
     asked = dataclasses.asdict(settings)
     del asked["features"]
-    facts: list[Any] = [FORMAT, asked]
+    parts: list[Any] = [FORMAT, asked]
     for row in rows:
         fields = dataclasses.asdict(row)
         del fields["line"]
-        if not row.features:  # as before there were any, so that finished shards are kept
+        # As fields were when the first shards were made, so that finished ones are kept.
+        fields["told"] = fields.pop("timed_captions")
+        if not row.features:
             del fields["features"]
-        facts.append([fields, *(_version(root / name) for name in row.files)])
+        parts.append([fields, *(_version(root / name) for name in row.files)])
     used = {name for row in rows for name, _ in row.features}
-    facts += [[kind.name, kind.rate, kind.width] for kind in settings.features if kind.name in used]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    parts += [[kind.name, kind.rate, kind.width] for kind in settings.features if kind.name in used]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _version(path: Path) -> tuple[int, int]:
     """Size and time of change of a file: two files can well have the same size."""
     try:
-        facts = path.stat()
+        stat = path.stat()
     except (OSError, ValueError):
         return -1, -1
-    return facts.st_size, facts.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns
 
 
 # Work --------------------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ def _version(path: Path) -> tuple[int, int]:
 def make_shard(
     shard: Shard, settings: Settings, folder: Path, tick: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
-    """Writes one shard and returns its facts: file, records, sizes, failures.
+    """Writes one shard and returns its stats: file, records, sizes, failures.
 
     `tick` is called after each clip.
     """
@@ -171,21 +173,21 @@ def make_shard(
             tick()
     if not writer.records:
         path.unlink()  # readers take an empty shard for a damaged one
-    facts = {
+    stats = {
         "file": path.name,
         "split": shard.split,
         "fingerprint": shard.fingerprint,
         "basis": state.basis(settings, any(row.labels for row in shard.rows)),
         "bytes": path.stat().st_size if writer.records else 0,
         "sha256": sha256(path) if writer.records else "",
-        **tally.facts(),
+        **tally.stats(),
         "failures": failures,
     }
     for kind in settings.features:
-        if kind.name in facts.get("features", {}):
-            facts["features"][kind.name]["rate"] = kind.rate
-    state.write(folder, facts)
-    return facts
+        if kind.name in stats.get("features", {}):
+            stats["features"][kind.name]["rate"] = kind.rate
+    state.write(folder, stats)
+    return stats
 
 
 def read_record(row: Row, settings: Settings) -> ClipRecord:
@@ -203,10 +205,10 @@ def read_record(row: Row, settings: Settings) -> ClipRecord:
     whole = row.start is None and row.end is None
     times = (0.0, math.inf) if whole else (clip.start, clip.end)
     said = [(0.0, clip.end - clip.start, row.caption)] if row.caption else []
-    told = list(row.told)
+    timed = list(row.timed_captions)
     if row.captions:
-        told += caption_files.read_captions(_locate(root, row.captions))
-    said += caption_files.overlapping(told, clip.start, clip.end, settings.caption_context)
+        timed += caption_files.read_captions(_locate(root, row.captions))
+    said += caption_files.overlapping(timed, clip.start, clip.end, settings.caption_context)
     return records.ClipRecord(
         source=row.source,
         start=clip.start,

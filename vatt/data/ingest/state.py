@@ -25,10 +25,10 @@ _STATE = ".shards"  # folder of what is known of finished shards
 _UNUSED = "unused.json"  # in it: what was found but could not become a clip
 
 
-def write(folder: Path, facts: dict[str, Any]) -> None:
+def write(folder: Path, stats: dict[str, Any]) -> None:
     """Keeps what is known of a shard, when it is complete."""
     (folder / _STATE).mkdir(exist_ok=True)
-    replace_text(_state_file(folder, facts["file"]), json.dumps(facts))
+    replace_text(_state_file(folder, stats["file"]), json.dumps(stats))
 
 
 def _state_file(folder: Path, shard: str) -> Path:
@@ -36,25 +36,25 @@ def _state_file(folder: Path, shard: str) -> Path:
 
 
 def finished(shard: Shard, folder: Path) -> dict[str, Any] | None:
-    """Facts of a shard that is there already, made from the same clips with the same settings.
+    """Stats of a shard that is there already, made from the same clips with the same settings.
 
     A shard with failures is made again: the reason may be gone.
     """
-    facts = made(shard, folder)
-    same = facts is not None and facts.get("fingerprint") == shard.fingerprint
-    return facts if same and not facts["failures"] else None
+    stats = made(shard, folder)
+    same = stats is not None and stats.get("fingerprint") == shard.fingerprint
+    return stats if same and not stats["failures"] else None
 
 
 def made(shard: Shard, folder: Path) -> dict[str, Any] | None:
-    """Facts of a complete shard of this name; None if there is none."""
+    """Stats of a complete shard of this name; None if there is none."""
     return _complete(_state_file(folder, shard.name), folder)
 
 
 def _complete(state: Path, folder: Path) -> dict[str, Any] | None:
     try:
-        facts = json.loads(state.read_text(encoding="utf-8"))
-        size = (folder / facts["file"]).stat().st_size if facts["records"] else 0
-        return facts if size == facts["bytes"] else None
+        stats = json.loads(state.read_text(encoding="utf-8"))
+        size = (folder / stats["file"]).stat().st_size if stats["records"] else 0
+        return stats if size == stats["bytes"] else None
     except (OSError, ValueError, KeyError):
         return None
 
@@ -71,7 +71,7 @@ def remove_others(folder: Path, shards: list[Shard]) -> None:
 
 
 def kept(folder: Path, shards: list[Shard], settings: Settings) -> list[dict[str, Any]]:
-    """Facts of the shards of other splits, which earlier commands made.
+    """Stats of the shards of other splits, which earlier commands made.
 
     Raises:
         DataError: they are not complete, or cannot stand in one data set with these shards.
@@ -87,7 +87,7 @@ def kept(folder: Path, shards: list[Shard], settings: Settings) -> list[dict[str
                 f"{folder} holds clips that are in several splits ({', '.join(splits_of(split))}) "
                 "once for all of them: make these splits by one command, or choose a new folder"
             )
-    facts = []
+    stats = []
     for split, states in others.items():
         found = [known for state in states if (known := _complete(state, folder))]
         count = int(states[0].name.partition("-of-")[2].partition(".")[0])
@@ -102,10 +102,10 @@ def kept(folder: Path, shards: list[Shard], settings: Settings) -> list[dict[str
         elif other := _other_features(found, settings.features):
             problem = f"{other}: make all splits by one command"
         else:
-            facts += found
+            stats += found
             continue
         raise DataError(f"{folder} holds the split '{split}', {problem}, or choose a new folder")
-    return facts
+    return stats
 
 
 def _other_features(shards: Sequence[dict[str, Any]], kinds: Sequence[Kind]) -> str:
@@ -137,7 +137,7 @@ def basis(settings: Settings, labelled: bool) -> list:
 
 
 def unused(folder: Path, splits: set[str], found: dict[str, list[list]]) -> list[dict[str, Any]]:
-    """Keeps what could not become a clip, by split, and returns it in the form of facts.
+    """Keeps what could not become a clip, by split, and returns it in the form of stats.
 
     Args:
         folder: of the data set.
@@ -155,7 +155,7 @@ def unused(folder: Path, splits: set[str], found: dict[str, list[list]]) -> list
         replace_text(path, json.dumps(merged))
     empty = {"file": "", "bytes": 0, "sha256": ""}
     return [
-        {**empty, "split": split, **summary.Tally(split).facts(), "failures": rows}
+        {**empty, "split": split, **summary.Tally(split).stats(), "failures": rows}
         for split, rows in sorted(merged.items())
         if rows
     ]

@@ -2,12 +2,12 @@
 
     tally = Tally(split)          # in the worker that writes a shard
     tally.add(record)
-    facts = {"split": split, ..., **tally.facts()}
+    stats = {"split": split, ..., **tally.stats()}
 
     failures = write_summary(folder, all_facts)  # when all shards are there
     write_card(name, folder, all_facts, ...)
 
-Everything is a function of the facts in the order of the shards, so that it does not depend on who
+Everything is a function of the stats in the order of the shards, so that it does not depend on who
 made them when.
 """
 
@@ -80,7 +80,7 @@ class Tally:
         if len(self._samples) < self._show:
             self._samples.append(samples.make(clip, self._split))
 
-    def facts(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Any]:
         """What was counted, as JSON can hold it; `totals` adds up those of several shards."""
         places = Counter(bisect_right(DURATION_EDGES, seconds) for seconds in self._seconds)
         return {
@@ -110,9 +110,9 @@ def _size(encoded: bytes) -> tuple[int, int]:
         return image.height, image.width
 
 
-def totals(facts: Iterable[dict]) -> dict[str, Any]:
-    """Adds up the facts of shards."""
-    shards = [shard for shard in facts if shard["records"]]
+def totals(stats: Iterable[dict]) -> dict[str, Any]:
+    """Adds up the stats of shards."""
+    shards = [shard for shard in stats if shard["records"]]
     classes: Counter[str] = Counter()
     durations: Counter[str] = Counter()
     features: dict[str, dict[str, Any]] = {}
@@ -138,13 +138,13 @@ def totals(facts: Iterable[dict]) -> dict[str, Any]:
     }
 
 
-def by_split(facts: Sequence[dict]) -> dict[str, dict[str, Any]]:
+def by_split(stats: Sequence[dict]) -> dict[str, dict[str, Any]]:
     """Totals of each split, with the clips that failed; a split without any record has zeros.
 
     A clip counts in each split it is in.
     """
     parts: dict[str, list[dict]] = {}
-    for shard in facts:
+    for shard in stats:
         for split in splits_of(shard["split"]):
             parts.setdefault(split, []).append(shard)
     return {
@@ -174,7 +174,7 @@ def read_labels(folder: Path) -> list[str] | None:
 
 
 def write_card(
-    name: str, folder: Path, facts: list[dict], *, fps: float, sample_rate: int,
+    name: str, folder: Path, stats: list[dict], *, fps: float, sample_rate: int,
     labels: Sequence[str], multi_label: bool,
 ) -> cards.Card:  # fmt: skip
     """Writes `card.yaml`: what was measured, with the description of the card of that name.
@@ -186,13 +186,13 @@ def write_card(
 
     known = cards.describe(name) if name in cards.known() else cards.Card(name=name)
     groups = list(dict.fromkeys(label.partition("=")[0] for label in labels if "=" in label))
-    sizes = {tuple(size) for shard in facts for size in shard["sizes"]}
+    sizes = {tuple(size) for shard in stats for size in shard["sizes"]}
     height, width = sizes.pop() if len(sizes) == 1 else (None, None)
-    video, audio, text = (any(s[f"with_{m}"] for s in facts) for m in ("video", "audio", "text"))
-    total = totals(facts)
+    video, audio, text = (any(s[f"with_{m}"] for s in stats) for m in ("video", "audio", "text"))
+    total = totals(stats)
     pictures = video and total["longest"] <= 1.0 / fps
     features = {
-        feature: cards.FeatureFacts(width=about["width"], rate=about["rate"])
+        feature: cards.FeatureInfo(width=about["width"], rate=about["rate"])
         for feature, about in total.get("features", {}).items()
     }
     card = cards.Card(
@@ -203,11 +203,11 @@ def write_card(
         licence=known.licence,
         notes=known.notes,
         tasks=known.tasks or _tasks(video or bool(features), audio, text, bool(labels), pictures),
-        video=cards.VideoFacts(fps=fps, height=height, width=width) if video else None,
-        audio=cards.AudioFacts(sample_rate=sample_rate) if audio else None,
-        text=cards.TextFacts() if text else None,
+        video=cards.VideoInfo(fps=fps, height=height, width=width) if video else None,
+        audio=cards.AudioInfo(sample_rate=sample_rate) if audio else None,
+        text=cards.TextInfo() if text else None,
         features=features,
-        splits=_splits(facts),
+        splits=_splits(stats),
         paper_splits=known.paper_splits,
         label_file=LABELS_FILE if labels else None,
         num_classes=None if labels else known.num_classes,
@@ -232,13 +232,13 @@ def _tasks(video: bool, audio: bool, text: bool, labels: bool, pictures: bool) -
     return [task for task, possible_here in possible.items() if possible_here]
 
 
-def _splits(facts: list[dict]) -> dict[str, Any]:
+def _splits(stats: list[dict]) -> dict[str, Any]:
     from vatt.data import cards
 
-    counts = Counter(shard["split"] for shard in facts)
+    counts = Counter(shard["split"] for shard in stats)
     splits = {}
-    for split in by_split(facts):
-        part = [shard for shard in facts if split in splits_of(shard["split"])]
+    for split in by_split(stats):
+        part = [shard for shard in stats if split in splits_of(shard["split"])]
         filled = [shard for shard in part if shard["records"]]  # the others have no file
         joined = dict.fromkeys(shard["split"] for shard in filled)
         patterns = [f"{name}-?????-of-{counts[name]:05d}.tfrecord" for name in joined]
@@ -251,20 +251,20 @@ def _splits(facts: list[dict]) -> dict[str, Any]:
     return splits
 
 
-def write_summary(folder: Path, facts: list[dict]) -> list[list]:
+def write_summary(folder: Path, stats: list[dict]) -> list[list]:
     """Writes `manifest.json` and `failures.csv`; returns the failures."""
     keys = ("file", "split", "records", "bytes", "sha256", "seconds")
-    stored = totals(facts)
+    stored = totals(stats)
     total = {
         "records": stored["records"],
         "seconds": stored["seconds"],
-        "failures": sum(len(shard["failures"]) for shard in facts),
-        "splits": by_split(facts),
-        "shards": [{key: shard[key] for key in keys} for shard in facts if shard["records"]],
+        "failures": sum(len(shard["failures"]) for shard in stats),
+        "splits": by_split(stats),
+        "shards": [{key: shard[key] for key in keys} for shard in stats if shard["records"]],
     }
     text = json.dumps(total, indent=1, ensure_ascii=False) + "\n"
     replace_text(folder / "manifest.json", text)
-    failures = sorted((f for shard in facts for f in shard["failures"]), key=str)
+    failures = sorted((f for shard in stats for f in shard["failures"]), key=str)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["path", "start", "end", "reason"])

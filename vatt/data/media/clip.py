@@ -33,7 +33,7 @@ class MediaClip:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What to decode, with the same meaning as the arguments of `read_clip`."""
 
     start: float

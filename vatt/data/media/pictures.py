@@ -10,7 +10,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from PIL import Image
 
-from vatt.data.media.clip import MAX_BYTES, SLACK, MediaClip, MediaError, Wish, check_size
+from vatt.data.media.clip import MAX_BYTES, SLACK, MediaClip, MediaError, Request, check_size
 
 TICK = 1e-4  # s by which a time stamp may be late
 _DOUBT = 2e-3  # s around an instant within which a picture is decoded though it may not be taken
@@ -30,21 +30,21 @@ _AS_IT_IS = bytes(range(256))
 class Pictures:
     """Picks the frames of a clip from decoded frames in order of time."""
 
-    def __init__(self, wish: Wish, zero: float, video: av.VideoStream):
-        self._wish = wish
+    def __init__(self, request: Request, zero: float, video: av.VideoStream):
+        self._request = request
         self._zero = zero  # s, time stamp of the start of the file
         self._video = video
         self._tick = float(video.time_base)
         self._interval = 1 / float(video.average_rate) if video.average_rate else 0.0
-        count = wish.num_frames()
-        self._times = [wish.start + (k + 0.5) / wish.fps for k in range(count)]
+        count = request.num_frames()
+        self._times = [request.start + (k + 0.5) / request.fps for k in range(count)]
         self._stamps: list[int] = []  # of pictures about to be decoded, in order of time
         self._count = 0  # frames taken
         self._taken: list[list] = []  # pictures that are not yet JPEG: [picture, how many times]
         self._jpegs: list[bytes] = []
         self._bytes = 0
         self._shown: av.VideoFrame | None = None
-        self._encoder = Encoder(wish, pixel_aspect(video))
+        self._encoder = Encoder(request, pixel_aspect(video))
         self.is_empty = True
         self.reach = 0.0  # s, until when the last picture is shown
 
@@ -117,13 +117,13 @@ class Pictures:
             self._take()
         self._encode()
         if not self.done:
-            if not shorten or self.reach <= self._wish.start:
+            if not shorten or self.reach <= self._request.start:
                 raise MediaError(
                     f"the pictures stop at {self.reach:.2f} s, before the end of the clip "
-                    f"at {self._wish.end:g} s"
+                    f"at {self._request.end:g} s"
                 )
             clip.end = self.reach
-            del self._jpegs[self._wish.num_frames(clip.end) :]
+            del self._jpegs[self._request.num_frames(clip.end) :]
         clip.frames = self._jpegs
         clip.height, clip.width = self._encoder.size
 
@@ -131,8 +131,8 @@ class Pictures:
 class Encoder:
     """Makes JPEGs of frames: upright, with square pixels, the shorter side reduced."""
 
-    def __init__(self, wish: Wish, aspect: float = 1.0):
-        self._wish, self._aspect = wish, aspect
+    def __init__(self, request: Request, aspect: float = 1.0):
+        self._request, self._aspect = request, aspect
         self._scaler, self._converter = VideoReformatter(), VideoReformatter()
         self.size = (0, 0)  # height and width of the first
 
@@ -140,7 +140,7 @@ class Encoder:
         """Returns a frame as JPEG."""
         height, width = frame.height, max(1, round(frame.width * self._aspect))
         check_size(width, height)  # the size can change inside a file
-        factor = min(1.0, self._wish.min_side / min(height, width))
+        factor = min(1.0, self._request.min_side / min(height, width))
         height, width = max(1, round(height * factor)), max(1, round(width * factor))
         if frame.colorspace not in _COLOURS:
             frame.colorspace = _UNKNOWN_COLOURS
@@ -149,7 +149,7 @@ class Encoder:
         if self.size == (0, 0):
             self.size = (image.height, image.width)
         target = io.BytesIO()
-        image.save(target, "JPEG", quality=self._wish.jpeg_quality, subsampling="4:2:0")
+        image.save(target, "JPEG", quality=self._request.jpeg_quality, subsampling="4:2:0")
         return target.getvalue()
 
     def _converted(

@@ -15,7 +15,7 @@ from vatt.data.media.clip import (
     SLACK,
     MediaClip,
     MediaError,
-    Wish,
+    Request,
     check_size,
 )
 from vatt.data.media.pictures import TICK, Pictures, pixel_aspect
@@ -60,7 +60,7 @@ def read_clip(
         if start or end:
             raise MediaError("a still image has no time: leave start and end of the clip empty")
         with still:
-            return read_still(still, path, Wish(0, 0, fps, min_side, sample_rate, jpeg_quality))
+            return read_still(still, path, Request(0, 0, fps, min_side, sample_rate, jpeg_quality))
     begin, now = start or 0.0, time.monotonic()
     for margin in _SEEK_MARGINS:
         if margin is not None and begin <= 2 * margin:
@@ -68,8 +68,8 @@ def read_clip(
         with _open(path) as container:
             try:
                 finish = _checked_end(container, path, begin, end)
-                wish = Wish(begin, finish, fps, min_side, sample_rate, jpeg_quality)
-                clip = _decode(container, wish, margin, now, shorten=end is None)
+                request = Request(begin, finish, fps, min_side, sample_rate, jpeg_quality)
+                clip = _decode(container, request, margin, now, shorten=end is None)
             except _UNREADABLE as error:
                 raise MediaError(_plain(error)) from error
         if clip is not None:
@@ -238,28 +238,28 @@ def _zero(container: av.container.InputContainer) -> float:
 
 def _decode(
     container: av.container.InputContainer,
-    wish: Wish,
+    request: Request,
     margin: float | None,
     started: float,
     shorten: bool,
 ) -> MediaClip | None:
     """Decodes a clip; None: after seeking, its first frame was already past."""
-    if wish.num_frames() > MAX_FRAMES:
-        raise MediaError(f"{wish.num_frames()} pictures exceed the limit of {MAX_FRAMES}")
+    if request.num_frames() > MAX_FRAMES:
+        raise MediaError(f"{request.num_frames()} pictures exceed the limit of {MAX_FRAMES}")
     zero = _zero(container)
     video, audio = _best(container, "video"), _best(container, "audio")
-    pictures = Pictures(wish, zero, video) if video is not None else None
-    sound = Sound(wish) if audio is not None else None
+    pictures = Pictures(request, zero, video) if video is not None else None
+    sound = Sound(request) if audio is not None else None
     streams = [stream for stream in (video, audio) if stream is not None]
     for stream in streams:
         stream.codec_context.thread_count = 1  # clips are decoded in parallel, not pictures
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     if margin is not None:
         try:
-            container.seek(int((wish.start - margin + zero) * av.time_base))
+            container.seek(int((request.start - margin + zero) * av.time_base))
         except av.error.FFmpegError:
             return None
-    deadline = started + max(TIMEOUT_S, 10 * (wish.end - wish.start))
+    deadline = started + max(TIMEOUT_S, 10 * (request.end - request.start))
     for packet in _ahead(container, streams, video, pictures):
         if time.monotonic() > deadline:
             raise MediaError("decoding took too long")
@@ -277,15 +277,15 @@ def _decode(
                 frame.pts = frame.dts
             stamped = frame.pts is not None
             moment = frame.time - zero if stamped else sink.reach
-            late = moment > max(wish.start + TICK, _SEEK_MARGINS[0]) or not stamped
+            late = moment > max(request.start + TICK, _SEEK_MARGINS[0]) or not stamped
             if margin is not None and sink.is_empty and late:
                 return None
             sink.add(frame, moment)
     if margin is not None and (pictures or sound).is_empty:
         return None  # after seeking, there was no picture that others do not have to come before
-    clip = MediaClip(wish.start, wish.end)
+    clip = MediaClip(request.start, request.end)
     if pictures is not None:
-        whole = sound is not None and sound.reach > wish.end - SLACK
+        whole = sound is not None and sound.reach > request.end - SLACK
         pictures.finish(clip, shorten=shorten and whole)
     if sound is not None:
         if pictures is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import av
 import numpy as np
 
-from vatt.data.media.clip import MAX_BYTES, SLACK, MediaError, Wish
+from vatt.data.media.clip import MAX_BYTES, SLACK, MediaError, Request
 
 _MARGIN = 0.1  # s decoded on both sides of a clip, for the resampler
 _ROUNDING = 2e-3  # s by which time stamps may be off: some containers count milliseconds
@@ -15,10 +15,10 @@ _INTEGER_SCALE = {"u1": 2.0**7, "i2": 2.0**15, "i4": 2.0**31}
 class Sound:
     """Collects decoded sound and cuts the clip from it."""
 
-    def __init__(self, wish: Wish):
-        self._wish = wish
-        self._first = wish.start - _MARGIN
-        self._last = wish.end + _MARGIN
+    def __init__(self, request: Request):
+        self._request = request
+        self._first = request.start - _MARGIN
+        self._last = request.end + _MARGIN
         self._rate = 0
         self._buffer = np.zeros(0, np.float32)  # at the rate of the file, from time _first
         self._next: int | None = None  # where in the buffer the next frame follows without a gap
@@ -40,7 +40,7 @@ class Sound:
         if not self._rate:
             self._rate = frame.sample_rate
             count = round((self._last - self._first) * self._rate)
-            if 4 * max(count, self._wish.num_samples()) > MAX_BYTES:
+            if 4 * max(count, self._request.num_samples()) > MAX_BYTES:
                 raise MediaError("the clip is too long for one record: give its start and end")
             self._buffer = np.zeros(count, np.float32)
         if frame.sample_rate != self._rate:
@@ -54,22 +54,22 @@ class Sound:
         begin, end = max(place, 0), min(place + len(samples), len(self._buffer))
         if end > begin:
             self._buffer[begin:end] = samples[begin - place : end - place]
-            self._heard |= moment < self._wish.end and end / self._rate > _MARGIN
+            self._heard |= moment < self._request.end and end / self._rate > _MARGIN
 
     def check_reach(self) -> None:
         """Refuses sound that ends before the clip: for files that have nothing else."""
-        if self._heard and not self.done and self.reach < self._wish.end - SLACK:
+        if self._heard and not self.done and self.reach < self._request.end - SLACK:
             raise MediaError(
                 f"the sound stops at {self.reach:.2f} s, before the end of the clip at "
-                f"{self._wish.end:g} s"
+                f"{self._request.end:g} s"
             )
 
     def finish(self, end: float) -> np.ndarray | None:
         """Returns the waveform up to `end` (s), float32 [samples], or None without any sound."""
         if not self._heard:
             return None
-        rate = self._wish.sample_rate
-        count = self._wish.num_samples(end)
+        rate = self._request.sample_rate
+        count = self._request.num_samples(end)
         margin = round(_MARGIN * rate)
         waveform = resample(self._buffer, self._rate, rate)[margin : margin + count]
         waveform = np.pad(waveform, (0, count - len(waveform)))

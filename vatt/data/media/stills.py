@@ -9,7 +9,7 @@ import av
 import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
-from vatt.data.media.clip import MAX_PIXELS, MediaClip, MediaError, Wish, check_size
+from vatt.data.media.clip import MAX_PIXELS, MediaClip, MediaError, Request, check_size
 from vatt.data.media.pictures import Encoder
 
 _ORIENTATIONS = {  # EXIF
@@ -66,7 +66,7 @@ def open_still(path: Path) -> Image.Image | None:
     return None
 
 
-def read_still(image: Image.Image, path: Path, wish: Wish) -> MediaClip:
+def read_still(image: Image.Image, path: Path, request: Request) -> MediaClip:
     """Returns a still image as a clip of one frame."""
     width, height = image.size
     check_size(width, height)
@@ -79,9 +79,9 @@ def read_still(image: Image.Image, path: Path, wish: Wish) -> MediaClip:
         upright = upright.transpose(turn) if turn is not None else upright
     except Exception as error:  # decoders raise all kinds
         raise MediaError(f"the image is damaged: {error}") from error
-    if min(width, height) <= wish.min_side and _is_plain_jpeg(image):
+    if min(width, height) <= request.min_side and _is_plain_jpeg(image):
         return MediaClip(0.0, 0.0, [path.read_bytes()], height, width)
-    encoder = Encoder(wish)
+    encoder = Encoder(request)
     jpeg = encoder.encode(av.VideoFrame.from_ndarray(np.asarray(upright), "rgb24"))
     return MediaClip(0.0, 0.0, [jpeg], *encoder.size)
 

@@ -1,6 +1,6 @@
 """Finds the clips of a data set to be, in the forms in which people have their media.
 
-    listing = sources.read(["clips.csv"], "auto", Wish())
+    listing = sources.read(["clips.csv"], "auto", Options())
     listing.rows       # one `manifest.Row` per clip and split
     listing.root       # the folder their paths are relative to
 
@@ -13,7 +13,7 @@
 | audioset  | segment CSV: YTID, start_seconds, end_seconds, "mid,mid"              | audioset    |
 | esc50     | the folder with meta/esc50.csv and audio/                             | esc50       |
 
-A format is one function `(path, wish) -> Listing`. What cannot be used is refused, or stands in
+A format is one function `(path, options) -> Listing`. What cannot be used is refused, or stands in
 `failures` (by split) or `notes`: nothing is left out silently.
 """
 
@@ -36,7 +36,7 @@ WHOLE: Times = (None, None)
 
 
 @dataclass(frozen=True)
-class Wish:
+class Options:
     """What the user asked for beside the input itself; None and 0: not asked for."""
 
     media_root: Path | None = None
@@ -69,7 +69,7 @@ class Listing:
 @dataclass(frozen=True)
 class _Format:
     function: str  # module:name
-    options: tuple[str, ...]  # fields of Wish it takes
+    options: tuple[str, ...]  # fields of Options it takes
 
 
 FORMATS = {
@@ -95,13 +95,13 @@ FORMATS = {
 _OPTIONAL = {name for form in FORMATS.values() for name in form.options}
 
 
-def read(inputs: Sequence[str], form: str, wish: Wish) -> Listing:
+def read(inputs: Sequence[str], form: str, options: Options) -> Listing:
     """Returns the clips of all inputs.
 
     Args:
         inputs: paths, or split=PATH.
         form: a name in FORMATS, or "auto".
-        wish: everything else.
+        options: everything else.
 
     Raises:
         UserError: an option that the format does not have.
@@ -123,14 +123,14 @@ def read(inputs: Sequence[str], form: str, wish: Wish) -> Listing:
         if not path.exists():
             beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
             raise DataError(f"{path}: there is no such file or folder.{nearest(path.name, beside)}")
-    forms = {detect(path, wish) if form == AUTO else form for _, path in parts}
+    forms = {detect(path, options) if form == AUTO else form for _, path in parts}
     if len(forms) > 1:
         raise UserError(f"--input: all must be of one format, found {', '.join(sorted(forms))}")
     form = forms.pop()
-    _check_options(form, wish, [split for split, _ in parts if split])
+    _check_options(form, options, [split for split, _ in parts if split])
     module, _, name = FORMATS[form].function.partition(":")
-    function: Callable[[Path, Wish], Listing] = getattr(importlib.import_module(module), name)
-    listings = [function(path, dataclasses.replace(wish, split=split)) for split, path in parts]
+    function: Callable[[Path, Options], Listing] = getattr(importlib.import_module(module), name)
+    listings = [function(path, dataclasses.replace(options, split=split)) for split, path in parts]
     listing = _joined(listings)
     if not listing.rows and not listing.failures:
         raise DataError(f"{', '.join(inputs)}: there is no clip in it")
@@ -145,9 +145,9 @@ def _split_of(text: str) -> tuple[str | None, Path]:
     return None, Path(text)
 
 
-def _check_options(form: str, wish: Wish, splits: list[str]) -> None:
+def _check_options(form: str, options: Options, splits: list[str]) -> None:
     """Refuses options that would do nothing."""
-    given = {name for name in _OPTIONAL if name != "split" and getattr(wish, name)}
+    given = {name for name in _OPTIONAL if name != "split" and getattr(options, name)}
     for name in sorted(given | ({"split"} if splits else set())):
         if name not in FORMATS[form].options:
             others = [other for other in FORMATS if name in FORMATS[other].options]
@@ -192,16 +192,16 @@ def _under(prefix: str, name: str) -> str:
     return name if prefix == "." or not name else f"{prefix}/{name.removeprefix('./')}"
 
 
-def from_manifest(path: Path, wish: Wish) -> Listing:
+def from_manifest(path: Path, options: Options) -> Listing:
     """A CSV, TSV or JSONL file, see `vatt.data.ingest.manifest`."""
-    rows = manifest.read_manifest(path, wish.split or "train")
-    return Listing(wish.media_root or path.parent, rows)
+    rows = manifest.read_manifest(path, options.split or "train")
+    return Listing(options.media_root or path.parent, rows)
 
 
 # Which format it is ------------------------------------------------------------------------------
 
 
-def detect(path: Path, wish: Wish) -> str:
+def detect(path: Path, options: Options) -> str:
     """Returns the format of an input, told by what is there.
 
     Raises:

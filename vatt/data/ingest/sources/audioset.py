@@ -20,7 +20,7 @@ from pathlib import Path
 
 from vatt.data.ingest import manifest
 from vatt.data.ingest.manifest import Row
-from vatt.data.ingest.sources import Listing, Wish, files
+from vatt.data.ingest.sources import Listing, Options, files
 from vatt.errors import DataError, nearest
 
 CLASSES = "class_labels_indices.csv"
@@ -40,16 +40,16 @@ def looks_like(path: Path) -> bool:
     return True
 
 
-def from_segments(path: Path, wish: Wish) -> Listing:
+def from_segments(path: Path, options: Options) -> Listing:
     """One clip per segment; without its media it counts as a failure."""
-    root = wish.media_root or path.parent
+    root = options.media_root or path.parent
     if not root.is_dir():
         raise DataError(f"--media_root: there is no folder {root}")
-    names = read_classes(wish.labels or path.parent / CLASSES)
+    names = read_classes(options.labels or path.parent / CLASSES)
     media = files.by_stem(root)
     listing = Listing(root, [], tuple(names.values()))
     problems: list[str] = []
-    split = wish.split or "train"
+    split = options.split or "train"
     for number, name, start, end, mids in _segments(path, problems):
         unknown = [mid for mid in mids if mid not in names]
         if unknown:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from vatt.data.ingest import manifest
 from vatt.data.ingest.manifest import Row
-from vatt.data.ingest.sources import Listing, Wish
+from vatt.data.ingest.sources import Listing, Options
 from vatt.errors import DataError, nearest
 
 TABLE = Path("meta", "esc50.csv")
 _COLUMNS = ("filename", "fold", "target", "category")
 
 
-def from_esc50(path: Path, wish: Wish) -> Listing:
+def from_esc50(path: Path, options: Options) -> Listing:
     """One clip per sound and fold."""
     table = path / TABLE
     problems: list[str] = []

@@ -21,7 +21,7 @@ from vatt.data.ingest import captions as caption_files
 from vatt.data.ingest import manifest
 from vatt.data.ingest.captions import Caption
 from vatt.data.ingest.manifest import Row
-from vatt.data.ingest.sources import WHOLE, Listing, Wish, files
+from vatt.data.ingest.sources import WHOLE, Listing, Options, files
 from vatt.errors import DataError, UserError, nearest
 
 CLIP_SECONDS = 10.0
@@ -30,30 +30,30 @@ _BLOCK = 1 << 20  # characters read at once
 _MAX_VIDEO = 1 << 26  # characters of the captions of one video
 
 
-def from_captions(path: Path, wish: Wish) -> Listing:
+def from_captions(path: Path, options: Options) -> Listing:
     """Clips of all videos that have captions; without the video they count as failures."""
-    if wish.media_root is None:
+    if options.media_root is None:
         raise UserError("--media_root: captions need the folder that holds the videos by their ids")
-    if not wish.media_root.is_dir():
-        raise DataError(f"--media_root: there is no folder {wish.media_root}")
-    wanted = _ids(wish.list) if wish.list else None
-    media = files.by_stem(wish.media_root)
-    listing = Listing(wish.media_root, [])
-    split = wish.split or "train"
+    if not options.media_root.is_dir():
+        raise DataError(f"--media_root: there is no folder {options.media_root}")
+    wanted = _ids(options.list) if options.list else None
+    media = files.by_stem(options.media_root)
+    listing = Listing(options.media_root, [])
+    split = options.split or "train"
     seen: set[str] = set()
     unusable: list[str] = []
-    for name, told in _from_json(path) if path.is_file() else _from_folder(path):
+    for name, captions in _from_json(path) if path.is_file() else _from_folder(path):
         if wanted is not None and name not in wanted:
             continue
         seen.add(name)
         try:
             if name not in media:
-                raise DataError(f"no media file of that name below {wish.media_root}")
-            told, bad = _captions(told)
+                raise DataError(f"no media file of that name below {options.media_root}")
+            captions, bad = _captions(captions)
         except DataError as error:
             listing.fail(split, name, WHOLE, str(error))
             continue
-        listing.rows += _clips(media[name], told, wish)
+        listing.rows += _clips(media[name], captions, options)
         unusable += [f"{bad} of {name}"] if bad else []
     if not seen:
         raise DataError(f"--input: {path} holds no captions of videos that are asked for")
@@ -67,26 +67,26 @@ def from_captions(path: Path, wish: Wish) -> Listing:
     return listing
 
 
-def _clips(path: str, told: list[Caption], wish: Wish) -> Iterator[Row]:
-    seconds = wish.clip_seconds or CLIP_SECONDS
-    for start in _starts(told, seconds):
+def _clips(path: str, captions: list[Caption], options: Options) -> Iterator[Row]:
+    seconds = options.clip_seconds or CLIP_SECONDS
+    for start in _starts(captions, seconds):
         end = start + seconds
-        around = wish.caption_context
-        near = (c for c in told if c[1] > start - around and c[0] < end + around)
+        around = options.caption_context
+        near = (c for c in captions if c[1] > start - around and c[0] < end + around)
         yield Row(
             path=path,
             start=start,
             end=end,
-            split=wish.split or "train",
-            told=tuple(near),
+            split=options.split or "train",
+            timed_captions=tuple(near),
             fit=manifest.TRIM,
         )
 
 
-def _starts(told: list[Caption], seconds: float) -> Iterator[float]:
+def _starts(captions: list[Caption], seconds: float) -> Iterator[float]:
     """Yields where clips begin, so that each caption lies in one unless it is longer than that."""
     end = -math.inf
-    for begin, finish, _ in told:
+    for begin, finish, _ in captions:
         if finish > end:
             yield begin
             end = begin + seconds
@@ -108,10 +108,12 @@ def _captions(found: object) -> tuple[list[Caption], int]:
             counts = (f"{len(part)} {key}" for key, part in zip(_KEYS, parts, strict=True))
             raise DataError(f"its lists of captions differ in length: {', '.join(counts)}")
         found = list(zip(*parts, strict=True))
-    told = sorted((float(c[0]), float(c[1]), " ".join(c[2].split())) for c in found if _usable(*c))
-    if not told:
+    captions = sorted(
+        (float(c[0]), float(c[1]), " ".join(c[2].split())) for c in found if _usable(*c)
+    )
+    if not captions:
         raise DataError("nothing is said in it")
-    return told, len(found) - len(told)
+    return captions, len(found) - len(captions)
 
 
 def _usable(start: object, end: object, text: object) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from vatt.data.ingest import captions as caption_files
 from vatt.data.ingest.manifest import Row
-from vatt.data.ingest.sources import WHOLE, Listing, Times, Wish, files
+from vatt.data.ingest.sources import WHOLE, Listing, Options, Times, files
 from vatt.errors import DataError, UserError
 
 _ACCEPTED = "accepted: split/class/file, class/file, split/file, or files without folders"
@@ -32,25 +32,25 @@ _REST = 0.5  # s at the end of a file for which no clip is made; half a clip if 
 _BATCH = 64  # files whose lengths one job reads
 
 
-def from_folder(path: Path, wish: Wish) -> Listing:
+def from_folder(path: Path, options: Options) -> Listing:
     """Videos and sounds; with `clip_seconds` long files are cut into clips."""
-    if wish.clip_step and not wish.clip_seconds:
+    if options.clip_step and not options.clip_seconds:
         raise UserError("--clip_step needs --clip_seconds")
-    listing = _listing(path, wish, files.VIDEO + files.AUDIO, "videos or sounds")
-    if wish.clip_seconds:
-        _cut(listing, wish)
+    listing = _listing(path, options, files.VIDEO + files.AUDIO, "videos or sounds")
+    if options.clip_seconds:
+        _cut(listing, options)
     return listing
 
 
-def from_images(path: Path, wish: Wish) -> Listing:
+def from_images(path: Path, options: Options) -> Listing:
     """Pictures: each becomes a clip of one frame."""
-    return _listing(path, wish, files.IMAGES, "pictures")
+    return _listing(path, options, files.IMAGES, "pictures")
 
 
-def _listing(path: Path, wish: Wish, endings: Sequence[str], what: str) -> Listing:
+def _listing(path: Path, options: Options, endings: Sequence[str], what: str) -> Listing:
     if not path.is_dir():
         raise DataError(f"--input: {path} is a file; this format is a folder of {what}")
-    root = wish.media_root or path
+    root = options.media_root or path
     try:
         prefix = path.resolve().relative_to(root.resolve())
     except ValueError:
@@ -64,21 +64,21 @@ def _listing(path: Path, wish: Wish, endings: Sequence[str], what: str) -> Listi
             f"--input: {path} holds no {what}; found: {shown or 'nothing'}; accepted: "
             f"{', '.join(endings)}"
         )
-    told = _match(media, captions)
-    unused = sorted(set(captions) - set(told.values()))
+    caption_of = _match(media, captions)
+    unused = sorted(set(captions) - set(caption_of.values()))
     if unused:
         listing.notes.append(("captions without a media file of that name", unused))
-    splits, classes = _layout(path, [name.split("/") for name in media], wish.split)
-    if wish.test_share and (splits or wish.split):
+    splits, classes = _layout(path, [name.split("/") for name in media], options.split)
+    if options.test_share and (splits or options.split):
         raise UserError("--test_share is for trees without splits, and this one has them")
     for name in media:
         parts = name.split("/")
-        drawn = wish.split or _drawn(name, wish.test_share)
+        drawn = options.split or _drawn(name, options.test_share)
         row = Row(
             path=_below(prefix, name),
             split=parts[0] if splits else drawn,
             labels=(parts[-2],) if classes else (),
-            captions=_below(prefix, told[name]) if name in told else "",
+            captions=_below(prefix, caption_of[name]) if name in caption_of else "",
         )
         if files.is_utf8(name):
             listing.rows.append(row)
@@ -187,7 +187,7 @@ def _some(names: list[str]) -> str:
 # Long files --------------------------------------------------------------------------------------
 
 
-def _cut(listing: Listing, wish: Wish) -> None:
+def _cut(listing: Listing, options: Options) -> None:
     """Replaces each row by clips of `clip_seconds`, one every `clip_step`."""
     from vatt.data import workers
 
@@ -195,7 +195,7 @@ def _cut(listing: Listing, wish: Wish) -> None:
     jobs = [(listing.root, names[k : k + _BATCH]) for k in range(0, len(names), _BATCH)]
     found: list[list[float | str]] = [[] for _ in jobs]
     with workers.progress(len(listing.rows), 0, "lengths", "file") as bar:
-        for number, lengths in workers.run_jobs(files.lengths, jobs, wish.workers):
+        for number, lengths in workers.run_jobs(files.lengths, jobs, options.workers):
             found[number] = lengths
             bar.update(len(lengths))
     whole, listing.rows = listing.rows, []
@@ -203,7 +203,9 @@ def _cut(listing: Listing, wish: Wish) -> None:
         if isinstance(length, str):
             listing.fail(row.split, row.path, WHOLE, length)
         else:
-            pieces = _pieces(length, wish.clip_seconds, wish.clip_step or wish.clip_seconds)
+            pieces = _pieces(
+                length, options.clip_seconds, options.clip_step or options.clip_seconds
+            )
             for start, end in pieces:
                 listing.rows.append(dataclasses.replace(row, start=start, end=end))
 

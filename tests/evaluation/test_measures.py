@@ -1,0 +1,169 @@
+"""Published names, written out for every task, and measures as they stand in metrics.jsonl."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from vatt.evaluation.measures import Measure, own_names, published_names
+
+
+def retrieval(name, value, chance, query="text", target="video", variant="embd", **kwargs):
+    found = {"split": "test", "samples": 320, "query": query, "target": target}
+    return Measure(
+        "toy", "retrieval", name, value, variant=variant, chance=chance, **found, **kwargs
+    )
+
+
+def test_retrieval():
+    found = [
+        retrieval("R1", 0.25, 0.003125, variant="cosine"),
+        retrieval("R10", 0.5, 0.03125),
+        retrieval("MedianRank", 4.0, 160.5),
+        retrieval("top1_colour", 0.75, 0.125),
+        retrieval("R10", 0.375, 0.03125, "video", "text"),
+        retrieval("R10", 0.625, 0.03125, "audio", "video"),
+        retrieval("R10", 0.875, 0.03125, "text", "audio"),
+        retrieval("R10", 0.0, 0.03125, "text+video", "audio"),
+    ]
+    assert published_names(found) == {
+        "toy_num_clips": 320.0,
+        "toy_chance_R1": 0.003125,
+        "toy_txt2vid_cosine_R1": 0.25,
+        "toy_chance_R10": 0.03125,
+        "toy_txt2vid_embd_R10": 0.5,
+        "toy_chance_MedianRank": 160.5,
+        "toy_txt2vid_embd_MedianRank": 4.0,
+        "toy_chance_top1_colour": 0.125,
+        "toy_txt2vid_embd_top1_colour": 0.75,
+        "toy_vid2txt_embd_R10": 0.375,
+        "toy_audio2vid_embd_R10": 0.625,
+        "toy_txt2audio_embd_R10": 0.875,
+        "toy_text+video2audio_embd_R10": 0.0,
+    }
+    assert own_names(found)[:2] == ["toy_txt2vid_cosine_R1", "toy_txt2vid_embd_R10"]
+
+
+def test_geometry():
+    found = [
+        Measure("toy", "geometry", name, 0.5, query="video", target="text", samples=320)
+        for name in ("modality_gap", "uniformity_text")
+    ]
+    assert published_names(found) == {
+        "toy_geometry_video_text_modality_gap": 0.5,
+        "toy_geometry_video_text_uniformity_text": 0.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("probe", "infix"), [("linear", ""), ("knn", "knn_"), ("published_probe", "published_probe_")]
+)
+def test_probes_of_folds_and_their_means_in_two_modalities(probe, infix):
+    found = []
+    for target, value in (("video", 0.5), ("audio", 0.25)):
+        figure = {"set": "acts", "task": probe, "name": "top_1_accuracy", "target": target}
+        for fold in ("1", "2"):
+            found += [
+                Measure(**figure, value=1.0, split="train", fold=fold, samples=320),
+                Measure(**figure, value=value, split="test", fold=fold, chance=0.125, samples=80),
+            ]
+        found.append(Measure(**figure, value=value, chance=0.125, samples=160))
+    assert published_names(found) == {
+        f"acts_1_train_{infix}top_1_accuracy": 1.0,
+        f"acts_1_test_{infix}top_1_accuracy": 0.5,
+        f"acts_2_train_{infix}top_1_accuracy": 1.0,
+        f"acts_2_test_{infix}top_1_accuracy": 0.5,
+        f"acts_{infix}top_1_accuracy": 0.5,
+        "acts_chance_top_1_accuracy": 0.125,
+        f"acts@audio_1_train_{infix}top_1_accuracy": 1.0,
+        f"acts@audio_1_test_{infix}top_1_accuracy": 0.25,
+        f"acts@audio_2_train_{infix}top_1_accuracy": 1.0,
+        f"acts@audio_2_test_{infix}top_1_accuracy": 0.25,
+        f"acts@audio_{infix}top_1_accuracy": 0.25,
+        "acts@audio_chance_top_1_accuracy": 0.125,
+    }
+
+
+def test_sets_without_numbers_have_fold_0_and_chance_is_that_of_the_first_fold():
+    found = [
+        Measure("events", "linear", "mAP", 0.5, "test", "0", target="audio", chance=0.25),
+        Measure("events", "linear", "d-prime", 1.5, "test", "0", target="audio"),
+        Measure("events", "linear", "mAP", 0.5, target="audio", chance=0.375),
+    ]
+    assert published_names(found) == {
+        "events_0_test_mAP": 0.5,
+        "events_chance_mAP": 0.25,
+        "events_0_test_d-prime": 1.5,
+        "events_mAP": 0.5,
+    }
+
+
+def test_zero_shot():
+    found = [
+        Measure(
+            "acts",
+            "zero_shot",
+            "top_5_accuracy",
+            value,
+            split="test",
+            query="text",
+            target=target,
+            variant=variant,
+            chance=0.625,
+            samples=80,
+        )
+        for target, value in (("audio", 0.75), ("video", 0.5))
+        for variant in ("cosine", "embd")
+    ]
+    assert published_names(found) == {
+        "acts_zero_shot_chance_top_5_accuracy": 0.625,
+        "acts_zero_shot_cosine_top_5_accuracy": 0.75,
+        "acts_zero_shot_embd_top_5_accuracy": 0.75,
+        "acts@video_zero_shot_chance_top_5_accuracy": 0.625,
+        "acts@video_zero_shot_cosine_top_5_accuracy": 0.5,
+        "acts@video_zero_shot_embd_top_5_accuracy": 0.5,
+    }
+
+
+def test_classification():
+    of_set = {"split": "test", "target": "video", "samples": 41}
+    found = [
+        Measure("acts", "classification", "top_1_accuracy", 0.5, chance=0.25, **of_set),
+        Measure("acts", "classification", "categorical_cross_entropy", 1.5, **of_set),
+    ]
+    assert published_names(found) == {
+        "top_1_accuracy": 0.5,
+        "chance_top_1_accuracy": 0.25,
+        "categorical_cross_entropy": 1.5,
+        "num_clips": 41.0,
+    }
+
+
+def test_round_trip_through_json():
+    whole = Measure("a set", "retrieval", "R1", 0.25, "test", "1", "text", "video", "embd", 0.0, 17)
+    assert list(vars(whole)) == list(whole.as_dict())
+    for measure in (whole, Measure("s", "knn", "mAP", 0.0), Measure("s", "linear", "mAP", 1.0)):
+        assert Measure.from_dict(json.loads(json.dumps(measure.as_dict()))) == measure
+    assert Measure("s", "knn", "mAP", 0.0).as_dict() == {
+        "set": "s",
+        "task": "knn",
+        "name": "mAP",
+        "value": 0.0,
+    }
+    later = whole.as_dict() | {"a field of a later version": 3}
+    assert Measure.from_dict(later) == whole
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_null_in_json_and_nan_afterwards(value):
+    row = Measure("s", "linear", "d-prime", value, chance=math.nan).as_dict()
+    text = json.dumps(row, allow_nan=False)
+    assert math.isnan(Measure.from_dict(json.loads(text)).value)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"set": "s", "task": "knn"}, {"set": "s", "value": "much"}])
+def test_what_is_no_measure_is_refused(wrong):
+    with pytest.raises((TypeError, ValueError)):
+        Measure.from_dict(wrong)
