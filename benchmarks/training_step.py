@@ -87,7 +87,7 @@ def _work(arguments: argparse.Namespace) -> None:
 
     from vatt import configs
     from vatt.experiments.pretrain import PretrainRecipe
-    from vatt.training import loop
+    from vatt.training.trainer import Trainer
 
     flags = argparse.ArgumentParser()
     flags.add_argument("--model_arch")
@@ -104,7 +104,7 @@ def _work(arguments: argparse.Namespace) -> None:
     recipe = PretrainRecipe(cfg, strategy)
     batch = next(iter(recipe.batches(0, (0, 1))))
     recipe.batches = lambda step, worker: tf.data.Dataset.from_tensors(batch).repeat()
-    trainer = loop.Trainer(recipe, cfg.train, strategy, cfg.seed)
+    trainer = Trainer(recipe, cfg.train, strategy, cfg.seed)
     trainer.start(0)
     before = _resident()
     trainer.run(2)

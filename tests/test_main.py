@@ -32,8 +32,7 @@ def executor(monkeypatch):
         return 42 if calls[0][0].seed == 42 else 0
 
     package = types.ModuleType("vatt.experiments")
-    package.pretrain = types.SimpleNamespace(run=run)
-    package.finetune = types.SimpleNamespace(run=run)
+    package.executor = types.SimpleNamespace(run=run)
     monkeypatch.setitem(sys.modules, "vatt.experiments", package)
     monkeypatch.setattr("vatt.quiet.import_tensorflow_quietly", lambda verbose: None)
     return calls

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from vatt.tools.conformance_checks import Note
-from vatt.tools.conformance_evaluation import metrics_file
 
+from tests.golden.checks import Note
+from tests.golden.vatt.evaluation import metrics_file
 from vatt.evaluation import metrics
 
 

@@ -12,10 +12,11 @@ import yaml
 
 from vatt import configs
 from vatt.errors import CheckpointError, DataError, UserError
-from vatt.experiments import finetune
+from vatt.experiments import executor, finetune
 from vatt.training import loop
-from vatt.training.checkpoints import CheckpointStore, open_checkpoint
+from vatt.training.checkpoints import CheckpointStore, manifest_facts, open_checkpoint
 from vatt.training.rundir import RunDir
+from vatt.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 import corpus
@@ -117,10 +118,13 @@ def values(folder, step):
 @pytest.mark.parametrize("arch", EVERY)
 def test_every_architecture_trains_and_is_evaluated(data_dir, tmp_path, arch):
     run = tmp_path / "run"
-    audio = arch in [name.lower() for name in configs.registry.AUD_MODELS]
+    audio = arch in configs.backbones.of_modality("audio")
     cfg = config(data_dir, run, arch, mode="train_and_eval", name="sounds" if audio else "acts")
-    assert finetune.run(cfg, ["vatt"]) == 0
+    assert executor.run(cfg, ["vatt"]) == 0
     assert CheckpointStore(run).steps() == [2, 4]
+    facts, modality = manifest_facts(run / "ckpt-4"), "audio" if audio else "video"
+    assert (facts["kind"], facts["architecture"]) == ("finetune", arch)
+    assert facts["towers"] == {modality: {"": f"classifier/{modality}/"}}
     assert [row["step"] for row in rows(run, "eval")] == [2, 4]
     final = json.loads((run / "metrics.json").read_text())
     names = ("sklearn_mAP", "sklearn_AUC", "sklearn_d-prime") if audio else ("top_1_accuracy",)
@@ -138,11 +142,11 @@ def test_every_architecture_trains_and_is_evaluated(data_dir, tmp_path, arch):
 @pytest.mark.slow
 def test_resumed_run_ends_with_the_same_weights(data_dir, tmp_path):
     options = {"train": {"ema_decay": 0.9, "input": {"mixup": True}}}
-    finetune.run(config(data_dir, tmp_path / "whole", **options))
-    finetune.run(config(data_dir, tmp_path / "parts", **options))
+    executor.run(config(data_dir, tmp_path / "whole", **options))
+    executor.run(config(data_dir, tmp_path / "parts", **options))
     for file in (tmp_path / "parts").glob("ckpt-4*"):
         file.unlink()  # as if killed after step 2 was saved
-    finetune.run(config(data_dir, tmp_path / "parts", **options))
+    executor.run(config(data_dir, tmp_path / "parts", **options))
     whole, parts = values(tmp_path / "whole", 4), values(tmp_path / "parts", 4)
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
@@ -152,17 +156,17 @@ def test_resumed_run_ends_with_the_same_weights(data_dir, tmp_path):
 @pytest.mark.slow
 def test_evaluation_alone_gives_the_figures_of_training(data_dir, tmp_path):
     run = tmp_path / "run"
-    finetune.run(config(data_dir, run, mode="train_and_eval", train={"ema_decay": 0.5}))
+    executor.run(config(data_dir, run, mode="train_and_eval", train={"ema_decay": 0.5}))
     during = {row["step"]: row["metrics"] for row in rows(run, "eval")}
     (run / "evaluated.json").unlink()
-    assert finetune.run(config(data_dir, run, mode="eval")) == 0
+    assert executor.run(config(data_dir, run, mode="eval")) == 0
     again = rows(run, "eval")[2:]
     assert [row["step"] for row in again] == [2, 4]
     for row in again:
         assert row["metrics"] == pytest.approx(during[row["step"]])
     cfg = config(data_dir, tmp_path / "once", mode="eval", eval={"input": {"batch_size": 3}})
     cfg.checkpoint_path = str(run / "ckpt-2")
-    assert finetune.run(cfg) == 0
+    assert executor.run(cfg) == 0
     assert rows(tmp_path / "once", "eval")[0]["metrics"] == pytest.approx(during[2], rel=1e-5)
 
 
@@ -170,7 +174,7 @@ def trainer(cfg, strategy, tmp_path):
     """A recipe and its trainer, at step 0."""
     recipe = finetune.FinetuneRecipe(cfg, strategy)
     recipe.initialise(None)
-    made = loop.Trainer(recipe, cfg.train, strategy, cfg.seed)
+    made = Trainer(recipe, cfg.train, strategy, cfg.seed)
     made.start(0)
     return recipe, made
 
@@ -190,7 +194,7 @@ def test_backbone_and_classifier_are_clipped_apart(data_dir, tmp_path):
         recipe, made = trainer(cfg, one_device(), tmp_path)
         before = [v.numpy() for v in recipe.model.trainable_variables]
         result = made.run(1)
-        norms = made.gradient_norms(result)
+        norms = made.norms(result)
         moved = {"backbone": 0.0, "classifier": 0.0}
         for variable, old in zip(recipe.model.trainable_variables, before, strict=True):
             group = "classifier" if "/classification/" in variable.path else "backbone"
@@ -285,16 +289,16 @@ def test_two_replicas_give_the_losses_of_one(data_dir, tmp_path, two_replicas, a
 @pytest.mark.slow
 def test_checkpoints_of_another_size_or_modality_are_refused(data_dir, tmp_path):
     sound = tmp_path / "sound"
-    finetune.run(config(data_dir, sound, "wat_tiny", name="sounds", steps=2))
+    executor.run(config(data_dir, sound, "wat_tiny", name="sounds", steps=2))
     cfg = config(data_dir, tmp_path / "a", mode="train")
     cfg.checkpoint_path = str(sound)
     with pytest.raises(CheckpointError, match="nothing that fits the video backbone"):
-        finetune.run(cfg)
+        executor.run(cfg)
     wider = config(data_dir, tmp_path / "b", "wat_tiny", name="sounds")
     wider.model.d_ff = 40
     wider.checkpoint_path = str(sound)
     with pytest.raises(CheckpointError, match="feed_forward/wi"):
-        finetune.run(wider)
+        executor.run(wider)
     assert not (tmp_path / "a" / "config.yaml").exists()  # nothing is claimed by a failed start
 
 
@@ -316,7 +320,7 @@ def test_checkpoints_of_another_size_or_modality_are_refused(data_dir, tmp_path)
 def test_sets_that_do_not_fit_are_clear_errors(data_dir, tmp_path, name, arch, override, message):
     mode = override.pop("mode", "train") if override else "train"
     with pytest.raises((DataError, UserError), match=message):
-        finetune.run(config(data_dir, tmp_path / "run", arch, name=name, mode=mode, **override))
+        executor.run(config(data_dir, tmp_path / "run", arch, name=name, mode=mode, **override))
 
 
 @pytest.mark.slow
@@ -327,19 +331,36 @@ def test_label_maps_that_differ_are_refused(data_dir, tmp_path):
         corpus.write_set(other, name, records, split="test", sample_rate=SAMPLE_RATE, text=False)
         write_card(other, name, labels=labels, tasks=["video_classification"])
     run = tmp_path / "run"
-    finetune.run(config(data_dir, run, steps=2))
+    executor.run(config(data_dir, run, steps=2))
     for name, message in (("more", "has 4 classes"), ("renamed", "number 1 is 'two' instead")):
         cfg = config(other, run, mode="eval", steps=2, name=name)
         with pytest.raises(DataError, match=message):
-            finetune.run(cfg)
+            executor.run(cfg)
 
 
-def test_a_multi_label_set_is_not_for_video(data_dir, tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize(("arch", "multi_label"), [("vit_tiny", True), ("wat_tiny", False)])
+def test_the_card_decides_how_many_labels_a_clip_has(data_dir, tmp_path, arch, multi_label):
+    """Videos with any number of labels, sounds with one: losses, metrics and first values."""
     folder = tmp_path / "records"
-    corpus.write_set(folder, "many", [corpus.example(i) for i in range(4)], text=False)
-    write_card(folder, "many", multi_label=True, tasks=["video_classification"])
-    with pytest.raises(DataError, match="several labels"):
-        finetune.run(config(folder, tmp_path / "run", name="many"))
+    corpus.write_set(folder, "many", [corpus.example(i) for i in range(8)], text=False)
+    splits = yaml.safe_load((folder / "many" / "card.yaml").read_text())["splits"]
+    splits |= {"test": splits["train"]}
+    tasks = ["video_classification", "audio_classification"]
+    audio = {"sample_rate": SAMPLE_RATE}
+    write_card(folder, "many", multi_label=multi_label, tasks=tasks, splits=splits, audio=audio)
+    cfg = config(folder, tmp_path / "run", arch, mode="train_and_eval", name="many")
+    assert executor.run(cfg) == 0
+    trained = rows(tmp_path / "run", "train")[-1]["metrics"]
+    assert ("binary_cross_entropy" in trained) == multi_label
+    assert ("top_1_accuracy" in trained) == (not multi_label)
+    measured = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert ("sklearn_mAP" in measured) == multi_label
+    assert ("top_1_accuracy" in measured) == (not multi_label)
+    recipe, _ = trainer(cfg, one_device(), tmp_path)
+    assert recipe.model.multi_label == multi_label
+    bias = recipe.model.classification.bias.numpy()
+    np.testing.assert_allclose(bias, -np.log(2) if multi_label else 0.0, rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -351,7 +372,7 @@ def test_pictures_become_clips_of_one_patch(tmp_path):
     splits = {s: {"pattern": f"{s}-*.tfrecord", "num_shards": 1} for s in ("train", "test")}
     write_card(folder, "stills", splits=splits, tasks=["image_classification"])
     cfg = config(folder, tmp_path / "run", mode="train_and_eval", name="stills")
-    assert finetune.run(cfg) == 0
+    assert executor.run(cfg) == 0
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["num_clips"] == 2
     with pytest.raises(DataError, match="holds pictures"):
-        finetune.run(config(folder, tmp_path / "conv", "i3d", name="stills"))
+        executor.run(config(folder, tmp_path / "conv", "i3d", name="stills"))

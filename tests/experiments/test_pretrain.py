@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from vatt import configs
+from vatt.data import pipeline
 from vatt.errors import CheckpointError, DataError, UserError
-from vatt.experiments import pretrain
+from vatt.experiments import executor, pretrain
 from vatt.experiments.pretrain_eval import Evaluator
 from vatt.training import loop
-from vatt.training.checkpoints import CheckpointStore
+from vatt.training.checkpoints import CheckpointStore, manifest_facts
 from vatt.training.rundir import RunDir
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
@@ -118,8 +119,13 @@ def rows(folder, split):
 
 def test_train_and_eval_leaves_checkpoints_metrics_and_report(data_dir, tmp_path):
     run = tmp_path / "run"
-    assert pretrain.run(config(data_dir, run, mode="train_and_eval"), ["vatt", "x"]) == 0
+    assert executor.run(config(data_dir, run, mode="train_and_eval"), ["vatt", "x"]) == 0
     assert CheckpointStore(run).steps() == [3, 6]
+    facts = manifest_facts(run / "ckpt-6")
+    assert (facts["kind"], facts["method"]) == ("pretrain", "vatt")
+    assert facts["architecture"] == "tx_fac_tiny"
+    name = "tx_mlp_fac_tiny"
+    assert facts["towers"] == {m: {"": f"{name}/{m}/"} for m in ("video", "audio", "text")}
     assert [row["step"] for row in rows(run, "eval")] == [3, 6]
     final = json.loads((run / "metrics.json").read_text())
     assert final["step"] == 6 and final["search_num_clips"] == 5  # nothing dropped: batch is 4
@@ -136,11 +142,11 @@ def test_train_and_eval_leaves_checkpoints_metrics_and_report(data_dir, tmp_path
 
 @pytest.mark.slow
 def test_resumed_run_ends_with_the_same_weights(data_dir, tmp_path):
-    pretrain.run(config(data_dir, tmp_path / "whole"))
-    pretrain.run(config(data_dir, tmp_path / "parts"))
+    executor.run(config(data_dir, tmp_path / "whole"))
+    executor.run(config(data_dir, tmp_path / "parts"))
     for file in (tmp_path / "parts").glob("ckpt-6*"):
         file.unlink()  # as if killed after step 3 was saved
-    pretrain.run(config(data_dir, tmp_path / "parts"))
+    executor.run(config(data_dir, tmp_path / "parts"))
     whole, parts = values(tmp_path / "whole", 6), values(tmp_path / "parts", 6)
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
@@ -150,35 +156,35 @@ def test_resumed_run_ends_with_the_same_weights(data_dir, tmp_path):
 @pytest.mark.slow
 def test_eval_mode_takes_every_checkpoint_once_in_order(data_dir, tmp_path):
     run = tmp_path / "run"
-    pretrain.run(config(data_dir, run))
-    assert pretrain.run(config(data_dir, run, mode="eval")) == 0
+    executor.run(config(data_dir, run))
+    assert executor.run(config(data_dir, run, mode="eval")) == 0
     assert [row["step"] for row in rows(run, "eval")] == [3, 6]
-    assert pretrain.run(config(data_dir, run, mode="eval")) == 0
+    assert executor.run(config(data_dir, run, mode="eval")) == 0
     assert [row["step"] for row in rows(run, "eval")] == [3, 6]
 
 
 @pytest.mark.slow
 def test_eval_of_one_checkpoint_equals_the_one_made_while_training(data_dir, tmp_path):
     run = tmp_path / "run"
-    pretrain.run(config(data_dir, run, mode="train_and_eval"))
+    executor.run(config(data_dir, run, mode="train_and_eval"))
     cfg = config(data_dir, tmp_path / "once", mode="eval")
     cfg.checkpoint_path = str(run / "ckpt-3")
-    assert pretrain.run(cfg) == 0
+    assert executor.run(cfg) == 0
     during = next(row for row in rows(run, "eval") if row["step"] == 3)["metrics"]
     assert rows(tmp_path / "once", "eval")[0]["metrics"] == pytest.approx(during)
     cfg.model_dir = str(run)
-    assert pretrain.run(cfg) == 0
+    assert executor.run(cfg) == 0
     assert json.loads((run / "metrics.json").read_text())["step"] == 6  # still the newest one's
 
 
 @pytest.mark.slow
 def test_another_configuration_is_refused_with_the_differing_keys(data_dir, tmp_path):
     run = tmp_path / "run"
-    pretrain.run(config(data_dir, run, steps=3))
+    executor.run(config(data_dir, run, steps=3))
     changed = config(data_dir, run, steps=3, seed=5)
     with pytest.raises(UserError, match=r"(?s)seed: 0 -> 5.*--allow_config_change"):
-        pretrain.run(changed)
-    assert pretrain.run(changed, fresh_start=True) == 0
+        executor.run(changed)
+    assert executor.run(changed, fresh_start=True) == 0
     assert (run / "previous-1" / "ckpt-3.index").exists()
 
 
@@ -186,15 +192,15 @@ def test_missing_data_and_checkpoints_are_clear_errors(data_dir, tmp_path):
     cfg = config(data_dir, tmp_path / "run")
     cfg.train.input.name = "talk+soundz"
     with pytest.raises(DataError, match=r"(?s)soundz.*sounds"):
-        pretrain.run(cfg)
+        executor.run(cfg)
     cfg = config(data_dir, tmp_path / "run2")
     cfg.checkpoint_path = str(tmp_path / "ckpt-7")
     with pytest.raises(CheckpointError, match="ckpt-7"):
-        pretrain.run(cfg)
+        executor.run(cfg)
     cfg = config(data_dir, tmp_path / "run3", mode="eval")
     cfg.eval.input.name = ("talk",)
     with pytest.raises(DataError, match="retrieval"):
-        pretrain.run(cfg)
+        executor.run(cfg)
 
 
 @pytest.mark.slow
@@ -231,7 +237,7 @@ def test_evaluation_on_two_replicas_equals_one(data_dir, tmp_path, two_replicas)
     results = []
     for strategy in (tf.distribute.OneDeviceStrategy("CPU:0"), two_replicas):
         cfg = config(data_dir, tmp_path)
-        shapes = pretrain.pipeline.describe(cfg.eval.input, cfg.data_dir)
+        shapes = pipeline.clip_shapes(cfg.eval.input)
         model = pretrain.build_model(cfg, shapes, strategy)
         folder = tmp_path / str(strategy.num_replicas_in_sync)
         folder.mkdir()
