@@ -16,7 +16,7 @@ from vatt.evaluators import classification, features, probes, retrieval, zero_sh
 from vatt.evaluators.subject import POOLED, Subject
 from vatt.modeling.pretraining import Pair
 
-VIDEO, AUDIO, TEXT = cards.VideoFacts(fps=10), cards.AudioFacts(sample_rate=8), cards.TextFacts()
+VIDEO, AUDIO, TEXT = cards.VideoInfo(fps=10), cards.AudioInfo(sample_rate=8), cards.TextInfo()
 LABELS = ["left", "right"]
 
 
