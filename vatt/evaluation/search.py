@@ -38,8 +38,8 @@ def search(
 
     Row i of the one side is the partner of row i of the other; rows beyond the shorter side have
     none and only stand in the way. Scores are the products of `left` and `right`, of which one
-    block is held at a time: beside the arguments, memory is 5 bytes * block^2 and a few numbers per
-    row. Ties as in `ranks`.
+    block is held at a time: beside the arguments, memory is 13 bytes * block^2 and a few numbers
+    per row. Ties as in `ranks`.
 
     Args:
         left: [rows, d].
@@ -54,12 +54,13 @@ def search(
     """
     left, right = np.asarray(left, np.float32), np.asarray(right, np.float32)
     metrics.check_one_space(left, right)
-    # Every product has the same shape, a multiple of 64, and is filled up with zeros: equal vectors
-    # then have equal scores wherever they stand, as the same sums are made in the same order.
+    # Equal vectors must have equal scores wherever they stand. The order in which a matrix product
+    # sums depends on the place in the matrix (on some processors even within one tile), so sums are
+    # made in float64 and rounded, over tiles of one shape, filled up with zeros.
     side = min(block, max(len(left), len(right), 1))
     side = -(-side // 64) * 64
-    tiles = np.zeros((2, side, left.shape[-1]), np.float32)
-    product = np.empty((side, side), np.float32)
+    tiles = np.zeros((2, side, left.shape[-1]), np.float64)
+    product = np.empty((side, side), np.float64)
 
     def scores(row: int, column: int) -> np.ndarray:
         counts = []
@@ -68,7 +69,7 @@ def search(
             tile[: len(part)], tile[len(part) :] = part, 0.0
             counts.append(len(part))
         np.matmul(tiles[0], tiles[1].T, out=product)
-        return product[: counts[0], : counts[1]]
+        return product[: counts[0], : counts[1]].astype(np.float32)
 
     pairs = min(len(left), len(right))
     truth = np.zeros(pairs, np.float32)
