@@ -62,15 +62,15 @@ def flip(path, record, *, where):
     path.write_bytes(content)
 
 
-def train(cfg, folder, ledger, count, start=0):
+def train(cfg, folder, bad_records, count, start=0):
     batches = pipeline.training_batches(
-        VideoAudioText(cfg), data_dir=folder, seed=1, start_step=start, ledger=ledger
+        VideoAudioText(cfg), data_dir=folder, seed=1, start_step=start, bad_records=bad_records
     )
     return [{k: v.numpy() for k, v in batch.items()} for batch in batches.take(count)]
 
 
-def listed(ledger):
-    with ledger.path.open(newline="") as file:
+def listed(bad_records):
+    with bad_records.path.open(newline="") as file:
         rows = list(csv.reader(file))
     assert tuple(rows[0]) == COLUMNS
     return {(row[2], int(row[3])): row for row in rows[1:]}
@@ -81,14 +81,14 @@ def test_spoilt_records_are_replaced_counted_and_listed(tmp_path):
     paths = write(tmp_path, spoilt=(4, 17))  # in shards 1 and 2, there number 1 and 5
     flip(paths[0], 7, where="payload")
     cfg = config(PretrainInput, tmp_path)
-    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
-    run = train(cfg, tmp_path, ledger, 13)  # two epochs and a step
+    bad_records = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
+    run = train(cfg, tmp_path, bad_records, 13)  # two epochs and a step
     examples = VideoAudioText(cfg)
     spec = pipeline.training_batches(examples, data_dir=tmp_path, seed=1).element_spec
     assert all(part.shape.is_fully_defined() and part.shape[0] == 5 for part in spec.values())
-    rows = listed(ledger)
+    rows = listed(bad_records)
     expected = {(paths[1].name, 1), (paths[2].name, 5), (paths[0].name, 7)}
-    assert set(rows) == expected and len(ledger.rows()) == 3
+    assert set(rows) == expected and len(bad_records.rows()) == 3
     for (name, number), row in rows.items():
         path = next(path for path in paths if path.name == name)
         assert int(row[4]) == list(framing.walk(path))[number].offset
@@ -108,41 +108,45 @@ def test_spoilt_records_are_replaced_counted_and_listed(tmp_path):
 def test_a_flipped_bit_costs_one_record(tmp_path, where):
     paths = write(tmp_path, shards=1)
     flip(paths[0], 11, where=where)
-    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.05)
+    bad_records = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.05)
     cfg = config(dataset.Evaluation, tmp_path, name=("spoken",), num_windows_test=1, batch_size=8)
     batches = list(
-        pipeline.evaluation_batches(cfg, "spoken", "train", data_dir=tmp_path, ledger=ledger)
+        pipeline.evaluation_batches(
+            cfg, "spoken", "train", data_dir=tmp_path, bad_records=bad_records
+        )
     )
     valid = np.concatenate([batch["valid"] for batch in batches]) == 1
     sources = np.concatenate([batch["source"] for batch in batches])
     found = {int(source.decode()[5:-4]) for source in sources[valid]}
     assert found == set(range(COUNT)) - {11}
-    assert list(listed(ledger)) == [(paths[0].name, 11)]
+    assert list(listed(bad_records)) == [(paths[0].name, 11)]
 
 
 def test_the_end_of_a_set_can_be_bad(tmp_path):
     (path,) = write(tmp_path, spoilt=(28, 29), shards=1)
     cut = list(framing.walk(path))[27].offset + 20
     path.write_bytes(path.read_bytes()[:cut])  # 27 is cut off, 28 and 29 are gone
-    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.2)
+    bad_records = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.2)
     cfg = config(dataset.Evaluation, tmp_path, name=("spoken",), num_windows_test=1, batch_size=8)
     batches = list(
-        pipeline.evaluation_batches(cfg, "spoken", "train", data_dir=tmp_path, ledger=ledger)
+        pipeline.evaluation_batches(
+            cfg, "spoken", "train", data_dir=tmp_path, bad_records=bad_records
+        )
     )
     assert len(batches) == 4
     valid = np.concatenate([batch["valid"] for batch in batches])
     np.testing.assert_array_equal(valid, [1] * 27 + [0] * 5)
-    assert set(listed(ledger)) == {(path.name, number) for number in (27, 28, 29)}
+    assert set(listed(bad_records)) == {(path.name, number) for number in (27, 28, 29)}
 
 
 def test_too_many_bad_records_stop_the_run(tmp_path):
     write(tmp_path, spoilt=range(0, COUNT, 5))
-    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
+    bad_records = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
     with pytest.raises(tf.errors.OpError):
-        train(config(PretrainInput, tmp_path), tmp_path, ledger, 12)
+        train(config(PretrainInput, tmp_path), tmp_path, bad_records, 12)
     with pytest.raises(DataError, match=r"4 of 30 records.*max_bad_fraction=0\.1.*records\.csv"):
-        ledger.check()
-    assert len(listed(ledger)) == 4
+        bad_records.check()
+    assert len(listed(bad_records)) == 4
 
 
 @pytest.mark.slow
@@ -162,47 +166,47 @@ def test_a_run_that_was_stopped_is_stopped_again(tmp_path):
 @pytest.mark.slow
 def test_a_set_without_any_good_record_stops_the_run(tmp_path):
     write(tmp_path, spoilt=range(COUNT))
-    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
+    bad_records = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
     with pytest.raises(tf.errors.OpError):
-        train(config(PretrainInput, tmp_path), tmp_path, ledger, 1)
+        train(config(PretrainInput, tmp_path), tmp_path, bad_records, 1)
     with pytest.raises(DataError, match="of 30 records"):
-        ledger.check()
+        bad_records.check()
 
 
 @pytest.mark.slow
 def test_a_share_of_exactly_the_limit_is_allowed(tmp_path):
     write(tmp_path, spoilt=(3, 8, 21))
-    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
-    train(config(PretrainInput, tmp_path), tmp_path, ledger, 12)
-    ledger.check()
-    assert len(listed(ledger)) == 3
+    bad_records = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
+    train(config(PretrainInput, tmp_path), tmp_path, bad_records, 12)
+    bad_records.check()
+    assert len(listed(bad_records)) == 3
 
 
 def test_record_without_frames_is_bad(tmp_path):
     examples = [corpus.example(i, frames=0 if i == 2 else 3) for i in range(10)]
     corpus.write_set(tmp_path, "spoken", examples, shards=1, text=False)
-    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
-    train(config(PretrainInput, tmp_path), tmp_path, ledger, 2)
-    assert "no frames" in ledger.rows()[0][5]
+    bad_records = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
+    train(config(PretrainInput, tmp_path), tmp_path, bad_records, 2)
+    assert "no frames" in bad_records.rows()[0][5]
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_shard_that_vanishes_is_named(tmp_path, training):
     paths = write(tmp_path)
-    ledger = BadRecords(tmp_path / "bad_records.csv", max_fraction=1.0)
+    bad_records = BadRecords(tmp_path / "bad_records.csv", max_fraction=1.0)
     if training:
         cfg = config(PretrainInput, tmp_path)
         batches = pipeline.training_batches(
-            VideoAudioText(cfg), data_dir=tmp_path, seed=1, ledger=ledger
+            VideoAudioText(cfg), data_dir=tmp_path, seed=1, bad_records=bad_records
         )
     else:
         cfg = config(dataset.Evaluation, tmp_path, name=("spoken",), num_windows_test=1)
         batches = pipeline.evaluation_batches(
-            cfg, "spoken", "train", data_dir=tmp_path, ledger=ledger
+            cfg, "spoken", "train", data_dir=tmp_path, bad_records=bad_records
         )
     paths[1].unlink()
     with pytest.raises(tf.errors.OpError):
         list(batches.take(12))
     with pytest.raises(DataError, match=rf"'spoken', split 'train': {paths[1]} can no longer be"):
-        ledger.check()
-    assert ledger.rows() == []
+        bad_records.check()
+    assert bad_records.rows() == []

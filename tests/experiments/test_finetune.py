@@ -14,7 +14,7 @@ from vatt import configs
 from vatt.errors import CheckpointError, DataError, UserError
 from vatt.experiments import executor, finetune
 from vatt.training import loop
-from vatt.training.checkpoints import CheckpointStore, manifest_facts, open_checkpoint
+from vatt.training.checkpoints import CheckpointStore, manifest_metadata, open_checkpoint
 from vatt.training.rundir import RunDir
 from vatt.training.trainer import Trainer
 
@@ -122,7 +122,7 @@ def test_every_architecture_trains_and_is_evaluated(data_dir, tmp_path, arch):
     cfg = config(data_dir, run, arch, mode="train_and_eval", name="sounds" if audio else "acts")
     assert executor.run(cfg, ["vatt"]) == 0
     assert CheckpointStore(run).steps() == [2, 4]
-    facts, modality = manifest_facts(run / "ckpt-4"), "audio" if audio else "video"
+    facts, modality = manifest_metadata(run / "ckpt-4"), "audio" if audio else "video"
     assert (facts["kind"], facts["architecture"]) == ("finetune", arch)
     assert facts["towers"] == {modality: {"": f"classifier/{modality}/"}}
     assert [row["step"] for row in rows(run, "eval")] == [2, 4]

@@ -13,7 +13,7 @@ from vatt.errors import CheckpointError, DataError, UserError
 from vatt.experiments import executor, pretrain
 from vatt.experiments.pretrain_eval import Evaluator
 from vatt.training import loop
-from vatt.training.checkpoints import CheckpointStore, manifest_facts
+from vatt.training.checkpoints import CheckpointStore, manifest_metadata
 from vatt.training.rundir import RunDir
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
@@ -121,7 +121,7 @@ def test_train_and_eval_leaves_checkpoints_metrics_and_report(data_dir, tmp_path
     run = tmp_path / "run"
     assert executor.run(config(data_dir, run, mode="train_and_eval"), ["vatt", "x"]) == 0
     assert CheckpointStore(run).steps() == [3, 6]
-    facts = manifest_facts(run / "ckpt-6")
+    facts = manifest_metadata(run / "ckpt-6")
     assert (facts["kind"], facts["method"]) == ("pretrain", "vatt")
     assert facts["architecture"] == "tx_fac_tiny"
     name = "tx_mlp_fac_tiny"

@@ -114,7 +114,7 @@ def test_a_training_goes_on_from_the_converted_checkpoint(tmp_path, capsys, kind
             np.testing.assert_array_equal(slot.numpy(), expected)
     loaded = transfer.load(destination, model).source
     assert loaded.step == 7
-    facts = checkpoints.manifest_facts(loaded.prefix)
+    facts = checkpoints.manifest_metadata(loaded.prefix)
     task = "pretrain" if kind in ("pretrain", "unified") else "finetune"
     expected = {"kind": task, "architecture": published_files.ARCHITECTURES[kind]}
     assert facts.items() >= expected.items() and facts["converted_from"] == str(source)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from vatt import configs
 from vatt.errors import EXIT_PREEMPTED, DivergedError
 from vatt.training import loop, optimizers
-from vatt.training.checkpoints import CheckpointStore, manifest_facts, variable_map
+from vatt.training.checkpoints import CheckpointStore, manifest_metadata, variable_map
 from vatt.training.rundir import RunDir
 from vatt.training.trainer import Trainer
 
@@ -40,7 +40,7 @@ class Regression:
 
     loss_names = ("fit_loss", "total_loss")
     flops_per_step = 1e3
-    checkpoint_facts = types.MappingProxyType({"kind": "regression", "architecture": "dense"})
+    checkpoint_metadata = types.MappingProxyType({"kind": "regression", "architecture": "dense"})
 
     def __init__(self, cfg, strategy, bad_steps=(), on_batch=lambda step: None):
         keras.utils.set_random_seed(3)
@@ -117,7 +117,7 @@ def test_loss_falls_and_checkpoints_are_counted(tmp_path):
     assert code == 0
     assert CheckpointStore(tmp_path).steps() == [15, 30, 45, 60]
     for step in (15, 60):
-        facts = manifest_facts(tmp_path / f"ckpt-{step}")
+        facts = manifest_metadata(tmp_path / f"ckpt-{step}")
         assert (facts["step"], facts["kind"], facts["architecture"]) == (
             step,
             "regression",

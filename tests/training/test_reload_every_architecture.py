@@ -66,7 +66,7 @@ def write(folder: Path, task: str, name: str) -> None:
     model, optimizer, inputs = build(task, name)
     variables = variable_map(model, optimizer)
     architectures.fill(variables.values())
-    facts = layouts.facts(model, task, name)
+    facts = layouts.metadata(model, task, name)
     CheckpointStore(folder).save(STEP, variables, **facts)
     np.savez(folder / "outputs.npz", **architectures.flat(model(inputs)))
 

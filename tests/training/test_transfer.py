@@ -50,7 +50,7 @@ def fill(model, seed=5):
 def own_checkpoint(folder, model, step=7, author="own"):
     """A checkpoint of this project; an `earlier` one says nothing of the model in its manifest."""
     kind = layouts.PRETRAIN if isinstance(model, PretrainingModel) else layouts.FINETUNE
-    facts = layouts.facts(model, kind, "some_arch") if author == "own" else {}
+    facts = layouts.metadata(model, kind, "some_arch") if author == "own" else {}
     return checkpoints.CheckpointStore(folder).save(step, checkpoints.variable_map(model), **facts)
 
 
@@ -548,7 +548,7 @@ def test_the_manifest_decides_what_kind_it_is(tmp_path):
 def test_what_a_manifest_says_of_a_model(kind):
     model = published_files.model(kind)
     method = "vatt" if kind in ("pretrain", "unified") else None
-    said = layouts.facts(model, "some_kind", "some_arch", method)
+    said = layouts.metadata(model, "some_kind", "some_arch", method)
     name = model.name
     towers = {m: {"": f"{name}/{m}/"} for m in ("video", "audio", "text")}
     if kind == "unified":

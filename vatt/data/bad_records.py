@@ -1,7 +1,7 @@
 """Records that cannot be used: passed over, counted, listed; too many of them stop the run.
 
     bad_records = BadRecords("runs/mine/bad_records.csv", max_fraction=0.01)
-    batches = pipeline.pretrain_batches(..., ledger=bad_records)
+    batches = pipeline.pretrain_batches(..., bad_records=bad_records)
     ...
     bad_records.check()      # after an error of the input: says what it was, if it was too many
 
@@ -103,7 +103,7 @@ class BadRecords:
         """Lists bad records that are not listed yet; those that are count as well.
 
         Raises:
-            DataError: there are too many of them now, or a shard can no longer be read.
+          DataError: there are too many of them now, or a shard can no longer be read.
         """
         with self._lock:
             self.check()  # batches made at the same time add nothing to what has failed

@@ -205,7 +205,7 @@ class Card(_Part):
         """Returns a split.
 
         Raises:
-            DataError: the data set has no such split.
+          DataError: the data set has no such split.
         """
         if split not in self.splits:
             raise DataError(
@@ -224,7 +224,7 @@ class Card(_Part):
         count.
 
         Raises:
-            DataError: a numbered split lacks its counterpart.
+          DataError: a numbered split lacks its counterpart.
         """
         names = list(self.splits or self.paper_splits)
         matches = [(re.fullmatch(r"(train|test)_?(\d+)", name), name) for name in names]
@@ -246,7 +246,7 @@ class Card(_Part):
         """Returns how many records a split has, counted when the card does not say it.
 
         Raises:
-            DataError: see `shard_records`.
+          DataError: see `shard_records`.
         """
         known = self.split(split).records
         return sum(self.shard_records(split).values()) if known is None else known
@@ -258,7 +258,7 @@ class Card(_Part):
         else they are counted, once for each card object.
 
         Raises:
-            DataError: the split is unknown, shards are missing, or one is cut off or damaged.
+          DataError: the split is unknown, shards are missing, or one is cut off or damaged.
         """
         if split not in self._counted:
             shards = self.shards(split)
@@ -275,8 +275,8 @@ class Card(_Part):
         """Returns the shard files of a split, sorted.
 
         Raises:
-            DataError: the split is unknown, its pattern matches nothing or too few files, or a file
-                is empty.
+          DataError: the split is unknown, its pattern matches nothing or too few files, or a file
+            is empty.
         """
         part = self.split(split)
         where = f"data set '{self.name}', split '{split}'"

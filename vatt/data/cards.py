@@ -64,7 +64,7 @@ def describe(name: str) -> Card:
     """Returns the card of `data/<name>.yaml`: what is known of a data set before it is there.
 
     Raises:
-        DataError: the project describes no such data set.
+      DataError: the project describes no such data set.
     """
     try:
         return read(assets.find(f"data/{name}.yaml"))
@@ -79,7 +79,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Card:
     """Returns the card of the data set `name` in `data_dir`, else in $VATT_DATA_DIR.
 
     Raises:
-        DataError: there is no such data set, or its card is not valid.
+      DataError: there is no such data set, or its card is not valid.
     """
     folder = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT_VARIABLE)
     if not folder:
@@ -112,7 +112,7 @@ def read(path: Path) -> Card:
     """Returns the card in a YAML file.
 
     Raises:
-        DataError: the file is not a valid card; all faults are listed. Or its label file is not.
+      DataError: the file is not a valid card; all faults are listed. Or its label file is not.
     """
     path = Path(path)
     try:

@@ -76,15 +76,15 @@ def register(
     """Makes a data set known under `name`; registering it again replaces it.
 
     Args:
-        name: what `train.input.name` says.
-        make: called with the split, gives the factory object.
-        tasks: what the set is for, as in a card.
-        records: number of records by split, where known.
-        modalities: which of video, audio, text it delivers.
-        fps: frames per second of its videos at stride 1.
-        sample_rate: Hz.
-        labels: class names.
-        multi_label: whether a record can have several labels.
+      name: what `train.input.name` says.
+      make: called with the split, gives the factory object.
+      tasks: what the set is for, as in a card.
+      records: number of records by split, where known.
+      modalities: which of video, audio, text it delivers.
+      fps: frames per second of its videos at stride 1.
+      sample_rate: Hz.
+      labels: class names.
+      multi_label: whether a record can have several labels.
     """
     card = cards.Card(
         name=name,
@@ -111,7 +111,7 @@ def import_modules(names: Sequence[str]) -> None:
     """Imports the modules of `--import`, from the working directory too.
 
     Raises:
-        UserError: one cannot be imported.
+      UserError: one cannot be imported.
     """
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

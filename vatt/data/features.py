@@ -42,7 +42,7 @@ class RecordSchema:
         """Returns the schema with some names replaced, {attribute name: name on disk}.
 
         Raises:
-            DataError: a key is not an attribute of the schema.
+          DataError: a key is not an attribute of the schema.
         """
         known = [field.name for field in dataclasses.fields(self)]
         for key in fields:

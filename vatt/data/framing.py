@@ -240,7 +240,7 @@ def count_records(shards: Sequence[Path]) -> dict[Path, int]:
     """Returns how many records TFRecord files hold, reading the lengths in them only.
 
     Raises:
-        DataError: files are cut off, damaged or no TFRecord files; each is named.
+      DataError: files are cut off, damaged or no TFRecord files; each is named.
     """
     with futures.ThreadPoolExecutor(min(_READERS, len(shards) or 1)) as pool:
         counts = [pool.submit(count, shard) for shard in shards]
@@ -260,7 +260,7 @@ def count(path: Path) -> int:
     One with a damaged checksum is a record as well: reading it finds that out.
 
     Raises:
-        DataError: it is cut off, damaged or no TFRecord file.
+      DataError: it is cut off, damaged or no TFRecord file.
     """
     records = offset = 0
     with open(path, "rb", buffering=0) as file:

@@ -22,7 +22,7 @@ def read_labels(path: str | os.PathLike) -> list[str]:
     `class_labels_indices.csv` of AudioSet.
 
     Raises:
-        DataError: the file cannot be read, an index or name is missing, or a name stands twice.
+      DataError: the file cannot be read, an index or name is missing, or a name stands twice.
     """
     path = Path(path)
     try:

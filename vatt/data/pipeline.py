@@ -12,7 +12,7 @@
 What a training batch holds, its `Examples` say: those of a pretraining method, or `LabelledClips`
 for fine-tuning (video or audio or both, and label float32 [batch, classes]).
 
-Records that cannot be used are passed over and go to `ledger` (vatt.data.bad_records).
+Records that cannot be used are passed over and go to `bad_records` (vatt.data.bad_records).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def training_batches(
     start_step: int = 0,
     batch_size: int | None = None,
     worker: tuple[int, int] = (0, 1),
-    ledger: BadRecords | None = None,
+    bad_records: BadRecords | None = None,
 ) -> tf.data.Dataset:
     """Endless shuffled, augmented batches, beginning with the one of `start_step`.
 
@@ -67,7 +67,7 @@ def training_batches(
       batch_size: replaces `cfg.batch_size`, which counts examples of all replicas together.
       worker: (index, number of workers): which rows of every batch to make. Each worker gets a
         number of neighbouring rows; together they are the batch that one worker would make.
-      ledger: where bad records are listed; None keeps the list in memory.
+      bad_records: where bad records are listed; None keeps the list in memory.
 
     Raises:
       DataError: a data set that is missing or does not fit the configuration.
@@ -88,7 +88,7 @@ def training_batches(
         start_step=start_step,
         batch_size=batch_size,
         worker=worker,
-        ledger=ledger,
+        bad_records=bad_records,
     )
 
 
@@ -100,7 +100,7 @@ def evaluation_batches(
     data_dir: str | Path | None,
     modalities: Sequence[str] = EVERYTHING,
     batch_size: int | None = None,
-    ledger: BadRecords | None = None,
+    bad_records: BadRecords | None = None,
 ) -> tf.data.Dataset:
     """Every record of a split once, in a fixed order, as evenly spread windows.
 
@@ -135,7 +135,9 @@ def evaluation_batches(
         clip = clips.evaluation_clip(record, cfg, spec, modalities, windows, tokenize)
         return {**clip, "index": index}
 
-    return streams.finite_batches(cfg, card, split, make_clip, batch_size=batch_size, ledger=ledger)
+    return streams.finite_batches(
+        cfg, card, split, make_clip, batch_size=batch_size, bad_records=bad_records
+    )
 
 
 def probe_batches(
@@ -147,7 +149,7 @@ def probe_batches(
     data_dir: str | Path | None,
     seed: int = 0,
     batch_size: int | None = None,
-    ledger: BadRecords | None = None,
+    bad_records: BadRecords | None = None,
 ) -> tf.data.Dataset:
     """The labelled training split of a probe: one clip per record and augmentation.
 
@@ -182,7 +184,7 @@ def probe_batches(
         split,
         make_clip,
         batch_size=batch_size or cfg.batch_size,
-        ledger=ledger,
+        bad_records=bad_records,
         repeats=cfg.num_augmentation,
     )
     if not (cfg.audio_mixup and modality == AUDIO and cfg.num_augmentation > 1):

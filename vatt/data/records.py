@@ -110,8 +110,8 @@ def decode(
     features.
 
     Raises:
-        DecodeError: it is no record of that type (google.protobuf.message).
-        ValueError: its parts do not fit together.
+      DecodeError: it is no record of that type (google.protobuf.message).
+      ValueError: its parts do not fit together.
     """
     context, lists = _features(serialised, record_type)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from vatt.data import bad_records, cards, factories, ordering, sampling, vision
-from vatt.data.bad_records import BadRecords, Shard
+from vatt.data import cards, factories, ordering, sampling, vision
+from vatt.data.bad_records import OK, ORIGIN, BadRecords, Shard, attempt, replaced, reported
 from vatt.data.features import VIDEO, splits_of
 from vatt.data.workers import available_cores
 
@@ -45,7 +45,7 @@ def training_batches(
     start_step: int,
     batch_size: int | None,
     worker: tuple[int, int],
-    ledger: BadRecords | None,
+    bad_records: BadRecords | None,
 ) -> tf.data.Dataset:
     """Endless batches of clips, drawn from the sources in the proportion of their weights.
 
@@ -58,21 +58,21 @@ def training_batches(
       start_step: batches passed over.
       batch_size: rows of all workers together; None takes that of `cfg`.
       worker: (index, number of workers).
-      ledger: where bad records are listed; None keeps the list in memory.
+      bad_records: where bad records are listed; None keeps the list in memory.
     """
     batch_size = batch_size or cfg.batch_size
-    ledger = ledger or BadRecords(max_fraction=cfg.max_bad_fraction)
+    bad_records = bad_records or BadRecords(max_fraction=cfg.max_bad_fraction)
     root = sampling.root_seed(seed)
     calls = cfg.num_parallel_calls or available_cores()
     place = _Place(start_step * batch_size, batch_size, worker)
-    dataset = _examples(cfg, sources, shapes, root, place, calls, ledger)
+    dataset = _examples(cfg, sources, shapes, root, place, calls, bad_records)
     dataset = dataset.batch(place.rows, drop_remainder=True)
     if cfg.data_service:
         dataset = _through_service(dataset, cfg.data_service)
 
     def finish(step: tf.Tensor, batch: Batch) -> Batch:
-        batch = bad_records.replaced(bad_records.reported(batch, ledger))
-        batch = {k: v for k, v in batch.items() if k not in (bad_records.OK, bad_records.ORIGIN)}
+        batch = replaced(reported(batch, bad_records))
+        batch = {k: v for k, v in batch.items() if k not in (OK, ORIGIN)}
         return whole_batch(batch, sampling.fold(root, sampling.USE_MIXUP, step))
 
     dataset = dataset.enumerate(start_step).map(
@@ -101,7 +101,7 @@ def _examples(
     root: tf.Tensor,
     place: _Place,
     calls: int,
-    ledger: BadRecords,
+    bad_records: BadRecords,
 ) -> tf.data.Dataset:
     """Endless examples of one worker, drawn from the sources in the proportion of their weights."""
     weights = [source.weight for source in sources]
@@ -118,7 +118,7 @@ def _examples(
 
     def records(index: int) -> tf.data.Dataset:
         order_seed = sampling.fold(root, sampling.USE_EPOCH_ORDER, index)
-        return _records(cfg, sources[index].card, index, order_seed, taken[index], ledger)
+        return _records(cfg, sources[index].card, index, order_seed, taken[index], bad_records)
 
     def shared(streams: list[tf.data.Dataset]) -> tf.data.Dataset:
         if len(streams) > 1:
@@ -133,13 +133,13 @@ def _examples(
     from_code = [factories.find(source.card.name) is not None for source in sources]
     if not any(from_code):
         mixed = shared([records(index) for index in range(len(sources))])
-        return bad_records.attempt(mixed, make_clip, calls)
+        return attempt(mixed, make_clip, calls)
     # What a factory delivers is a clip already: clips are mixed, not records.
     return shared(
         [
             factories.clips(source.card.name, cfg, shapes, source.stride, place.rows)
             if is_code
-            else bad_records.attempt(records(index), make_clip, calls)
+            else attempt(records(index), make_clip, calls)
             for index, (source, is_code) in enumerate(zip(sources, from_code, strict=True))
         ]
     )
@@ -152,7 +152,7 @@ def finite_batches(
     make_clip: Callable[[tf.Tensor, tf.Tensor], Batch],
     *,
     batch_size: int,
-    ledger: BadRecords | None,
+    bad_records: BadRecords | None,
     repeats: int = 1,
 ) -> tf.data.Dataset:
     """Batches of every record of a split, `repeats` times, the last one filled up with zeros.
@@ -160,9 +160,9 @@ def finite_batches(
     `make_clip` gets the number of the record, counted through the shards in their order and on from
     the last one for each repeat, and the serialized record.
     """
-    ledger = ledger or BadRecords(max_fraction=cfg.max_bad_fraction)
+    bad_records = bad_records or BadRecords(max_fraction=cfg.max_bad_fraction)
     shards = shards_of(card, split)
-    known = tf.constant(ledger.add_set(card, split, shards), tf.int64)
+    known = tf.constant(bad_records.add_set(card, split, shards), tf.int64)
     total = sum(shard.records for shard in shards)
     starts = tf.constant(np.cumsum([0, *(shard.records for shard in shards)]), tf.int64)
 
@@ -177,9 +177,9 @@ def finite_batches(
 
     records = tf.data.Dataset.range(repeats).flat_map(one_pass)
     calls = cfg.num_parallel_calls or available_cores()
-    dataset = bad_records.attempt(records, make_clip, calls, repeats * total)
+    dataset = attempt(records, make_clip, calls, repeats * total)
     dataset = dataset.batch(batch_size, drop_remainder=False)
-    dataset = dataset.map(sampling.plain_graph(lambda batch: bad_records.reported(batch, ledger)))
+    dataset = dataset.map(sampling.plain_graph(lambda batch: reported(batch, bad_records)))
     return filled_up(dataset, cfg, batch_size)
 
 
@@ -190,8 +190,8 @@ def filled_up(
 
     def fill_up(batch: Batch) -> Batch:
         batch = dict(batch)
-        del batch[bad_records.ORIGIN]
-        batch["valid"] = batch.pop(bad_records.OK)
+        del batch[ORIGIN]
+        batch["valid"] = batch.pop(OK)
         if cfg.space_to_depth and VIDEO in batch:
             batch[VIDEO] = vision.space_to_depth(batch[VIDEO])
         rows = tf.shape(batch["valid"])[0]
@@ -224,12 +224,12 @@ def _records(
     index: int,
     seed: tf.Tensor,
     start: int,
-    ledger: BadRecords,
+    bad_records: BadRecords,
 ) -> tf.data.Dataset:
     """Endless (origin [3], source number int32, element number, serialized) of one data set."""
     split = cfg.split or "train"
     shards = shards_of(card, split)
-    known = tf.constant(ledger.add_set(card, split, shards), tf.int64)
+    known = tf.constant(bad_records.add_set(card, split, shards), tf.int64)
     number = tf.constant(index, tf.int32)
     stream = ordering.endless(shards, seed=seed, start=start, shuffle_buffer=cfg.shuffle_buffer)
     return stream.map(

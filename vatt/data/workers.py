@@ -113,7 +113,7 @@ def run_jobs(
     number of times that jobs called `tick` since.
 
     Raises:
-        DataError: a worker process died.
+      DataError: a worker process died.
     """
     jobs = list(jobs)
     if workers <= 1 or len(jobs) <= 1:

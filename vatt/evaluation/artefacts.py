@@ -63,7 +63,7 @@ def load(path: Path | str) -> dict[str, np.ndarray]:
     """Reads what `save` wrote.
 
     Raises:
-        DataError: the file is missing, damaged or holds pickled objects.
+      DataError: the file is missing, damaged or holds pickled objects.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -90,9 +90,9 @@ def envelope(audio: np.ndarray, bins: int = ENVELOPE_BINS) -> np.ndarray:
     """Lowest and highest value in `bins` equal stretches of a sound: float16 [bins, 2].
 
     Args:
-        audio: waveform [samples, 1], or spectrogram [time, mel, 1], whose mean over the mel axis is
-            drawn as a symmetric outline.
-        bins: number of stretches; fewer if the sound has fewer samples.
+      audio: waveform [samples, 1], or spectrogram [time, mel, 1], whose mean over the mel axis is
+        drawn as a symmetric outline.
+      bins: number of stretches; fewer if the sound has fewer samples.
     """
     audio = np.nan_to_num(np.asarray(audio, np.float32))
     if audio.ndim == 3:
@@ -111,10 +111,10 @@ def spectrogram(audio: np.ndarray, columns: int = 128, bands: int = 64) -> np.nd
     """Picture of a sound: uint8 [frequency, time], the lowest frequency first, 255 the loudest.
 
     Args:
-        audio: waveform [samples, 1], drawn on a logarithmic axis of frequency over 70 dB; or
-            spectrogram [time, mel, 1], drawn as it is from its lowest to its highest value.
-        columns: columns of the picture of a waveform.
-        bands: most rows of the picture of a waveform.
+      audio: waveform [samples, 1], drawn on a logarithmic axis of frequency over 70 dB; or
+        spectrogram [time, mel, 1], drawn as it is from its lowest to its highest value.
+      columns: columns of the picture of a waveform.
+      bands: most rows of the picture of a waveform.
     """
     audio = np.nan_to_num(np.asarray(audio, np.float32))
     if audio.ndim == 3:

@@ -31,8 +31,8 @@ def of_aggregation_token(weights: np.ndarray, grid: Sequence[int]) -> np.ndarray
     """Attention of the first token to all others, float32 [rows, *grid], summing to 1.
 
     Args:
-        weights: [rows, heads, 1 + tokens, 1 + tokens], of one layer; heads are averaged.
-        grid: number of tokens along each axis.
+      weights: [rows, heads, 1 + tokens, 1 + tokens], of one layer; heads are averaged.
+      grid: number of tokens along each axis.
     """
     others = np.asarray(weights, np.float32).mean(axis=1)[:, 0, 1:]
     others = others / np.maximum(others.sum(axis=1, keepdims=True), 1e-30)
@@ -62,11 +62,11 @@ class Examples:
         """Adds clips of a batch until there are enough.
 
         Args:
-            batch: `valid` [B]; video [B, windows, frames, h, w, 3], audio [B, windows, ...], of
-                the modalities that the set has; what the strings are made of.
-            attend: from modality and clips [rows, ...] to attention [rows, *grid]; None if the
-                model has none.
-            zero_centred: whether pixels are in [-1, 1] rather than [0, 1].
+          batch: `valid` [B]; video [B, windows, frames, h, w, 3], audio [B, windows, ...], of
+            the modalities that the set has; what the strings are made of.
+          attend: from modality and clips [rows, ...] to attention [rows, *grid]; None if the
+            model has none.
+          zero_centred: whether pixels are in [-1, 1] rather than [0, 1].
         """
         rows = np.flatnonzero(batch["valid"] > 0.5)[: EXAMPLES - len(self)]
         if not len(rows):

@@ -18,9 +18,9 @@ class Figures:
     """What was found.
 
     Attributes:
-        values: figures over all clips by name.
-        chance: what guessing reaches of some of them.
-        arrays: `classes/...` and `confusion` of the artefact (`vatt.evaluation.classification`).
+      values: figures over all clips by name.
+      chance: what guessing reaches of some of them.
+      arrays: `classes/...` and `confusion` of the artefact (`vatt.evaluation.classification`).
     """
 
     values: dict[str, float]
@@ -32,8 +32,8 @@ def single_label(logits: np.ndarray, labels: np.ndarray) -> Figures:
     """Accuracies, and per class what is confused with what, of clips with one label each.
 
     Args:
-        logits: [clips, classes]; NaN where not finite.
-        labels: uint8 [clips, classes].
+      logits: [clips, classes]; NaN where not finite.
+      labels: uint8 [clips, classes].
     """
     classes, labelled = labels.shape[1], labels.any(axis=1)
     logits, truth = logits[labelled], labels[labelled].argmax(axis=1)
@@ -76,9 +76,9 @@ def multilabel(logits: np.ndarray, labels: np.ndarray) -> Figures:
     counts here as if half of one pair of a positive and a negative were in the wrong order.
 
     Args:
-        logits: [clips, classes]; NaN where not finite. Unlike probabilities they have no ties where
-            a sigmoid saturates.
-        labels: uint8 [clips, classes].
+      logits: [clips, classes]; NaN where not finite. Unlike probabilities they have no ties where
+        a sigmoid saturates.
+      labels: uint8 [clips, classes].
     """
     by_class = metrics.multilabel_scores(logits, labels)
     prevalence = labels.mean(axis=0)

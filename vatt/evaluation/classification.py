@@ -106,13 +106,13 @@ class Classification:
         """Starts an evaluation.
 
         Args:
-            dataset_name: in measures and in names of files.
-            labels: class names in order; those that are missing are named by their number.
-            modality: what is classified, and so what mistakes are pictured by: "video" (also
-                pictures), "audio", or both, joined by "+".
-            multi_label: whether a clip can have several labels (sigmoid) or has one (softmax), as
-                the card of the set says.
-            split: that is measured.
+          dataset_name: in measures and in names of files.
+          labels: class names in order; those that are missing are named by their number.
+          modality: what is classified, and so what mistakes are pictured by: "video" (also
+            pictures), "audio", or both, joined by "+".
+          multi_label: whether a clip can have several labels (sigmoid) or has one (softmax), as
+            the card of the set says.
+          split: that is measured.
         """
         if not {VIDEO, AUDIO}.issuperset(modality.split("+")):
             raise ValueError(f"modality is {modality!r}; accepted: {VIDEO!r}, {AUDIO!r}, or both")
@@ -133,14 +133,14 @@ class Classification:
         """Adds the valid rows of one batch.
 
         Args:
-            batch: `label` [B, classes] of 0 and 1; optional `valid` [B], `index` int [B], `source`
-                bytes [B] and, for pictures of mistakes, `thumbnail` uint8 [B, frames, h, w, 3],
-                `audio` [B, windows, samples, 1] or [B, windows, time, mel, 1], `audio_mask` [B].
-            logits: [B, classes], before softmax or sigmoid.
+          batch: `label` [B, classes] of 0 and 1; optional `valid` [B], `index` int [B], `source`
+            bytes [B] and, for pictures of mistakes, `thumbnail` uint8 [B, frames, h, w, 3],
+            `audio` [B, windows, samples, 1] or [B, windows, time, mel, 1], `audio_mask` [B].
+          logits: [B, classes], before softmax or sigmoid.
 
         Raises:
-            ValueError: shapes that do not fit together or differ from those of earlier batches, or
-                labels other than 0 and 1.
+          ValueError: shapes that do not fit together or differ from those of earlier batches, or
+            labels other than 0 and 1.
         """
         logits = np.asarray(logits, np.float32)
         labels, valid = self._checked(batch, logits)
@@ -171,7 +171,7 @@ class Classification:
         """Measures, artefact and predictions of everything added.
 
         Raises:
-            ValueError: nothing valid was added.
+          ValueError: nothing valid was added.
         """
         if not len(self):
             raise ValueError(f"{self.dataset}: no valid clip was added, nothing to evaluate")

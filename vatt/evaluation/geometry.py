@@ -30,10 +30,10 @@ class Projection:
     """Points in the plane.
 
     Attributes:
-        points: float32 [n, 2].
-        rows: int64 [n], ascending: which of the embeddings given the points are.
-        explained: shares of the variance along both axes; NaN for t-SNE, whose axes have no
-            meaning.
+      points: float32 [n, 2].
+      rows: int64 [n], ascending: which of the embeddings given the points are.
+      explained: shares of the variance along both axes; NaN for t-SNE, whose axes have no
+        meaning.
     """
 
     points: np.ndarray
@@ -52,15 +52,15 @@ def pair_geometry(left: np.ndarray, right: np.ndarray, *, seed: int = 0) -> dict
       of different clips (same paper). 0 when collapsed, -4 or nearly when spread out evenly.
 
     Args:
-        left: [clips, d] or [clips, windows, d], whose windows are averaged.
-        right: the same clips in the same order, in the same space.
-        seed: of the choice of clips for the uniformity of large sets.
+      left: [clips, d] or [clips, windows, d], whose windows are averaged.
+      right: the same clips in the same order, in the same space.
+      seed: of the choice of clips for the uniformity of large sets.
 
     Returns:
-        The figures; NaN where an embedding that counts is NaN, or for less than two clips.
+      The figures; NaN where an embedding that counts is NaN, or for less than two clips.
 
     Raises:
-        ValueError: shapes that do not fit together.
+      ValueError: shapes that do not fit together.
     """
     left, right = np.asarray(left), np.asarray(right)
     averaged = [(len(x), x.shape[-1]) for x in (left, right)]
@@ -95,14 +95,14 @@ def project(
     """Embeddings in the plane, by principal components or t-SNE, the same for the same seed.
 
     Args:
-        embeddings: [rows, d] or [rows, windows, d], whose windows are averaged. To see modalities
-            beside each other, concatenate them.
-        method: "pca" or "tsne" (2,000 rows take t-SNE ten to twenty seconds).
-        seed: of the choice of rows and of t-SNE.
-        most: number of points; of more rows as many are drawn at random.
+      embeddings: [rows, d] or [rows, windows, d], whose windows are averaged. To see modalities
+        beside each other, concatenate them.
+      method: "pca" or "tsne" (2,000 rows take t-SNE ten to twenty seconds).
+      seed: of the choice of rows and of t-SNE.
+      most: number of points; of more rows as many are drawn at random.
 
     Raises:
-        ValueError: another method, fewer than four rows, or embeddings that are not finite.
+      ValueError: another method, fewer than four rows, or embeddings that are not finite.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

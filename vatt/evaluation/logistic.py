@@ -33,8 +33,8 @@ class LogisticRegression:
     """Multinomial or, with several labels, one per class; each fit starts from the one before.
 
     Attributes:
-        converged: whether the last fit did.
-        iterations: how many it took.
+      converged: whether the last fit did.
+      iterations: how many it took.
     """
 
     def __init__(self, classes: int, multi_label: bool) -> None:
@@ -85,7 +85,7 @@ def held_out_rows(
     part of one of two folds.
 
     Returns:
-        bool [rows] per fold; none where no class has two groups, so that nothing can be held out.
+      bool [rows] per fold; none where no class has two groups, so that nothing can be held out.
     """
     from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -119,7 +119,7 @@ def choose_exponent(
     apart by the held-out log-loss.
 
     Returns:
-        The exponent of C, and its held-out accuracy or mAP; (0, NaN) without folds.
+      The exponent of C, and its held-out accuracy or mAP; (0, NaN) without folds.
     """
     if not folds:
         return 0.0, math.nan

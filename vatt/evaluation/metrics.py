@@ -47,16 +47,16 @@ def window_mean(
     variant needs anything of the size [queries, clips, windows].
 
     Args:
-        embeddings: [rows, d] or [rows, windows, d].
-        variant: "embd" averages the windows and normalises the average; "cosine" normalises every
-            window and averages those (VATT evaluation, both reported).
-        normalized: False leaves out the normalisation in both variants.
+      embeddings: [rows, d] or [rows, windows, d].
+      variant: "embd" averages the windows and normalises the average; "cosine" normalises every
+        window and averages those (VATT evaluation, both reported).
+      normalized: False leaves out the normalisation in both variants.
 
     Returns:
-        float32 [rows, d].
+      float32 [rows, d].
 
     Raises:
-        ValueError: an unknown variant or another shape.
+      ValueError: an unknown variant or another shape.
     """
     if variant not in ("embd", "cosine"):
         raise ValueError(f"variant is {variant!r}; accepted: 'embd', 'cosine'")
@@ -80,18 +80,18 @@ def similarity(
     """Similarity of every query with every clip, averaged over windows.
 
     Args:
-        queries: [queries, d] or [queries, windows, d] (audio queries are windowed like clips).
-        clips: [clips, d] or [clips, windows, d].
-        variant: as of `window_mean`.
-        normalized: False leaves the embeddings as they are in both variants.
-        published_single_window: True repeats the published behaviour of leaving "embd" without
-            normalisation when the clips have one window only (docs/differences.md).
+      queries: [queries, d] or [queries, windows, d] (audio queries are windowed like clips).
+      clips: [clips, d] or [clips, windows, d].
+      variant: as of `window_mean`.
+      normalized: False leaves the embeddings as they are in both variants.
+      published_single_window: True repeats the published behaviour of leaving "embd" without
+        normalisation when the clips have one window only (docs/differences.md).
 
     Returns:
-        float32 [queries, clips].
+      float32 [queries, clips].
 
     Raises:
-        ValueError: an unknown variant, or embeddings whose shapes do not fit together.
+      ValueError: an unknown variant, or embeddings whose shapes do not fit together.
     """
     queries, clips = _windows_axis(queries, "queries"), _windows_axis(clips, "clips")
     check_one_space(queries, clips)
@@ -105,11 +105,11 @@ def ranks(scores: np.ndarray, targets: np.ndarray | None = None) -> np.ndarray:
     """1-based rank of the target column in every row, the highest score first.
 
     Args:
-        scores: [rows, columns].
-        targets: int [rows], the column looked for; None means the diagonal.
+      scores: [rows, columns].
+      targets: int [rows], the column looked for; None means the diagonal.
 
     Returns:
-        float64 [rows]; NaN for rows that contain a NaN.
+      float64 [rows]; NaN for rows that contain a NaN.
     """
     scores = np.asarray(scores)
     if scores.ndim != 2:
@@ -171,9 +171,9 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     Equal scores are therefore taken from the highest column down, unlike in `ranks`: published.
 
     Args:
-        scores: [rows, classes].
-        labels: int [rows] or [rows, 1].
-        k: number of guesses; with k >= classes the result is 1.
+      scores: [rows, classes].
+      labels: int [rows] or [rows, 1].
+      k: number of guesses; with k >= classes the result is 1.
     """
     backwards = np.asarray(scores)[..., ::-1]
     return recall_at_k(ranks(backwards, backwards.shape[-1] - 1 - np.asarray(labels)), k)
@@ -186,15 +186,15 @@ def multilabel_scores(scores: np.ndarray, labels: np.ndarray) -> dict[str, np.nd
     and minus infinite for a perfectly wrong one.
 
     Args:
-        scores: [rows, classes]; only the order within a class matters.
-        labels: [rows, classes], 1 where the row has the class, else 0.
+      scores: [rows, classes]; only the order within a class matters.
+      labels: [rows, classes], 1 where the row has the class, else 0.
 
     Returns:
-        "AP", "AUC" and "d-prime", float64 [classes]; NaN for a class without positives or without
-        negatives, where there is nothing to rank, and for a class with a NaN score.
+      "AP", "AUC" and "d-prime", float64 [classes]; NaN for a class without positives or without
+      negatives, where there is nothing to rank, and for a class with a NaN score.
 
     Raises:
-        ValueError: shapes that differ, or labels other than 0 and 1.
+      ValueError: shapes that differ, or labels other than 0 and 1.
     """
     from sklearn import metrics  # a second to import, and only needed here
 
@@ -218,8 +218,8 @@ def multilabel_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, floa
     """Means of `multilabel_scores` over the classes that have positives and negatives.
 
     Returns:
-        "mAP", "AUC" and "d-prime", with "classes_left_out", the number of other classes. A mean is
-        NaN if no class is left or one has a NaN score.
+      "mAP", "AUC" and "d-prime", with "classes_left_out", the number of other classes. A mean is
+      NaN if no class is left or one has a NaN score.
     """
     by_class, kept = multilabel_scores(scores, labels), _rankable(labels)
     means = {name: mean(values[kept]) for name, values in by_class.items()}
@@ -248,12 +248,12 @@ def attribute_top1(
     has a high value for colour and chance for the rest.
 
     Args:
-        scores: [queries, clips], truth on the diagonal.
-        attributes: attribute name -> value of each clip; None where a clip has none. Queries
-            without a value are left out; a match without a value is wrong.
+      scores: [queries, clips], truth on the diagonal.
+      attributes: attribute name -> value of each clip; None where a clip has none. Queries
+        without a value are left out; a match without a value is wrong.
 
     Returns:
-        Attribute name -> share; NaN where no query has the attribute or a score is NaN.
+      Attribute name -> share; NaN where no query has the attribute or a score is NaN.
     """
     scores = np.asarray(scores)
     best = scores.argmax(axis=1) if scores.size else np.zeros(0, np.int64)

@@ -30,12 +30,12 @@ class Answer:
     """What a classifier said of one clip.
 
     Attributes:
-        number: of the clip, in the order in which clips came.
-        index: of its record.
-        source: of its record.
-        logits: float32 [classes], finite.
-        scores: logarithms of the probabilities, float64 [classes].
-        labels: uint8 [classes].
+      number: of the clip, in the order in which clips came.
+      index: of its record.
+      source: of its record.
+      logits: float32 [classes], finite.
+      scores: logarithms of the probabilities, float64 [classes].
+      labels: uint8 [classes].
     """
 
     number: int

@@ -48,12 +48,12 @@ class ProbeResult:
     """What a probe found.
 
     Attributes:
-        probe: one of `measures.PROBES`.
-        train: figures of the training rows by name, such as "top_1_accuracy".
-        test: figures of the test clips.
-        chance: what guessing reaches of the figures of the test clips, where that is known.
-        record: what was chosen (C, folds, iterations, converged, ...), and the sizes of the set.
-        probabilities: float32 [test clips, classes], averaged over windows; vote shares of k-NN.
+      probe: one of `measures.PROBES`.
+      train: figures of the training rows by name, such as "top_1_accuracy".
+      test: figures of the test clips.
+      chance: what guessing reaches of the figures of the test clips, where that is known.
+      record: what was chosen (C, folds, iterations, converged, ...), and the sizes of the set.
+      probabilities: float32 [test clips, classes], averaged over windows; vote shares of k-NN.
     """
 
     probe: str
@@ -119,7 +119,7 @@ def published_probe(
     others (published: the number of classes shrinks).
 
     Raises:
-        DataError: a set whose clips may have several labels.
+      DataError: a set whose clips may have several labels.
     """
     if data.multi_label:
         raise DataError(
@@ -157,9 +157,9 @@ def knn_probe(
     class is the share of the votes that come from rows that have it.
 
     Args:
-        data: the set.
-        neighbours: number of votes, at most the number of training rows.
-        temperature: small values leave the word to the nearest neighbour.
+      data: the set.
+      neighbours: number of votes, at most the number of training rows.
+      temperature: small values leave the word to the nearest neighbour.
     """
     bank = metrics.normalize(data.train).astype(np.float32)
     neighbours = min(neighbours, len(bank))
@@ -203,10 +203,10 @@ def fold_measures(result: ProbeResult, dataset: str, fold: str, target: str) -> 
     """What a probe reached on one fold.
 
     Args:
-        result: of the fold.
-        dataset: name of the set.
-        fold: number of the fold.
-        target: modality that was classified.
+      result: of the fold.
+      dataset: name of the set.
+      fold: number of the fold.
+      target: modality that was classified.
     """
     of_fold = {"fold": fold, "target": target}
     train = [
@@ -241,10 +241,10 @@ def mean_measures(results: Sequence[ProbeResult], dataset: str, target: str) -> 
     """Means of the test figures of one probe over the folds of a set, as published.
 
     Returns:
-        An empty list if there is no result.
+      An empty list if there is no result.
 
     Raises:
-        ValueError: results of different probes.
+      ValueError: results of different probes.
     """
     if len({result.probe for result in results}) > 1:
         raise ValueError(f"{dataset}: results of {[r.probe for r in results]}; accepted: one probe")

@@ -15,14 +15,14 @@ class ProbeSet:
     """Checked features and labels of one split of one data set; made by `probe_set`.
 
     Attributes:
-        name: data set, for messages.
-        train: float32 [rows, d].
-        train_labels: int64 [rows], or uint8 [rows, classes] with `multi_label`.
-        groups: int64 [rows], the clip of each training row.
-        test: float32 [clips, windows, d].
-        test_labels: like `train_labels`, by clip.
-        classes: number of classes, whether or not all occur.
-        multi_label: whether a clip may have any number of classes.
+      name: data set, for messages.
+      train: float32 [rows, d].
+      train_labels: int64 [rows], or uint8 [rows, classes] with `multi_label`.
+      groups: int64 [rows], the clip of each training row.
+      test: float32 [clips, windows, d].
+      test_labels: like `train_labels`, by clip.
+      classes: number of classes, whether or not all occur.
+      multi_label: whether a clip may have any number of classes.
     """
 
     name: str
@@ -48,19 +48,19 @@ def probe_set(
     """Checks features and labels.
 
     Args:
-        name: data set, and split if it has several, as messages shall call it.
-        train: [rows, d], or [rows, 1, d]: one row per clip and augmentation.
-        train_labels: one-hot or, with `multi_label`, many-hot [rows, classes].
-        test: [clips, windows, d] or [clips, d].
-        test_labels: [clips, classes].
-        multi_label: whether clips may have several labels or none, as the card of the set says.
-        groups: clip number of each training row; None if every row is a clip of its own. Rows of
-            one clip are never held out from each other.
+      name: data set, and split if it has several, as messages shall call it.
+      train: [rows, d], or [rows, 1, d]: one row per clip and augmentation.
+      train_labels: one-hot or, with `multi_label`, many-hot [rows, classes].
+      test: [clips, windows, d] or [clips, d].
+      test_labels: [clips, classes].
+      multi_label: whether clips may have several labels or none, as the card of the set says.
+      groups: clip number of each training row; None if every row is a clip of its own. Rows of
+        one clip are never held out from each other.
 
     Raises:
-        DataError: no clip, features that are not finite, clips without a label or with several, or
-            fewer than two classes in the training split.
-        ValueError: shapes that do not fit together.
+      DataError: no clip, features that are not finite, clips without a label or with several, or
+        fewer than two classes in the training split.
+      ValueError: shapes that do not fit together.
     """
     train, test = (np.asarray(x, np.float32) for x in (train, test))
     train_labels, test_labels = np.asarray(train_labels), np.asarray(test_labels)

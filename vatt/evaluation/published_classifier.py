@@ -39,7 +39,7 @@ def train(
     order of the rows and for every batch the dropout of [batch, 128].
 
     Returns:
-        kernel_1 [d, 128], bias_1 [128], kernel_2 [128, classes] and bias_2 [classes], float32.
+      kernel_1 [d, 128], bias_1 [128], kernel_2 [128, classes] and bias_2 [classes], float32.
     """
     shapes = {
         "kernel_1": (rows.shape[1], HIDDEN),

@@ -82,14 +82,14 @@ class Retrieval:
         """Starts an evaluation.
 
         Args:
-            dataset_name: in measures and in names of files.
-            pairs: what is compared.
-            split: that is measured.
-            published_single_window: leaves "embd" without normalisation where there is one window,
-                as published (docs/differences.md).
+          dataset_name: in measures and in names of files.
+          pairs: what is compared.
+          split: that is measured.
+          published_single_window: leaves "embd" without normalisation where there is one window,
+            as published (docs/differences.md).
 
         Raises:
-            ValueError: there is no pair.
+          ValueError: there is no pair.
         """
         if not pairs:
             raise ValueError(f"{dataset_name}: no pair of embeddings, nothing to compare")
@@ -115,13 +115,13 @@ class Retrieval:
         """Adds the valid rows of one batch.
 
         Args:
-            batch: `valid` [B]; optional `caption`, `label_text`, `source` bytes [B], `thumbnail`
-                uint8 [B, frames, h, w, 3], `audio` [B, windows, samples, 1] or
-                [B, windows, time, mel, 1] (only for pictures).
-            outputs: the embeddings of every pair by key, [B, windows, d] or [B, d].
+          batch: `valid` [B]; optional `caption`, `label_text`, `source` bytes [B], `thumbnail`
+            uint8 [B, frames, h, w, 3], `audio` [B, windows, samples, 1] or
+            [B, windows, time, mel, 1] (only for pictures).
+          outputs: the embeddings of every pair by key, [B, windows, d] or [B, d].
 
         Raises:
-            ValueError: an embedding of a pair is missing.
+          ValueError: an embedding of a pair is missing.
         """
         outputs = {name: np.asarray(value) for name, value in outputs.items() if value is not None}
         if not self._keys.keys() <= outputs.keys():
@@ -151,7 +151,7 @@ class Retrieval:
         """Measures and example pictures of everything added.
 
         Raises:
-            ValueError: nothing valid was added.
+          ValueError: nothing valid was added.
         """
         if not len(self):
             raise ValueError(f"{self.dataset}: no valid clip was added, nothing to evaluate")

@@ -21,8 +21,8 @@ def checked_labels(name: str, split: str, labels: np.ndarray, multi_label: bool)
     """Class numbers int64 [clips] of one-hot labels; many-hot labels as uint8 [clips, classes].
 
     Raises:
-        DataError: values other than 0 and 1, or clips without a label or with several ones in a
-            set that gives each clip one.
+      DataError: values other than 0 and 1, or clips without a label or with several ones in a
+        set that gives each clip one.
     """
     if not np.isin(labels, (0, 1)).all():
         raise DataError(f"{name}: {split} labels hold values other than 0 and 1")
@@ -43,9 +43,9 @@ def scores_of(scores: np.ndarray, labels: np.ndarray, multi_label: bool) -> dict
     """top_1_accuracy and top_5_accuracy or, with several labels, mAP, AUC and d-prime.
 
     Args:
-        scores: [clips, classes].
-        labels: of `checked_labels`.
-        multi_label: which of both.
+      scores: [clips, classes].
+      labels: of `checked_labels`.
+      multi_label: which of both.
     """
     if not multi_label:
         return {f"top_{k}_accuracy": metrics.top_k_accuracy(scores, labels, k) for k in TOP}

@@ -22,9 +22,9 @@ class Found:
     """What a search in one direction found.
 
     Attributes:
-        ranks: float64 [queries], 1-based rank of each query's own partner; NaN without a partner or
-            where a score is NaN.
-        best: int64 [queries], the partner with the highest score; -1 where a score is NaN.
+      ranks: float64 [queries], 1-based rank of each query's own partner; NaN without a partner or
+        where a score is NaN.
+      best: int64 [queries], the partner with the highest score; -1 where a score is NaN.
     """
 
     ranks: np.ndarray
@@ -42,15 +42,15 @@ def search(
     per row. Ties as in `ranks`.
 
     Args:
-        left: [rows, d].
-        right: [columns, d].
-        block: rows and columns of scores held at once.
+      left: [rows, d].
+      right: [columns, d].
+      block: rows and columns of scores held at once.
 
     Returns:
-        What rows of `left` find in `right`, and what rows of `right` find in `left`.
+      What rows of `left` find in `right`, and what rows of `right` find in `left`.
 
     Raises:
-        ValueError: sides of different widths.
+      ValueError: sides of different widths.
     """
     left, right = np.asarray(left, np.float32), np.asarray(right, np.float32)
     metrics.check_one_space(left, right)

@@ -65,7 +65,7 @@ def prompts(labels: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
     """Every class name in every template: [classes][templates].
 
     Raises:
-        UserError: no template, one without exactly one "{}", or a class without a name.
+      UserError: no template, one without exactly one "{}", or a class without a name.
     """
     if not templates:
         raise UserError("zero-shot templates: there is none; accepted: sentences with one '{}'")
@@ -106,20 +106,20 @@ def zero_shot(
     """Scores clips against class names.
 
     Args:
-        dataset: name of the set, in measures and messages.
-        clips: [clips, windows, d] or [clips, d], of the space in which text is compared with them.
-        class_prompts: [prompts, d] of each class, the text side of the same space.
-        labels: one-hot or, with `multi_label`, many-hot [clips, classes].
-        modality: of the clips.
-        multi_label: whether clips may have several labels or none, as the card of the set says.
+      dataset: name of the set, in measures and messages.
+      clips: [clips, windows, d] or [clips, d], of the space in which text is compared with them.
+      class_prompts: [prompts, d] of each class, the text side of the same space.
+      labels: one-hot or, with `multi_label`, many-hot [clips, classes].
+      modality: of the clips.
+      multi_label: whether clips may have several labels or none, as the card of the set says.
 
     Returns:
-        For both ways of averaging windows, "embd" and "cosine", top_1_accuracy and top_5_accuracy
-        or, with several labels, mAP, AUC and d-prime. A value is NaN if a score it needs is.
+      For both ways of averaging windows, "embd" and "cosine", top_1_accuracy and top_5_accuracy
+      or, with several labels, mAP, AUC and d-prime. A value is NaN if a score it needs is.
 
     Raises:
-        DataError: labels that are not those of `multi_label`.
-        ValueError: shapes that do not fit together, or no clip.
+      DataError: labels that are not those of `multi_label`.
+      ValueError: shapes that do not fit together, or no clip.
     """
     clips, labels = np.asarray(clips), np.asarray(labels)
     vectors = class_vectors(class_prompts)

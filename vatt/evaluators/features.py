@@ -41,11 +41,11 @@ class Features:
     """A split as the model sees it.
 
     Attributes:
-        pooled: float32 [clips, windows, d], the aggregation token of the backbone.
-        embedded: float32 [clips, windows, e], in the space where text is compared with this
-            modality; e is 0 where there is none.
-        labels: float32 [clips, classes].
-        index: int64 [clips], number of the record in the split.
+      pooled: float32 [clips, windows, d], the aggregation token of the backbone.
+      embedded: float32 [clips, windows, e], in the space where text is compared with this
+        modality; e is 0 where there is none.
+      labels: float32 [clips, classes].
+      index: int64 [clips], number of the record in the split.
     """
 
     pooled: np.ndarray

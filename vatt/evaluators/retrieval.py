@@ -45,7 +45,7 @@ def _set(subject: Subject[Pretrained], card: Card, pairs: list[Pair]) -> Iterato
     cfg, model, split = subject.input, subject.model, subject.input.split
     scores = Retrieval(card.name, pairs, split=split)
     examples = attention.Examples(card.name)
-    for batch in subject.clips(card, [split]):
+    for batch in subject.clips(card, [split], model.modalities):
         inputs = {modality: batch[modality] for modality in model.modalities if modality in batch}
         scores.add(batch, model.embed(inputs))
         if subject.cfg.eval.report and not cfg.space_to_depth:

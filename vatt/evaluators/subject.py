@@ -108,7 +108,7 @@ class Subject(Generic[Model]):
             JOINED.join(splits),
             data_dir=self.cfg.data_dir,
             modalities=modalities,
-            ledger=bad_records,
+            bad_records=bad_records,
         )
         return _arrays(batches, bad_records)
 
@@ -128,7 +128,7 @@ class Subject(Generic[Model]):
             modality,
             data_dir=self.cfg.data_dir,
             seed=self.cfg.seed,
-            ledger=bad_records,
+            bad_records=bad_records,
         )
         return _arrays(batches, bad_records)
 

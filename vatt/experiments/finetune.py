@@ -49,9 +49,9 @@ class FinetuneRecipe(ExamplesRecipe):
         )
 
     @property
-    def checkpoint_facts(self) -> dict[str, object]:
+    def checkpoint_metadata(self) -> dict[str, object]:
         """What the manifest of a checkpoint says of the model in it."""
-        return layouts.facts(self.model, layouts.FINETUNE, self._cfg.model_arch)
+        return layouts.metadata(self.model, layouts.FINETUNE, self._cfg.model_arch)
 
     def parameter_groups(self) -> Sequence[loop.ParameterGroup]:
         """Backbone and classifier, each clipped by its own norm; layers may have own rates."""

@@ -43,9 +43,11 @@ class PretrainRecipe(ExamplesRecipe):
         )
 
     @property
-    def checkpoint_facts(self) -> dict[str, object]:
+    def checkpoint_metadata(self) -> dict[str, object]:
         """What the manifest of a checkpoint says of the model in it."""
-        return layouts.facts(self.model, layouts.PRETRAIN, self._cfg.model_arch, self._method.name)
+        return layouts.metadata(
+            self.model, layouts.PRETRAIN, self._cfg.model_arch, self._method.name
+        )
 
     def parameter_groups(self) -> Sequence[loop.ParameterGroup]:
         """All variables together."""

@@ -39,7 +39,7 @@ class ExamplesRecipe:
             seed=self._cfg.seed,
             start_step=start_step,
             worker=worker,
-            ledger=self.bad_records,
+            bad_records=self.bad_records,
         )
 
     def check_input(self) -> None:

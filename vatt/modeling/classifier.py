@@ -30,19 +30,19 @@ class ClassificationModel(keras.Model):
     The classifier works in float32 whatever the precision of the backbone.
 
     Args:
-        backbone: layer with `features_dim` that gives `features_pooled` `[batch, features_dim]`
-            and `features`.
-        num_classes: width of the logits.
-        modalities: what the backbone takes. With one the inputs are an array, with several a
-            mapping of arrays by modality.
-        multi_label: whether a clip may have any number of classes; decides the initialisation too.
-        dropout_rate: share of the pooled feature that is zeroed in training.
-        num_test_samples: outside training, that many consecutive rows are windows of one sample and
-            their logits are averaged.
-        name: prefix of every variable path.
+      backbone: layer with `features_dim` that gives `features_pooled` `[batch, features_dim]`
+        and `features`.
+      num_classes: width of the logits.
+      modalities: what the backbone takes. With one the inputs are an array, with several a
+        mapping of arrays by modality.
+      multi_label: whether a clip may have any number of classes; decides the initialisation too.
+      dropout_rate: share of the pooled feature that is zeroed in training.
+      num_test_samples: outside training, that many consecutive rows are windows of one sample and
+        their logits are averaged.
+      name: prefix of every variable path.
 
     Raises:
-        UserError: an argument out of range.
+      UserError: an argument out of range.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class ClassificationModel(keras.Model):
         """Creates every variable, without running the model.
 
         Args:
-            input_shape: `[batch, *axes, channels]`, by modality where there are several; only the
-                channels matter.
+          input_shape: `[batch, *axes, channels]`, by modality where there are several; only the
+            channels matter.
         """
         several = isinstance(input_shape, Mapping)
         self.backbone.build(dict(input_shape) if several else tuple(input_shape))
@@ -97,12 +97,12 @@ class ClassificationModel(keras.Model):
         """Classifies `inputs`, `[batch, *axes, channels]`, by modality where there are several.
 
         Returns:
-            `logits` and `probabilities`, float32 `[batch, classes]`, outside training `[batch /
-            num_test_samples, classes]`; `features_pooled` `[batch, d]` and `features`, the
-            backbone's.
+          `logits` and `probabilities`, float32 `[batch, classes]`, outside training `[batch /
+          num_test_samples, classes]`; `features_pooled` `[batch, d]` and `features`, the
+          backbone's.
 
         Raises:
-            ValueError: outside training, rows that `num_test_samples` does not divide.
+          ValueError: outside training, rows that `num_test_samples` does not divide.
         """
         below = None if rng is None else rng.child("+".join(self.modalities))
         features = self.backbone(inputs, training=training, rng=below)

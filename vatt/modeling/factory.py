@@ -18,9 +18,9 @@ def build_backbone(
     """Returns the (unbuilt) layer of a backbone.
 
     Args:
-        config: its class says which function builds it (`Backbone.layer`).
-        dtype: 'float32' or 'mixed_bfloat16'.
-        name: layer name, by default the modality, 'unified' for a backbone of several.
+      config: its class says which function builds it (`Backbone.layer`).
+      dtype: 'float32' or 'mixed_bfloat16'.
+      name: layer name, by default the modality, 'unified' for a backbone of several.
     """
     module, function = config.layer.split(":")
     builder = getattr(importlib.import_module(module), function)
@@ -40,15 +40,15 @@ def build_classifier(
     """Returns the (unbuilt) fine-tuning model of a backbone config.
 
     Args:
-        config: of a backbone that can be fine-tuned.
-        num_classes: by default that of the config.
-        multi_label: whether a clip may have any number of classes; by default as published: sounds
-            may, videos may not.
-        dtype: 'float32' or 'mixed_bfloat16'.
-        name: model name and prefix of every variable path.
+      config: of a backbone that can be fine-tuned.
+      num_classes: by default that of the config.
+      multi_label: whether a clip may have any number of classes; by default as published: sounds
+        may, videos may not.
+      dtype: 'float32' or 'mixed_bfloat16'.
+      name: model name and prefix of every variable path.
 
     Raises:
-        UserError: not such a backbone, or no number of classes.
+      UserError: not such a backbone, or no number of classes.
     """
     if not config.fine_tuned:
         known = fine_tuned()

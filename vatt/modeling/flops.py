@@ -52,12 +52,12 @@ class Cost:
     """What one clip (of text: one sentence) costs.
 
     Attributes:
-        forward: operations of the forward pass.
-        step: operations of a training step.
-        attention: the part of `forward` that is attention's two products.
-        values: activations in the precision of the layer.
-        float32: activations that are float32 whatever that is.
-        half: activations that only half precision keeps.
+      forward: operations of the forward pass.
+      step: operations of a training step.
+      attention: the part of `forward` that is attention's two products.
+      values: activations in the precision of the layer.
+      float32: activations that are float32 whatever that is.
+      half: activations that only half precision keeps.
     """
 
     forward: float = 0.0
@@ -90,10 +90,10 @@ class Tower:
     """A backbone at work on one clip.
 
     Attributes:
-        grid: patches or words along each axis; of a convolutional backbone, places of its result.
-        tokens: length of the sequence in the encoder after DropToken, learned tokens included; None
-            without an encoder.
-        cost: of one clip or sentence.
+      grid: patches or words along each axis; of a convolutional backbone, places of its result.
+      tokens: length of the sequence in the encoder after DropToken, learned tokens included; None
+        without an encoder.
+      cost: of one clip or sentence.
     """
 
     grid: Shape
@@ -137,7 +137,7 @@ def count(layer: keras.layers.Layer, shape: Shape, training: bool = False) -> To
     `training` lets DropToken work; activations are those of training either way.
 
     Raises:
-        ValueError: an axis shorter than one patch.
+      ValueError: an axis shorter than one patch.
     """
     raise TypeError(f"{type(layer).__name__} is no backbone")
 

@@ -25,10 +25,10 @@ class Randomness:
     """A named place in the tree of random draws of one training step.
 
     Args:
-        seed: two int32 numbers (tensor, array or list) that identify the run and the step.
-        first_row: index in the global batch of the first row this replica holds (int or int32
-            tensor).
-        path: names of the places above this one; use `child` to go down.
+      seed: two int32 numbers (tensor, array or list) that identify the run and the step.
+      first_row: index in the global batch of the first row this replica holds (int or int32
+        tensor).
+      path: names of the places above this one; use `child` to go down.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ def require(rng: Randomness | None, what: str) -> Randomness:
     """Returns `rng`, or fails with what needs it.
 
     Raises:
-        ValueError: `rng` is None.
+      ValueError: `rng` is None.
     """
     if rng is None:
         raise ValueError(f"{what} is active in training: pass rng=Randomness(seed, first_row)")

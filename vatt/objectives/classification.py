@@ -22,11 +22,11 @@ def softmax_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Returns the softmax cross-entropy, a scalar, averaged over the rows.
 
     Args:
-        logits: `[batch, classes]`.
-        labels: `[batch, classes]`, one-hot; smoothed or mixed ones are taken as they are.
+      logits: `[batch, classes]`.
+      labels: `[batch, classes]`, one-hot; smoothed or mixed ones are taken as they are.
 
     Raises:
-        ValueError: shapes that differ.
+      ValueError: shapes that differ.
     """
     logits, labels = _float32(logits, labels)
     return -ops.mean(ops.sum(labels * ops.log_softmax(logits, axis=-1), axis=-1))
@@ -39,13 +39,13 @@ def sigmoid_loss(logits: Tensor, labels: Tensor, label_counts: Tensor | None = N
     batch). A row without labels weighs 0 but counts in the mean over rows (published: NaN).
 
     Args:
-        logits: `[batch, classes]`.
-        labels: `[batch, classes]`, many-hot; fractions (mixup) count as such.
-        label_counts: `[classes]`, see `count_labels`; None counts in `labels` (published, also with
-            several replicas).
+      logits: `[batch, classes]`.
+      labels: `[batch, classes]`, many-hot; fractions (mixup) count as such.
+      label_counts: `[classes]`, see `count_labels`; None counts in `labels` (published, also with
+        several replicas).
 
     Raises:
-        ValueError: shapes that differ.
+      ValueError: shapes that differ.
     """
     logits, labels = _float32(logits, labels)
     counts = count_labels(labels) if label_counts is None else ops.cast(label_counts, "float32")
@@ -60,8 +60,8 @@ def count_labels(labels: Tensor, replica: Replica = ALONE) -> Tensor:
     """Returns how often each class occurs in the global batch, float32 `[classes]`.
 
     Args:
-        labels: `[batch, classes]`, this replica's rows.
-        replica: the way to rows of other replicas.
+      labels: `[batch, classes]`, this replica's rows.
+      replica: the way to rows of other replicas.
     """
     return ops.sum(replica.gather(ops.cast(labels, "float32")), axis=0)
 

@@ -32,12 +32,12 @@ class NCE:
     """The base of both losses.
 
     Args:
-        temperature: what similarities are divided by.
-        mask_normalization: "global" divides by the valid clips of the whole batch, "replica" by
-            those of each replica's share (published; not the masked mean when shares differ).
+      temperature: what similarities are divided by.
+      mask_normalization: "global" divides by the valid clips of the whole batch, "replica" by
+        those of each replica's share (published; not the masked mean when shares differ).
 
     Raises:
-        UserError: another `mask_normalization`.
+      UserError: another `mask_normalization`.
     """
 
     def __init__(self, temperature: float, mask_normalization: str = "global"):
@@ -58,11 +58,11 @@ class NCE:
         """Returns the loss of a pair of modalities, a scalar, this replica's share.
 
         Args:
-            one: embeddings `[clips * m, d]`, clip-major.
-            two: embeddings `[clips * n, d]`, clip-major.
-            mask_one: `[clips]`, 1 where the clip has the modality; None where all have it.
-            mask_two: the same of the second modality.
-            replica: the way to rows of other replicas.
+          one: embeddings `[clips * m, d]`, clip-major.
+          two: embeddings `[clips * n, d]`, clip-major.
+          mask_one: `[clips]`, 1 where the clip has the modality; None where all have it.
+          mask_two: the same of the second modality.
+          replica: the way to rows of other replicas.
         """
         raise NotImplementedError
 

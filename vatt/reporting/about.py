@@ -29,12 +29,12 @@ class Run:
     """What was found in the folder of a run.
 
     Attributes:
-        folder: of the run.
-        config: config.yaml, the resolved configuration.
-        config_text: the same as it is in the file.
-        launches: of run.json, oldest first.
-        manifest: of the newest checkpoint.
-        problems: sentences about files that are missing or cannot be read.
+      folder: of the run.
+      config: config.yaml, the resolved configuration.
+      config_text: the same as it is in the file.
+      launches: of run.json, oldest first.
+      manifest: of the newest checkpoint.
+      problems: sentences about files that are missing or cannot be read.
     """
 
     folder: Path

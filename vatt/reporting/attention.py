@@ -114,8 +114,8 @@ def heat_png(times: np.ndarray, full: float) -> bytes:
     """Attention [t, h, w] as a transparent PNG of frames side by side, smooth within each.
 
     Args:
-        times: multiples of even attention.
-        full: the multiple at which the heat is full; at 1 and below there is none.
+      times: multiples of even attention.
+      full: the multiple at which the heat is full; at 1 and below there is none.
     """
     from PIL import Image
 

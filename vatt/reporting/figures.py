@@ -41,10 +41,10 @@ class Figure:
     """How one is shown.
 
     Attributes:
-        title: in headings.
-        form: how values are written.
-        best: picks the best of several values; None where it is not known which end is better.
-        chance: what guessing reaches whatever the data.
+      title: in headings.
+      form: how values are written.
+      best: picks the best of several values; None where it is not known which end is better.
+      chance: what guessing reaches whatever the data.
     """
 
     title: str
@@ -121,8 +121,8 @@ def headline(head: Sequence[str], rows: Sequence[str]) -> str:
     """A table of large figures.
 
     Args:
-        head: titles of the columns as HTML; a column without one has no heading.
-        rows: HTML of each `<tr>`.
+      head: titles of the columns as HTML; a column without one has no heading.
+      rows: HTML of each `<tr>`.
     """
     return table(head, rows, "headline")
 
@@ -146,8 +146,8 @@ def by_step(columns: Sequence[Measures], above: str = "") -> str:
     """A table of all evaluations: one row per step, the newest first, the best in bold.
 
     Args:
-        columns: the measures of each, of one figure.
-        above: HTML of a row of headings above the titles.
+      columns: the measures of each, of one figure.
+      above: HTML of a row of headings above the titles.
     """
     shown = [of(column.each("name")[0]) for column in columns]
     best = [_best(figure, column) for figure, column in zip(shown, columns, strict=True)]
@@ -179,8 +179,8 @@ def curves(measures: Measures, names: Collection[str]) -> list[Series]:
     """A curve for each of these figures that has been measured, of one set and task.
 
     Args:
-        measures: one figure of each name.
-        names: of the figures, in the order of their colours.
+      measures: one figure of each name.
+      names: of the figures, in the order of their colours.
     """
     logged = [(name, *measures.select(name=name).series()) for name in names]
     logged = [(name, steps, values) for name, steps, values in logged if len(steps)]

@@ -121,10 +121,10 @@ def _picture(arrays: Arrays, modality: str, clip: int, alt: str) -> str:
     """Frames and waveform of a clip, as far as the modality has them and the evaluation kept them.
 
     Args:
-        arrays: of the artefact.
-        modality: "video", "text+audio", ...; of one without a picture of its own frames are shown.
-        clip: number of the clip.
-        alt: HTML.
+      arrays: of the artefact.
+      modality: "video", "text+audio", ...; of one without a picture of its own frames are shown.
+      clip: number of the clip.
+      alt: HTML.
     """
     row = int(np.searchsorted(arrays["clips/index"], clip))
     parts = set(modality.split("+")) - {"text"}

@@ -91,7 +91,7 @@ class Measures:
         "msrvtt" alone, but "msrvtt, test" and "msrvtt, validation".
 
         Args:
-            fields: that are kept apart besides "split" and "fold".
+          fields: that are kept apart besides "split" and "fold".
         """
         fields = (*fields, "split", "fold")
         parts: dict[str, Measures] = {}
@@ -137,14 +137,14 @@ class History:
     """What was logged.
 
     Attributes:
-        values: split -> name -> step -> value, of every line.
-        times: split -> step -> unix seconds.
-        measures: what evaluations found.
-        unmeasured: name -> step -> value, of figures of evaluations that no measure describes.
-        lines: number of lines.
-        skipped: how many of them could not be read.
-        unread: how many measures on other lines could not be read.
-        earlier: how many evaluations have no measures, as earlier versions wrote them.
+      values: split -> name -> step -> value, of every line.
+      times: split -> step -> unix seconds.
+      measures: what evaluations found.
+      unmeasured: name -> step -> value, of figures of evaluations that no measure describes.
+      lines: number of lines.
+      skipped: how many of them could not be read.
+      unread: how many measures on other lines could not be read.
+      earlier: how many evaluations have no measures, as earlier versions wrote them.
     """
 
     values: dict[str, dict[str, dict[int, float]]] = dataclasses.field(default_factory=dict)
@@ -178,7 +178,7 @@ def read(path: Path) -> History:
     """Reads a metrics file.
 
     Raises:
-        UserError: there is no such file.
+      UserError: there is no such file.
     """
     history = History()
     try:
@@ -242,7 +242,7 @@ def _measure(fields: object) -> Measure:
     """A measure from JSON.
 
     Raises:
-        TypeError, ValueError, AttributeError, OverflowError: it is none.
+      TypeError, ValueError, AttributeError, OverflowError: it is none.
     """
     measure = Measure.from_dict(fields)
     if "chance" in fields and fields["chance"] is None:

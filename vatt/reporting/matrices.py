@@ -27,8 +27,8 @@ def most_confused(confusion: np.ndarray, count: int = CONFUSED_CLASSES) -> np.nd
     """Numbers of at most `count` classes, ascending: those of the most frequent confusions.
 
     Args:
-        confusion: int [true, predicted].
-        count: at least 2.
+      confusion: int [true, predicted].
+      count: at least 2.
     """
     chosen: list[int] = []
     for true, predicted, _ in confusions(confusion):
@@ -52,8 +52,8 @@ def svg(confusion: np.ndarray, names: list[str]) -> str:
     """Picture of a confusion matrix; empty if it has too many classes and none is confused.
 
     Args:
-        confusion: int [true, predicted].
-        names: of the classes.
+      confusion: int [true, predicted].
+      names: of the classes.
     """
     clips = confusion.sum(axis=1)
     chosen, columns = np.arange(len(names)), confusion

@@ -36,8 +36,8 @@ def measures(history: History, shown: Sequence[Shows]) -> str:
     """Table of the latest measures that no section shows; empty if there are none.
 
     Args:
-        history: the run.
-        shown: one for each section, whether it shows a measure.
+      history: the run.
+      shown: one for each section, whether it shows a measure.
     """
     found = list(history.measures.where(lambda measure: not any(own(measure) for own in shown)))
     if not found:

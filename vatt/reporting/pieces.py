@@ -32,9 +32,9 @@ def of_artefact(path: Path, what: str, draw: Callable[[Arrays], str]) -> str:
     """What `draw` makes of an artefact; a sentence if it cannot be read or something is amiss.
 
     Args:
-        path: of the artefact.
-        what: is in it, for the sentence.
-        draw: raises KeyError, ValueError and the like for arrays that are not as they should be.
+      path: of the artefact.
+      what: is in it, for the sentence.
+      draw: raises KeyError, ValueError and the like for arrays that are not as they should be.
     """
     try:
         return draw(artefacts.load(path))
@@ -54,9 +54,9 @@ def image(kind: str, data: bytes, alt: str) -> str:
     """A picture that the page holds itself.
 
     Args:
-        kind: "jpeg" or "png", also the class of the element.
-        data: of the file.
-        alt: HTML.
+      kind: "jpeg" or "png", also the class of the element.
+      data: of the file.
+      alt: HTML.
     """
     encoded = base64.b64encode(data).decode("ascii")
     return f'<img class="{kind}" src="data:image/{kind};base64,{encoded}" alt="{alt}">'
@@ -74,12 +74,12 @@ def table(
     """A table that scrolls by itself where the page is narrow.
 
     Args:
-        head: titles of the columns; a column without one has no heading.
-        rows: HTML of each `<tr>`.
-        style: classes of the table.
-        left: titles of columns of names, which are flush left.
-        above: HTML of a row of headings above `head`.
-        tall: scrolls downwards too when there are many rows.
+      head: titles of the columns; a column without one has no heading.
+      rows: HTML of each `<tr>`.
+      style: classes of the table.
+      left: titles of columns of names, which are flush left.
+      above: HTML of a row of headings above `head`.
+      tall: scrolls downwards too when there are many rows.
     """
     titles = "".join(_heading(title, title in left) for title in head)
     titles = f"<tr>{titles}</tr>" if head else ""

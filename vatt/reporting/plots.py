@@ -71,13 +71,13 @@ def line_chart(
     """Figure with the curves that have at least one finite value, or a sentence if none has.
 
     Args:
-        series: the curves.
-        title: heading of the figure.
-        log: logarithmic axis, used if all values are positive.
-        lower: bound the axis must include at least.
-        upper: likewise.
-        form: writes the values of axis and hover titles.
-        note: small text under the heading.
+      series: the curves.
+      title: heading of the figure.
+      log: logarithmic axis, used if all values are positive.
+      lower: bound the axis must include at least.
+      upper: likewise.
+      form: writes the values of axis and hover titles.
+      note: small text under the heading.
     """
     broken = sum(int(np.sum(~np.isfinite(s.values))) for s in series)
     drawn = [s for s in series if np.isfinite(s.values).any()]

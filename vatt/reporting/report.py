@@ -58,7 +58,7 @@ def write(model_dir: Path | str) -> Path:
     """Writes the report of a run and returns its path; an older report is replaced at once.
 
     Raises:
-        UserError: the folder or its metrics.jsonl does not exist.
+      UserError: the folder or its metrics.jsonl does not exist.
     """
     model_dir = Path(model_dir)
     if not model_dir.is_dir():

@@ -70,8 +70,8 @@ def convert(
     zeros, and later a checkpoint of weights only.
 
     Raises:
-        CheckpointError: not published, of another model or optimizer than that of `cfg`, damaged,
-            or `folder` has such a checkpoint already; none is left behind then.
+      CheckpointError: not published, of another model or optimizer than that of `cfg`, damaged,
+        or `folder` has such a checkpoint already; none is left behind then.
     """
     _check_kind(source, cfg)
     store = _free_place(folder, source.step)
@@ -88,7 +88,7 @@ def convert(
     tensors = checkpoints.variable_map(model, None if slots is None else optimizer)
     assert set(tensors) == set(links), sorted(set(tensors) ^ set(links))[:3]
     try:
-        said = _facts(model, cfg)
+        said = _metadata(model, cfg)
         prefix = store.save(source.step, tensors, converted_from=source.prefix, **said)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from error
@@ -158,11 +158,11 @@ def _build(cfg: configs.ExperimentConfig, source: transfer.Source) -> keras.Mode
     return model
 
 
-def _facts(model: keras.Model, cfg: configs.ExperimentConfig) -> dict[str, object]:
+def _metadata(model: keras.Model, cfg: configs.ExperimentConfig) -> dict[str, object]:
     """Returns what the manifest of the new checkpoint says of the model."""
     if isinstance(cfg, configs.experiment.Pretrain):
-        return layouts.facts(model, layouts.PRETRAIN, cfg.model_arch, methods.of(cfg).name)
-    return layouts.facts(model, layouts.FINETUNE, cfg.model_arch)
+        return layouts.metadata(model, layouts.PRETRAIN, cfg.model_arch, methods.of(cfg).name)
+    return layouts.metadata(model, layouts.FINETUNE, cfg.model_arch)
 
 
 def _load_optimizer(
@@ -171,11 +171,11 @@ def _load_optimizer(
     """Gives an optimizer the state in the source.
 
     Returns:
-        The key behind each of its variables, None where it keeps the zero it begins with. Nothing
-        at all for a trained model without slots, whose state is unknown.
+      The key behind each of its variables, None where it keeps the zero it begins with. Nothing
+      at all for a trained model without slots, whose state is unknown.
 
     Raises:
-        CheckpointError: slots of another optimizer, or of other variables.
+      CheckpointError: slots of another optimizer, or of other variables.
     """
     stored = {key for key in source.slots if transfer.SLOT in key}
     names = frozenset(key.rpartition("/")[2] for key in stored)
@@ -232,7 +232,7 @@ def _certificate(
     """Reads what was written and compares it with the source.
 
     Raises:
-        CheckpointError: a tensor differs, or one is missing or too many.
+      CheckpointError: a tensor differs, or one is missing or too many.
     """
     written = checkpoints.open_checkpoint(prefix)
     if differing := sorted(set(written.get_variable_to_shape_map()) ^ set(links) ^ {"step"}):

@@ -45,8 +45,8 @@ def read_pickle(path: str | Path) -> np.ndarray:
     """Returns the entry `word_embeddings` of a pickled dict, float32 `[words, values]`.
 
     Raises:
-        DataError: unreadable, not a pickle, objects other than arrays in it, no such entry, or not
-            a finite floating-point matrix.
+      DataError: unreadable, not a pickle, objects other than arrays in it, no such entry, or not
+        a finite floating-point matrix.
     """
     try:
         with open(path, "rb") as file, warnings.catch_warnings():
@@ -73,7 +73,7 @@ def write(table: np.ndarray, path: str | Path) -> None:
     """Writes the array under `word_embeddings`, the whole file or nothing.
 
     Raises:
-        DataError: the file is not called `.npz`, or cannot be written.
+      DataError: the file is not called `.npz`, or cannot be written.
     """
     path = Path(path)
     if path.suffix != ".npz":

@@ -95,7 +95,7 @@ def summarise(config: configs.ExperimentConfig) -> Summary:
     """Returns the model of a run, for the clips of train.input.
 
     Raises:
-        UserError: a model that its task cannot build.
+      UserError: a model that its task cannot build.
     """
     from vatt.data import pipeline
     from vatt.modeling import factory, flops

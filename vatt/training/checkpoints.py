@@ -69,8 +69,8 @@ class CheckpointStore:
 
     # -- writing ---------------------------------------------------------------------------
 
-    def save(self, step: int, tensors: Mapping[str, object], **facts: object) -> Path:
-        """Writes `ckpt-<step>` and prunes old ones; `facts` go into the manifest."""
+    def save(self, step: int, tensors: Mapping[str, object], **metadata: object) -> Path:
+        """Writes `ckpt-<step>` and prunes old ones; `metadata` go into the manifest."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.clean()
         prefix = self.path(step)
@@ -100,7 +100,7 @@ class CheckpointStore:
             files[file.name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
             os.replace(file, self.folder / file.name)
         manifest = {"step": step, "files": files, "vatt": __version__, "tensorflow": tf.__version__}
-        _write_json(self._manifest(step), manifest | facts)
+        _write_json(self._manifest(step), manifest | metadata)
         self.clean()
         _write_state_file(self.folder, self.steps())
         self._prune()
@@ -149,13 +149,13 @@ class CheckpointStore:
             files = json.loads(manifest.read_text())["files"]
         except (OSError, ValueError, KeyError) as error:
             return Damage(manifest, f"unreadable manifest ({_first_line(error)})")
-        for name, facts in files.items():
+        for name, saved in files.items():
             file = self.folder / name
             if not file.exists():
                 return Damage(file, "missing")
-            if file.stat().st_size != facts["bytes"]:
-                return Damage(file, f"{file.stat().st_size} bytes instead of {facts['bytes']}")
-            if sha256(file) != facts["sha256"]:
+            if file.stat().st_size != saved["bytes"]:
+                return Damage(file, f"{file.stat().st_size} bytes instead of {saved['bytes']}")
+            if sha256(file) != saved["sha256"]:
                 return Damage(file, "checksum differs from the manifest")
         return None
 
@@ -255,7 +255,7 @@ def newest_in(folder: str | os.PathLike) -> Path:
     return store.path(max(steps))
 
 
-def manifest_facts(prefix: str | os.PathLike) -> dict[str, object]:
+def manifest_metadata(prefix: str | os.PathLike) -> dict[str, object]:
     """Returns what a checkpoint's manifest says beside its files; nothing without a manifest."""
     try:
         content = json.loads(Path(f"{prefix}.json").read_text())

@@ -26,7 +26,7 @@ class Checkpointed(Protocol):
         """Returns them as `PretrainingModel.tower_paths` does."""
 
 
-def facts(
+def metadata(
     model: Checkpointed, kind: str, architecture: str, method: str | None = None
 ) -> dict[str, object]:
     """Returns what the manifest of a checkpoint says of the model in it; `Own` reads it."""
@@ -38,10 +38,10 @@ class Layout(Protocol):
     """Names of a checkpoint's tensors.
 
     Attributes:
-        description: the kind of checkpoint in words, for messages.
-        kind: `PRETRAIN` or `FINETUNE`.
-        published: written by the published code of a method, else by this project.
-        step_key: key of the number of updates.
+      description: the kind of checkpoint in words, for messages.
+      kind: `PRETRAIN` or `FINETUNE`.
+      published: written by the published code of a method, else by this project.
+      step_key: key of the number of updates.
     """
 
     description: str
@@ -76,18 +76,18 @@ class Own:
     """A checkpoint of this project, from what its manifest says.
 
     Args:
-        facts: `kind`, `towers` (see `PretrainingModel.tower_paths`), and for descriptions
-            `method` and `architecture`.
-        model_name: first part of the variables' paths.
+      metadata: `kind`, `towers` (see `PretrainingModel.tower_paths`), and for descriptions
+        `method` and `architecture`.
+      model_name: first part of the variables' paths.
     """
 
     published = False
     step_key = "step"
 
-    def __init__(self, facts: Mapping[str, object], model_name: str) -> None:
-        """Takes the manifest's facts."""
-        self.kind, self._towers = str(facts["kind"]), facts["towers"]
-        self._facts, self.model_name = facts, model_name
+    def __init__(self, metadata: Mapping[str, object], model_name: str) -> None:
+        """Takes the manifest's metadata."""
+        self.kind, self._towers = str(metadata["kind"]), metadata["towers"]
+        self._metadata, self.model_name = metadata, model_name
 
     @property
     def description(self) -> str:
@@ -124,5 +124,5 @@ class Own:
 
     def fix(self) -> str:
         """Returns the flags of a run that takes such a checkpoint."""
-        arch = self._facts.get("architecture")
+        arch = self._metadata.get("architecture")
         return f"--task={self.kind}" + (f" --model_arch={arch}" if arch else "")

@@ -77,7 +77,7 @@ def train(
                 raise _diverged(trainer, parts[-1], cfg, rundir)
             due = trainer.step % cfg.train.save_checkpoint_freq == 0 or trainer.step == total
             if due or asked_to_stop():
-                store.save(trainer.step, trainer.variables(), **recipe.checkpoint_facts)
+                store.save(trainer.step, trainer.variables(), **recipe.checkpoint_metadata)
                 alive()
                 if not asked_to_stop():
                     progress.done()  # the line stays, so that others may follow it

@@ -46,8 +46,8 @@ class FusedOptimizer(keras.optimizers.Optimizer):
         """Creates the slots of every variable.
 
         Args:
-            variables: what is trained.
-            rate_scales: factors of the learning rate by variable path, where it is not 1.
+          variables: what is trained.
+          rate_scales: factors of the learning rate by variable path, where it is not 1.
         """
         if self.built:
             return
@@ -184,8 +184,8 @@ def layer_scales(backbone: keras.layers.Layer, decay: float) -> dict[str, float]
     stands before (patches, positions, aggregation token) `decay ** (L + 1)`.
 
     Args:
-        backbone: built, with a stack `encoder` of layers called `layer_<n>`.
-        decay: share in (0, 1].
+      backbone: built, with a stack `encoder` of layers called `layer_<n>`.
+      decay: share in (0, 1].
     """
     local = {v.path: v.path.removeprefix(f"{backbone.path}/") for v in backbone.variables}
     layers = {path: _LAYER.match(name) for path, name in local.items()}
@@ -205,11 +205,11 @@ def build(config: experiment.OptimizerConfig, name: str = "optimizer") -> FusedO
     """Returns the optimizer of a configuration, by its class, with its schedule.
 
     Args:
-        config: of an optimizer.
-        name: prefix of the slot variables' paths.
+      config: of an optimizer.
+      name: prefix of the slot variables' paths.
 
     Raises:
-        UserError: nothing builds an optimizer from that class.
+      UserError: nothing builds an optimizer from that class.
     """
     raise UserError(
         f"optimizer.name: {config.name!r} is not one of "

@@ -84,8 +84,8 @@ class StepwiseCosineDecay(Schedule):
     only ends the segment before it.
 
     Raises:
-        UserError: as many levels as steps are needed, in rising order, the first at the end of the
-        warm-up.
+      UserError: as many levels as steps are needed, in rising order, the first at the end of the
+      warm-up.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ def build(config: experiment.LearningRate) -> Schedule:
     """Returns the schedule of a configuration, by its class.
 
     Raises:
-        UserError: inconsistent settings.
+      UserError: inconsistent settings.
     """
     return Constant(config.learning_rate_base)
 

@@ -57,7 +57,7 @@ class Recipe(Protocol):
     flops_per_step: float
 
     @property
-    def checkpoint_facts(self) -> Mapping[str, object]:
+    def checkpoint_metadata(self) -> Mapping[str, object]:
         """What the manifest of a checkpoint says of the model: kind, method, architecture, ..."""
 
     def batches(self, start_step: int, worker: tuple[int, int]) -> tf.data.Dataset:

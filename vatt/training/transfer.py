@@ -28,7 +28,7 @@ import tensorflow as tf
 from vatt import methods
 from vatt.errors import CheckpointError
 from vatt.modeling.layers.positions import spline_matrix
-from vatt.training.checkpoints import manifest_facts, newest_in, open_checkpoint
+from vatt.training.checkpoints import manifest_metadata, newest_in, open_checkpoint
 from vatt.training.layouts import FINETUNE, Layout, Own, Shapes
 from vatt.training.optimizers import FusedOptimizer
 
@@ -42,11 +42,11 @@ class Source:
     """A checkpoint of a known kind.
 
     Attributes:
-        prefix: path without ending.
-        layout: what its tensors are called.
-        shapes: shape of every tensor of the model by key, without suffix; no optimizer.
-        slots: keys of optimizer slots and counters.
-        others: keys of everything else.
+      prefix: path without ending.
+      layout: what its tensors are called.
+      shapes: shape of every tensor of the model by key, without suffix; no optimizer.
+      slots: keys of optimizer slots and counters.
+      others: keys of everything else.
     """
 
     prefix: str
@@ -60,7 +60,7 @@ class Source:
         """Returns the value stored under `key`.
 
         Raises:
-            CheckpointError: the data file is damaged.
+          CheckpointError: the data file is damaged.
         """
         return _read(self.reader, self.stored(key), self.prefix)
 
@@ -88,7 +88,7 @@ def open_source(prefix: str | os.PathLike) -> Source:
     """Opens a checkpoint and finds out its kind; a folder stands for its newest checkpoint.
 
     Raises:
-        CheckpointError: no such checkpoint, a damaged or incomplete one, or one of another program.
+      CheckpointError: no such checkpoint, a damaged or incomplete one, or one of another program.
     """
     prefix = newest_in(prefix) if Path(prefix).is_dir() else Path(prefix)
     reader = open_checkpoint(prefix)
@@ -110,9 +110,9 @@ def open_source(prefix: str | os.PathLike) -> Source:
 
 def _layout(prefix: Path, shapes: Shapes, object_graph: bool) -> Layout | None:
     """Returns the layout that the manifest says; without one, that which a method recognises."""
-    facts = manifest_facts(prefix)
-    if "kind" in facts and shapes and not object_graph:
-        return Own(facts, _model_name(shapes))
+    metadata = manifest_metadata(prefix)
+    if "kind" in metadata and shapes and not object_graph:
+        return Own(metadata, _model_name(shapes))
     recognise = (r for method in methods.known() for r in method.layouts())
     return next(filter(None, (r(shapes, object_graph) for r in recognise)), None)
 
@@ -211,7 +211,7 @@ def load(prefix: str | os.PathLike | Source, model: keras.Model) -> Report:
     """Gives every variable of `model` its value from a checkpoint of the same architecture.
 
     Raises:
-        CheckpointError: not a checkpoint, or one of another architecture; names what differs.
+      CheckpointError: not a checkpoint, or one of another architecture; names what differs.
     """
     source = prefix if isinstance(prefix, Source) else open_source(prefix)
     keys = source.layout.model_keys(model)
@@ -239,14 +239,14 @@ def transfer(
     classifier is restored only from a fine-tuned checkpoint with as many classes.
 
     Args:
-        prefix: a checkpoint, of any kind that has a backbone of this modality.
-        model: built model; variables that are not restored keep their values.
-        partial: also accept a checkpoint whose backbone lacks variables, has more of them or has
-            them in other shapes; the published code always does.
+      prefix: a checkpoint, of any kind that has a backbone of this modality.
+      model: built model; variables that are not restored keep their values.
+      partial: also accept a checkpoint whose backbone lacks variables, has more of them or has
+        them in other shapes; the published code always does.
 
     Raises:
-        CheckpointError: not a checkpoint, nothing in it for this modality, or (unless `partial`)
-            the backbone does not fit completely; names what differs.
+      CheckpointError: not a checkpoint, nothing in it for this modality, or (unless `partial`)
+        the backbone does not fit completely; names what differs.
     """
     source = prefix if isinstance(prefix, Source) else open_source(prefix)
     modality = "+".join(model.modalities)
@@ -280,9 +280,9 @@ def slot_keys(
     """Returns (slot variable, published key) for every slot of a built optimizer.
 
     Args:
-        model: the model whose trainable variables the optimizer was built with.
-        optimizer: one of `vatt.training.optimizers`.
-        keys: {variable path: published key} of the model.
+      model: the model whose trainable variables the optimizer was built with.
+      optimizer: one of `vatt.training.optimizers`.
+      keys: {variable path: published key} of the model.
     """
     return [
         (slot, f"{keys[variable.path]}{SLOT}{name}")

@@ -16,7 +16,7 @@ from tests.golden.checks import (
     absolute,
     relative,
 )
-from vatt.modeling.backbones import text
+from vatt.modeling.backbones import language_models
 from vatt.modeling.layers import positions
 
 
@@ -47,7 +47,7 @@ def relative_buckets_file(arrays: Arrays) -> Checks:
     """`t5_relative_buckets.npz`: bucket ids, exact."""
     for case in arrays["case_names"]:
         buckets, distance, direction = str(case).split("_")
-        ours = text.relative_buckets(
+        ours = language_models.relative_buckets(
             arrays["relative_position"],
             int(buckets.removeprefix("buckets")),
             int(distance.removeprefix("maxdist")),

@@ -38,7 +38,7 @@ def find_card(name: str) -> Card:
     """Returns the card in a folder or file, or that of a data set in $VATT_DATA_DIR.
 
     Raises:
-        DataError: there is none, or it is not valid.
+      DataError: there is none, or it is not valid.
     """
     from vatt.data import cards
 

@@ -25,13 +25,13 @@ def check_splits(
     """Reads a data set and returns what was found; writes nothing.
 
     Args:
-        card: of the data set, read from its folder.
-        splits: names; all by default.
-        samples: how many clips to take out for a contact sheet, evenly spread.
-        workers: processes; one per core by default.
+      card: of the data set, read from its folder.
+      splits: names; all by default.
+      samples: how many clips to take out for a contact sheet, evenly spread.
+      workers: processes; one per core by default.
 
     Raises:
-        DataError: the card has no such split, or none at all.
+      DataError: the card has no such split, or none at all.
     """
     from vatt.data import workers as pool
 

@@ -23,13 +23,13 @@ def run(shards: Sequence[Shard], settings: Settings, folder: Path, options: Sequ
     """Makes shards and their stats in `folder`.
 
     Args:
-        shards: what to make.
-        settings: of the records.
-        folder: of the data set, on a file system that all workers share.
-        options: of Apache Beam, as on its command line.
+      shards: what to make.
+      settings: of the records.
+      folder: of the data set, on a file system that all workers share.
+      options: of Apache Beam, as on its command line.
 
     Raises:
-        UserError: Apache Beam is not installed.
+      UserError: Apache Beam is not installed.
     """
     try:
         import apache_beam as beam

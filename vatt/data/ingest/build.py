@@ -36,20 +36,20 @@ def ingest(
     A clip that is in several splits is stored and counted once in the totals of the set.
 
     Args:
-        inputs: files or folders, or split=PATH; see `vatt.data.ingest.sources`.
-        output_dir: folder of the data set.
-        form: of the inputs.
-        name: of the data set; the last part of `output_dir` by default.
-        num_shards: shards per split; one per 200 clips by default.
-        fps: frames stored per second.
-        min_side: pixels of the shorter side of a stored frame; smaller videos stay as they are.
-        sample_rate: Hz.
-        jpeg_quality: 1 to 100.
-        options: what else is asked of the input; its `workers` are the processes of this run.
-        beam_args: run as an Apache Beam pipeline with these options; None: in processes here.
+      inputs: files or folders, or split=PATH; see `vatt.data.ingest.sources`.
+      output_dir: folder of the data set.
+      form: of the inputs.
+      name: of the data set; the last part of `output_dir` by default.
+      num_shards: shards per split; one per 200 clips by default.
+      fps: frames stored per second.
+      min_side: pixels of the shorter side of a stored frame; smaller videos stay as they are.
+      sample_rate: Hz.
+      jpeg_quality: 1 to 100.
+      options: what else is asked of the input; its `workers` are the processes of this run.
+      beam_args: run as an Apache Beam pipeline with these options; None: in processes here.
 
     Raises:
-        UserError: the input cannot be used, or no clip could be stored.
+      UserError: the input cannot be used, or no clip could be stored.
     """
     from vatt.data.ingest import features, summary
 
@@ -85,7 +85,7 @@ def _describe(
     """Writes what describes the set: manifest, failures, card, page; returns the failures.
 
     Raises:
-        DataError: no clip could be stored.
+      DataError: no clip could be stored.
     """
     from vatt.data.ingest import page, summary
 
@@ -180,7 +180,7 @@ def _label_map(listing: sources.Listing, given: Path | None, folder: Path) -> tu
     Given by the format or `--labels`, else by an earlier run into the folder, else alphabetical.
 
     Raises:
-        DataError: a class is not among those, or they are not those of the earlier run.
+      DataError: a class is not among those, or they are not those of the earlier run.
     """
     from vatt.data.ingest import summary
 

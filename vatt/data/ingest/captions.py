@@ -29,7 +29,7 @@ def seconds(text: str) -> float:
     """Parses seconds ("12.5") or a clock time ("1:02:03.5", "02:03,500").
 
     Raises:
-        ValueError: it is neither.
+      ValueError: it is neither.
     """
     text = text.strip()
     match = _TIME.match(text)
@@ -46,7 +46,7 @@ def read_captions(path: str | Path) -> list[Caption]:
     """Returns the captions of a side file in order of start time.
 
     Raises:
-        DataError: the file is missing, of an unknown kind or cannot be understood.
+      DataError: the file is missing, of an unknown kind or cannot be understood.
     """
     path = Path(path)
     kind = path.suffix.lower()

@@ -55,7 +55,7 @@ def plan(rows: Sequence[Row], rates: Mapping[str, float], root: Path) -> tuple[K
     All files of a kind must have one width: that of the first, in order of paths, that can be read.
 
     Raises:
-        UserError: a kind has no rate, or a rate is for no kind.
+      UserError: a kind has no rate, or a rate is for no kind.
     """
     files: dict[str, set[str]] = {}
     for row in rows:
@@ -90,7 +90,7 @@ def read(root: Path, name: str) -> np.ndarray:
     """Returns the real numbers [steps, width] in a file under `root`; of `.npy` not yet in memory.
 
     Raises:
-        DataError: there is no such file, it leads out of `root`, or holds something else.
+      DataError: there is no such file, it leads out of `root`, or holds something else.
     """
     try:
         path = manifest.locate(root, name)
@@ -155,7 +155,7 @@ def of_row(row: Row, kinds: Sequence[Kind], root: Path) -> list[File]:
     """Returns the files of features that a row names; `.npy` is not yet in memory.
 
     Raises:
-        DataError: one cannot be used.
+      DataError: one cannot be used.
     """
     by_name = {kind.name: kind for kind in kinds}
     files = []
@@ -177,7 +177,7 @@ def of_clip(files: Sequence[File], start: float, end: float) -> dict[str, np.nda
     """Returns the features of a clip from `start` to `end` (s), float32 [steps, width], by name.
 
     Raises:
-        DataError: a file has no vector of that time, or a value that is not finite.
+      DataError: a file has no vector of that time, or a value that is not finite.
     """
     found, size = {}, 0
     for file in files:

@@ -71,12 +71,12 @@ def read_manifest(path: str | Path, split: str = "train") -> list[Row]:
     """Returns one `Row` per clip and split, in the order of the file.
 
     Args:
-        path: CSV, TSV (.tsv) or JSON lines (.jsonl, .ndjson).
-        split: of rows that name none.
+      path: CSV, TSV (.tsv) or JSON lines (.jsonl, .ndjson).
+      split: of rows that name none.
 
     Raises:
-        DataError: the file is missing, has no rows, lacks a column or has values that cannot be
-            understood; all bad lines are counted and the first ones shown.
+      DataError: the file is missing, has no rows, lacks a column or has values that cannot be
+        understood; all bad lines are counted and the first ones shown.
     """
     path = Path(path)
     kind = "JSONL" if path.suffix.lower() in JSON_LINES else "CSV"
@@ -144,7 +144,7 @@ def _check_name(name: str, where: str = "") -> None:
     """Refuses what is neither one of COLUMNS nor a feature.
 
     Raises:
-        DataError: the reason.
+      DataError: the reason.
     """
     feature = name.removeprefix(FEATURE)
     if feature != name and not FEATURE_NAME.fullmatch(feature):
@@ -256,7 +256,7 @@ def locate(root: Path, name: str) -> Path:
     """Returns the file `name` under `root`.
 
     Raises:
-        ValueError: it is an address, or leads out of `root` (also through a link), or nowhere.
+      ValueError: it is an address, or leads out of `root` (also through a link), or nowhere.
     """
     if "\0" in name or is_address(name):
         raise ValueError("not a path of a local file")

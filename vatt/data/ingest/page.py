@@ -74,11 +74,11 @@ def write(
     """Writes the page into the folder of the data set and returns its path.
 
     Args:
-        folder: of the data set.
-        card: as `summary.write_card` wrote it.
-        stats: of all shards, in their order; see `summary.Tally`.
-        failures: path, start, end and reason of every clip that could not be stored.
-        settings: what was asked for, by name.
+      folder: of the data set.
+      card: as `summary.write_card` wrote it.
+      stats: of all shards, in their order; see `summary.Tally`.
+      failures: path, start, end and reason of every clip that could not be stored.
+      settings: what was asked for, by name.
     """
     splits = summary.by_split(stats)
     body = [

@@ -41,10 +41,10 @@ def make(clip: ClipRecord, split: str, *, frames: int = 6, width: int = 160) -> 
     """Returns what to show of a usable record.
 
     Args:
-        clip: the record.
-        split: its split.
-        frames: how many of its frames, evenly spread.
-        width: pixels of the longer side of a shown frame.
+      clip: the record.
+      split: its split.
+      frames: how many of its frames, evenly spread.
+      width: pixels of the longer side of a shown frame.
     """
     stored = clip.frames or ()
     pictures, size = [], ""

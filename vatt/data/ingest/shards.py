@@ -194,7 +194,7 @@ def read_record(row: Row, settings: Settings) -> ClipRecord:
     """Decodes a clip and returns what is stored of it.
 
     Raises:
-        DataError: it cannot be used.
+      DataError: it cannot be used.
     """
     from vatt.data import records
     from vatt.data.ingest import features as feature_files

@@ -74,7 +74,7 @@ def kept(folder: Path, shards: list[Shard], settings: Settings) -> list[dict[str
     """Stats of the shards of other splits, which earlier commands made.
 
     Raises:
-        DataError: they are not complete, or cannot stand in one data set with these shards.
+      DataError: they are not complete, or cannot stand in one data set with these shards.
     """
     splits = _splits(shards)
     others: dict[str, list[Path]] = {}
@@ -140,9 +140,9 @@ def unused(folder: Path, splits: set[str], found: dict[str, list[list]]) -> list
     """Keeps what could not become a clip, by split, and returns it in the form of stats.
 
     Args:
-        folder: of the data set.
-        splits: those this command makes.
-        found: {split: [path, start, end, reason]} of this command.
+      folder: of the data set.
+      splits: those this command makes.
+      found: {split: [path, start, end, reason]} of this command.
     """
     path = folder / _STATE / _UNUSED
     try:

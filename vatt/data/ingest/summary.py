@@ -162,7 +162,7 @@ def read_labels(folder: Path) -> list[str] | None:
     An earlier run into the folder wrote it; an index means the same class in all that follow.
 
     Raises:
-        DataError: the file is damaged.
+      DataError: the file is damaged.
     """
     from vatt.data import cards
 

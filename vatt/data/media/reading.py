@@ -52,7 +52,7 @@ def read_clip(
     """Decodes the piece of a file from `start` to `end` (s; None: from or to the end of the file).
 
     Raises:
-        MediaError: the file cannot be used, with the reason.
+      MediaError: the file cannot be used, with the reason.
     """
     path = _checked(path)
     still = open_still(path)
@@ -81,7 +81,7 @@ def length(path: str | Path) -> float:
     """Returns how long a file is (s); 0 for a still image.
 
     Raises:
-        MediaError: the file cannot be used, with the reason.
+      MediaError: the file cannot be used, with the reason.
     """
     path = _checked(path)
     still = open_still(path)

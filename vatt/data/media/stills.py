@@ -33,7 +33,7 @@ def open_still(path: Path) -> Image.Image | None:
     """Opens a still image, of which so far only the header is read; None if a file is not one.
 
     Raises:
-        MediaError: it is damaged, or of a kind that is not read.
+      MediaError: it is damaged, or of a kind that is not read.
     """
     try:
         with path.open("rb") as file:

@@ -43,7 +43,7 @@ def chosen_sets(text: str) -> tuple[str, ...]:
     """Returns the sets named in `text`, in order, each once.
 
     Raises:
-        UserError: a name is unknown.
+      UserError: a name is unknown.
     """
     if text.strip().lower() == "all":
         return _SETS
@@ -106,7 +106,7 @@ def render_set(name: str, output_dir: Path, seed: int, scale: float, workers: in
     """Renders what is missing of one set and returns counts for the summary.
 
     Raises:
-        UserError: the folder holds files of other settings.
+      UserError: the folder holds files of other settings.
     """
     from vatt.data.toy.sets import plan
     from vatt.data.toy.video import make_video

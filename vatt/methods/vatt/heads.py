@@ -54,9 +54,9 @@ class FACHead(ConfiguredLayer):
     """Fine-and-coarse: video and audio meet in a fine space, video and text in a coarse one above.
 
     Args:
-        d_video, d_audio: width of the video-audio space.
-        d_text: width of the video-text space.
-        norm: options of batch normalisation: momentum, epsilon, scale, synchronized.
+      d_video, d_audio: width of the video-audio space.
+      d_text: width of the video-text space.
+      norm: options of batch normalisation: momentum, epsilon, scale, synchronized.
     """
 
     def __init__(
@@ -121,8 +121,8 @@ class JointHead(ConfiguredLayer):
     """One space for all three modalities.
 
     Args:
-        d_model: width of the space.
-        norm: options of batch normalisation: momentum, epsilon, scale, synchronized.
+      d_model: width of the space.
+      norm: options of batch normalisation: momentum, epsilon, scale, synchronized.
     """
 
     def __init__(self, d_model: int, norm: dict[str, Any], **kwargs: Any):
@@ -190,7 +190,7 @@ class HeadStack(ConfiguredLayer):
         """Returns embeddings in the space that holds text, `[rows, d]` by modality.
 
         Args:
-            embeddings: what `call` returned, of any modalities.
+          embeddings: what `call` returned, of any modalities.
         """
         return self.bridges[-1].text_space(embeddings)
 
@@ -237,7 +237,7 @@ def build(head_config: configuration.HeadStack, *, name: str = "head") -> HeadSt
     """Returns the heads of a head stack configuration.
 
     Raises:
-        ConfigError: widths that do not fit together.
+      ConfigError: widths that do not fit together.
     """
     bridges = head_config.bridge
     problems = [p for i, c in enumerate(bridges) for p in c.problems(f"head_config.bridge.{i}")]

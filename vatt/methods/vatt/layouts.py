@@ -14,9 +14,9 @@ class Published:
     """A published checkpoint: pre-training, modality-agnostic or not, or fine-tuned.
 
     Args:
-        kind: of `vatt.training.layouts`.
-        agnostic: one encoder for all modalities.
-        shapes: by key; they tell a fine-tuned video model from an audio model.
+      kind: of `vatt.training.layouts`.
+      agnostic: one encoder for all modalities.
+      shapes: by key; they tell a fine-tuned video model from an audio model.
     """
 
     published = True

@@ -32,12 +32,12 @@ class MultimodalModel(PretrainingModel):
     gather between them.
 
     Args:
-        head: layer from the towers' outputs to embeddings.
-        video: layer from `[batch, frames, height, width, channels]`.
-        audio: layer from `[batch, samples, 1]` or `[batch, time, mel, 1]`.
-        text: layer from word ids, int32 `[batch * candidates, words]`.
-        unified: a layer that holds all three towers (and what they share), instead of them.
-        name: prefix of every variable path.
+      head: layer from the towers' outputs to embeddings.
+      video: layer from `[batch, frames, height, width, channels]`.
+      audio: layer from `[batch, samples, 1]` or `[batch, time, mel, 1]`.
+      text: layer from word ids, int32 `[batch * candidates, words]`.
+      unified: a layer that holds all three towers (and what they share), instead of them.
+      name: prefix of every variable path.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class MultimodalModel(PretrainingModel):
         """Creates every variable, without running the model.
 
         Args:
-            batch_shapes: shape of each modality's input; only the channels matter.
+          batch_shapes: shape of each modality's input; only the channels matter.
         """
         if self.unified is not None:
             self.unified.build({m: tuple(batch_shapes[m]) for m in MODALITIES})
@@ -196,9 +196,9 @@ def build(
     """Returns the (unbuilt) model of a configuration; see `MultimodalModel.build_from`.
 
     Args:
-        config: backbones and heads.
-        dtype: 'float32' or 'mixed_bfloat16'.
-        name: model name and prefix of every variable path, by default `config.model_name`.
+      config: backbones and heads.
+      dtype: 'float32' or 'mixed_bfloat16'.
+      name: model name and prefix of every variable path, by default `config.model_name`.
     """
     policy, stack = keras.dtype_policies.get(dtype), config.backbone_config
     if isinstance(stack, configuration.UnifiedBackboneConfig):

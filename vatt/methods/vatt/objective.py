@@ -43,7 +43,7 @@ class PairLosses:
     """One loss over the pairs of modalities with a positive weight.
 
     Raises:
-        UserError: no pair has one.
+      UserError: no pair has one.
     """
 
     def __init__(self, config: configuration.SymmetricNCE):
@@ -101,18 +101,18 @@ class ContrastiveObjective:
         """Returns named scalar losses, this replica's share of the global values.
 
         Args:
-            outputs: embeddings `{modality: {target: [rows, d]}}`, text rows clip-major.
-            batch: of it `audio_mask` and `text_mask` `[clips]`, 1 where the clip has the modality;
-                one that is absent means that all have it.
-            replica: the way to rows of other replicas.
-            rng: not used, nothing here is random.
+          outputs: embeddings `{modality: {target: [rows, d]}}`, text rows clip-major.
+          batch: of it `audio_mask` and `text_mask` `[clips]`, 1 where the clip has the modality;
+            one that is absent means that all have it.
+          replica: the way to rows of other replicas.
+          rng: not used, nothing here is random.
 
         Returns:
-            `bridge_losses/<name>/<pair>_loss` (times the pair's weight),
-            `bridge_losses/total_loss`, `model_loss` and `total_loss`.
+          `bridge_losses/<name>/<pair>_loss` (times the pair's weight),
+          `bridge_losses/total_loss`, `model_loss` and `total_loss`.
 
         Raises:
-            UserError: a pair with positive weight needs an embedding the heads do not give.
+          UserError: a pair with positive weight needs an embedding the heads do not give.
         """
         names = ("audio_mask", "text_mask")
         masks = {n.removesuffix("_mask"): batch[n] for n in names if n in batch}
@@ -128,7 +128,7 @@ def build(loss_config: configuration.LossStack) -> ContrastiveObjective:
     """Returns the objective of a loss stack configuration.
 
     Raises:
-        UserError: settings that leave nothing to compute.
+      UserError: settings that leave nothing to compute.
     """
     if not loss_config.bridge:
         choices = ", ".join(configuration.BaseLossConfig.variants())

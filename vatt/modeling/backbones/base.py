@@ -13,8 +13,8 @@ class Backbone(ConfiguredLayer):
     """A layer that turns the inputs of one modality into features; a subclass brings `encode`.
 
     Attributes:
-        features_dim: width of the features.
-        frozen: neither trained nor differentiated through; see `freeze`.
+      features_dim: width of the features.
+      frozen: neither trained nor differentiated through; see `freeze`.
     """
 
     features_dim: int
@@ -35,15 +35,15 @@ class Backbone(ConfiguredLayer):
         """Encodes a batch.
 
         Args:
-            x: inputs `[batch, *axes, channels]`, or word ids `[batch, words]`.
-            training: whether DropToken, masking, dropout and DropBlock are active and batch norm
-                uses the batch's statistics; a frozen backbone works as in evaluation.
-            rng: source of what is drawn in training, for these rows.
-            intermediates: also return inner states.
+          x: inputs `[batch, *axes, channels]`, or word ids `[batch, words]`.
+          training: whether DropToken, masking, dropout and DropBlock are active and batch norm
+            uses the batch's statistics; a frozen backbone works as in evaluation.
+          rng: source of what is drawn in training, for these rows.
+          intermediates: also return inner states.
 
         Returns:
-            `features_pooled` `[batch, d]`, one for each row; `features`, one for each token or
-            place; and what else `encode` of the class names.
+          `features_pooled` `[batch, d]`, one for each row; `features`, one for each token or
+          place; and what else `encode` of the class names.
         """
         training = training and not self.frozen
         outputs, inner = self.encode(x, training, rng, intermediates)
@@ -57,6 +57,6 @@ class Backbone(ConfiguredLayer):
         """Returns the outputs of `call` and the inner states, which may be left out if not asked.
 
         Raises:
-            NotImplementedError: the class has none.
+          NotImplementedError: the class has none.
         """
         raise NotImplementedError(f"{type(self).__name__} has no `encode`")

@@ -54,8 +54,8 @@ class Mixed(ConfiguredLayer):
     1x1x1; 1x1x1 then 3x3x3, twice with different widths; maximum over 3x3x3 then 1x1x1.
 
     Args:
-        filters: of each branch in order, a pair where it has two convolutions.
-        norm: options of batch normalisation.
+      filters: of each branch in order, a pair where it has two convolutions.
+      norm: options of batch normalisation.
     """
 
     def __init__(
@@ -101,9 +101,9 @@ class I3D(Backbone):
     """The backbone, without classifier.
 
     Args:
-        norm: options of batch normalisation.
-        final_endpoint: which of `ENDPOINTS` is returned as `features`.
-        frozen: neither trained nor differentiated through.
+      norm: options of batch normalisation.
+      final_endpoint: which of `ENDPOINTS` is returned as `features`.
+      frozen: neither trained nor differentiated through.
     """
 
     def __init__(
@@ -144,9 +144,9 @@ class I3D(Backbone):
         """Encodes `x`, `[batch, frames, height, width, channels]`; nothing here is random.
 
         Returns:
-            `features_pooled` `[batch, 1024]`, the mean of the last endpoint over frames and
-            positions; `features`, `[batch, frames, height, width, channels]` of the final
-            endpoint. As inner states `endpoints` by name.
+          `features_pooled` `[batch, 1024]`, the mean of the last endpoint over frames and
+          positions; `features`, `[batch, frames, height, width, channels]` of the final
+          endpoint. As inner states `endpoints` by name.
         """
         endpoints = {}
         for stage in self.stages:
@@ -169,7 +169,7 @@ def i3d(config: configs.video.I3D, *, name: str = "video", dtype: DType = "float
     `width_multiplier` and `conv_weight_decay` have no effect, as published.
 
     Raises:
-        UserError: unknown `final_endpoint`, or a `data_format` other than channels_last.
+      UserError: unknown `final_endpoint`, or a `data_format` other than channels_last.
     """
     check_config(config, ENDPOINTS)
     return I3D(

@@ -80,8 +80,8 @@ class EncoderModel(ConfiguredLayer):
         """Encodes `x`, `[batch, tokens, d_model]`; `token_mask` `[batch, tokens]` is 0 for padding.
 
         Returns:
-            Final states `[batch, tokens, d_model]`, an aggregation token's own first, and each
-            block's attention probabilities if asked for.
+          Final states `[batch, tokens, d_model]`, an aggregation token's own first, and each
+          block's attention probabilities if asked for.
         """
         x, bias = self.prepare(x, token_mask, training, rng)
         return self.encoder(
@@ -98,7 +98,7 @@ class EncoderModel(ConfiguredLayer):
         """Returns the encoder's inputs and the bias of its scores.
 
         Raises:
-            NotImplementedError: the class has none.
+          NotImplementedError: the class has none.
         """
         raise NotImplementedError(f"{type(self).__name__} has no `prepare`")
 
@@ -110,9 +110,9 @@ class T5Encoder(EncoderModel):
     The bias table belongs to the model, not to a layer: every layer adds the same bias.
 
     Args:
-        encoder: options of the encoder; those of `T5_OPTIONS` are T5's whatever is given.
-        num_relative_buckets: rows of the bias table.
-        max_relative_distance: distance from which all pairs share the last bucket.
+      encoder: options of the encoder; those of `T5_OPTIONS` are T5's whatever is given.
+      num_relative_buckets: rows of the bias table.
+      max_relative_distance: distance from which all pairs share the last bucket.
     """
 
     def __init__(
@@ -156,8 +156,8 @@ class BertEncoder(EncoderModel):
     Other numbers of tokens than `BERT_POSITIONS` resample the position table.
 
     Args:
-        encoder: options of the encoder.
-        mask_rate: share of tokens masked in training; None makes a model without mask embedding.
+      encoder: options of the encoder.
+      mask_rate: share of tokens masked in training; None makes a model without mask embedding.
     """
 
     def __init__(

@@ -27,21 +27,21 @@ class PatchTransformer(Backbone):
     """A transformer over patches of a signal with one to three axes.
 
     Args:
-        axes: names of the axes, slowest first.
-        patch: patch size along each axis.
-        stride: distance between patches along each axis.
-        buckets: rows of the position table of each axis.
-        encoder: options of the encoder, or an encoder that other towers share; the shared one is
-            built and saved by its owner.
-        patch_sampling_rate: share of tokens kept in training (DropToken); 1 keeps all.
-        mask_rate: share of tokens masked in training; None makes a model without mask embedding.
-        pre_projection: activation of a dense layer after patching; None for no layer ('linear' for
-            no activation).
-        post_projection: (units, activation) of a dense layer on all final tokens; None for no
-            layer.
-        frozen: neither trained nor differentiated through.
-        patch_init_std: of the patch projection; see `PatchEmbedding`.
-        first_axis_fastest: order of the positions; see `Positions`.
+      axes: names of the axes, slowest first.
+      patch: patch size along each axis.
+      stride: distance between patches along each axis.
+      buckets: rows of the position table of each axis.
+      encoder: options of the encoder, or an encoder that other towers share; the shared one is
+        built and saved by its owner.
+      patch_sampling_rate: share of tokens kept in training (DropToken); 1 keeps all.
+      mask_rate: share of tokens masked in training; None makes a model without mask embedding.
+      pre_projection: activation of a dense layer after patching; None for no layer ('linear' for
+        no activation).
+      post_projection: (units, activation) of a dense layer on all final tokens; None for no
+        layer.
+      frozen: neither trained nor differentiated through.
+      patch_init_std: of the patch projection; see `PatchEmbedding`.
+      first_axis_fastest: order of the positions; see `Positions`.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class PatchTransformer(Backbone):
         """Encodes `x`, `[batch, *axes, channels]`; see `Backbone.call`.
 
         Returns:
-            `features_pooled` `[batch, d]` (state of the aggregation token) and `features` `[batch,
-            *grid, d]`, or `[batch, kept, d]` when tokens were dropped. As inner states `embeddings`
-            (raw patch projection), `hidden_states_last` `[batch, 1 + tokens, d_model]`,
-            `attention_weights` (list of `[batch, heads, 1 + tokens, 1 + tokens]`, empty without
-            `intermediates`) and `random_mask`.
+          `features_pooled` `[batch, d]` (state of the aggregation token) and `features` `[batch,
+          *grid, d]`, or `[batch, kept, d]` when tokens were dropped. As inner states `embeddings`
+          (raw patch projection), `hidden_states_last` `[batch, 1 + tokens, d_model]`,
+          `attention_weights` (list of `[batch, heads, 1 + tokens, 1 + tokens]`, empty without
+          `intermediates`) and `random_mask`.
         """
         grid = self.patches.grid(x.shape)
         tokens, kept, inner = self._tokens(x, grid, training, rng)

@@ -29,13 +29,13 @@ class Bottleneck(ConfiguredLayer):
     """`relu(shortcut(x) + conv1x1(conv3x3(conv1x1(x))))`.
 
     Args:
-        filters: of the first two convolutions; the last has four times as many. May be a fraction:
-            each convolution rounds its own number down.
-        stride: of the 3x3 convolution, along both axes.
-        norm: options of batch normalisation.
-        projection: whether the shortcut is a 1x1 convolution with the stride, or nothing.
-        keep_prob: of DropBlock, after every convolution and on the shortcut; 1 for none.
-        block_size: of DropBlock, in positions.
+      filters: of the first two convolutions; the last has four times as many. May be a fraction:
+        each convolution rounds its own number down.
+      stride: of the 3x3 convolution, along both axes.
+      norm: options of batch normalisation.
+      projection: whether the shortcut is a 1x1 convolution with the stride, or nothing.
+      keep_prob: of DropBlock, after every convolution and on the shortcut; 1 for none.
+      block_size: of DropBlock, in positions.
     """
 
     def __init__(
@@ -137,16 +137,16 @@ class ResNet2D(Backbone):
     """The backbone, without classifier.
 
     Args:
-        depths: blocks of each of the four groups.
-        norm: options of batch normalisation.
-        width: factor on all channels, may be a fraction.
-        cifar_stem: begin with 3x3 at full resolution instead of 7x7 and pooling, both of stride 2.
-        stop_gradient_point: gradients stop before the group of this index (4: after all); what
-            they do not reach is frozen. -1 for none.
-        keep_probs: DropBlock's keep probability in each group.
-        block_size: side of DropBlock's squares, in positions.
-        final_endpoint: which of `ENDPOINTS` is returned as `features`.
-        frozen: neither trained nor differentiated through.
+      depths: blocks of each of the four groups.
+      norm: options of batch normalisation.
+      width: factor on all channels, may be a fraction.
+      cifar_stem: begin with 3x3 at full resolution instead of 7x7 and pooling, both of stride 2.
+      stop_gradient_point: gradients stop before the group of this index (4: after all); what
+        they do not reach is frozen. -1 for none.
+      keep_probs: DropBlock's keep probability in each group.
+      block_size: side of DropBlock's squares, in positions.
+      final_endpoint: which of `ENDPOINTS` is returned as `features`.
+      frozen: neither trained nor differentiated through.
     """
 
     def __init__(
@@ -207,9 +207,9 @@ class ResNet2D(Backbone):
         """Encodes `x`, `[batch, time, mel, 1]`; random in training where DropBlock is on.
 
         Returns:
-            `features_pooled` `[batch, d]`, the mean of the last endpoint over time and mel;
-            `features`, `[batch, time, mel, channels]` of the final endpoint. As inner states
-            `endpoints` by name.
+          `features_pooled` `[batch, d]`, the mean of the last endpoint over time and mel;
+          `features`, `[batch, time, mel, channels]` of the final endpoint. As inner states
+          `endpoints` by name.
         """
         x = self.stem(x, training=training)
         x = x if self.pool is None else self.pool(x)
@@ -232,8 +232,8 @@ def resnet2d(
     """Returns the backbone of a Resnet2D config, for spectrograms `[batch, time, mel, 1]`.
 
     Raises:
-        UserError: unknown `backbone` or `final_endpoint`, a `data_format` other than
-            channels_last, no channel left by `width_multiplier`, incomplete DropBlock fields.
+      UserError: unknown `backbone` or `final_endpoint`, a `data_format` other than
+        channels_last, no channel left by `width_multiplier`, incomplete DropBlock fields.
     """
     check_config(config, ENDPOINTS)
     if config.backbone not in DEPTHS:

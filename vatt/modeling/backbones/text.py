@@ -16,9 +16,6 @@ from vatt.modeling.backbones.language_models import (
     LinearBase,
     T5Encoder,
 )
-from vatt.modeling.backbones.language_models import (
-    relative_buckets as relative_buckets,  # for `vatt.tools.conformance`, which has it from here
-)
 from vatt.modeling.layers.base import LayerOptions
 from vatt.modeling.layers.encoder import EncoderOptions
 from vatt.modeling.layers.tokens import AggregationToken, with_first
@@ -35,15 +32,15 @@ class TextModel(Backbone):
     the largest value of each feature over all words, padding included.
 
     Args:
-        vocab_size: rows of the word embedding.
-        d_embedding: width of the word embedding.
-        trainable_embeddings: whether the word embedding is trained.
-        base: the base language model, see `language_models.py`.
-        is_transformer: the sentence is the first state also without `use_agg_token`.
-        use_agg_token: put a learned vector before the words, in the embedding space.
-        d_pre_proj: width of a bias-free dense layer before the base model; None for no layer.
-        d_post_proj: width of one after it; None for no layer.
-        activation: activation of both dense layers.
+      vocab_size: rows of the word embedding.
+      d_embedding: width of the word embedding.
+      trainable_embeddings: whether the word embedding is trained.
+      base: the base language model, see `language_models.py`.
+      is_transformer: the sentence is the first state also without `use_agg_token`.
+      use_agg_token: put a learned vector before the words, in the embedding space.
+      d_pre_proj: width of a bias-free dense layer before the base model; None for no layer.
+      d_post_proj: width of one after it; None for no layer.
+      activation: activation of both dense layers.
     """
 
     def __init__(
@@ -104,18 +101,18 @@ class TextModel(Backbone):
         """Encodes word ids, int32 `[batch, words]`, 0 = padding.
 
         Args:
-            ids: word ids.
-            training: whether dropout is active.
-            rng: source of randomness for these rows.
-            word_mask: 1 = word, 0 = padding, `[batch, words]`; by default from the ids.
-            intermediates: also return inner states.
+          ids: word ids.
+          training: whether dropout is active.
+          rng: source of randomness for these rows.
+          word_mask: 1 = word, 0 = padding, `[batch, words]`; by default from the ids.
+          intermediates: also return inner states.
 
         Returns:
-            `features_pooled` `[batch, d]` (the sentence), `features` `[batch, tokens, d]` (all
-            states but a first one that is the sentence's), `word_ids`, `attention_mask` `[batch,
-            words]`. With `intermediates` also `lm_inputs` (tokens that enter the base model),
-            `hidden_states_last` (those that leave it) and `attention_weights` (list of `[batch,
-            heads, tokens, tokens]`).
+          `features_pooled` `[batch, d]` (the sentence), `features` `[batch, tokens, d]` (all
+          states but a first one that is the sentence's), `word_ids`, `attention_mask` `[batch,
+          words]`. With `intermediates` also `lm_inputs` (tokens that enter the base model),
+          `hidden_states_last` (those that leave it) and `attention_weights` (list of `[batch,
+          heads, tokens, tokens]`).
         """
         outputs, inner = self.encode(ids, training, rng, intermediates, word_mask)
         return {**outputs, **inner} if intermediates else outputs
@@ -171,7 +168,7 @@ def t5(config: configs.text.T5Base, *, name: str = "text", dtype: DType = "float
     """Returns the text model of a T5 config.
 
     Raises:
-        UserError: the tokens are not as wide as the encoder.
+      UserError: the tokens are not as wide as the encoder.
     """
     _check_width(config)
     base = T5Encoder(

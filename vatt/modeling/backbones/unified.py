@@ -49,13 +49,13 @@ class UnifiedTransformer(ConfiguredLayer):
     """Three towers around one encoder, as attributes `video`, `audio` and `text`.
 
     Args:
-        encoder: options of the encoder.
-        video, audio: their patches.
-        text: its words.
-        d_post_proj: width of the features of every modality.
-        pre_activation: of the projection into the encoder.
-        patch_sampling_rate: share of video and audio tokens kept in training (DropToken).
-        patch_init_std: of the patch projections, by modality; see `PatchEmbedding`.
+      encoder: options of the encoder.
+      video, audio: their patches.
+      text: its words.
+      d_post_proj: width of the features of every modality.
+      pre_activation: of the projection into the encoder.
+      patch_sampling_rate: share of video and audio tokens kept in training (DropToken).
+      patch_init_std: of the patch projections, by modality; see `PatchEmbedding`.
     """
 
     def __init__(
@@ -122,12 +122,12 @@ class WordTransformer(Backbone):
     """Word ids through a shared encoder.
 
     Args:
-        vocab_size, d_embedding: shape of the word embedding.
-        trainable_embeddings: whether the word embedding is trained.
-        buckets: rows of the position table.
-        encoder: the encoder, built and saved by its owner.
-        pre_projection: activation of the dense layer between embedding and encoder.
-        post_projection: (units, activation) of the dense layer after it.
+      vocab_size, d_embedding: shape of the word embedding.
+      trainable_embeddings: whether the word embedding is trained.
+      buckets: rows of the position table.
+      encoder: the encoder, built and saved by its owner.
+      pre_projection: activation of the dense layer between embedding and encoder.
+      post_projection: (units, activation) of the dense layer after it.
     """
 
     def __init__(
@@ -168,9 +168,9 @@ class WordTransformer(Backbone):
         """Encodes word ids, int32 `[batch, words]`, 0 = padding.
 
         Returns:
-            `features_pooled` `[batch, d]`, `features` `[batch, words, d]`, `word_ids` and
-            `attention_mask` `[batch, words]`. As inner states `hidden_states_last` and
-            `attention_weights`.
+          `features_pooled` `[batch, d]`, `features` `[batch, words, d]`, `word_ids` and
+          `attention_mask` `[batch, words]`. As inner states `hidden_states_last` and
+          `attention_weights`.
         """
         ids = ops.cast(x, "int32")
         word_mask = ops.cast(ops.not_equal(ids, 0), "float32")

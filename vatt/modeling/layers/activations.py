@@ -52,7 +52,7 @@ def get(name: str | None) -> Callable[[Tensor], Tensor]:
     there).
 
     Raises:
-        UserError: no such activation.
+      UserError: no such activation.
     """
     if name is None:
         return ACTIVATIONS["linear"]

@@ -21,12 +21,12 @@ class Attention(ConfiguredLayer):
     """Self-attention `softmax(q k^T * scale + bias) v`, then an output projection.
 
     Args:
-        d_model: width of the output.
-        num_heads: number of heads; `num_heads * d_kv` need not equal `d_model`.
-        d_kv: width of one head.
-        use_bias: whether the four projections have biases.
-        scaled: multiply the scores by `1 / sqrt(d_kv)`; T5 does not.
-        dropout_rate: dropout on the attention probabilities.
+      d_model: width of the output.
+      num_heads: number of heads; `num_heads * d_kv` need not equal `d_model`.
+      d_kv: width of one head.
+      use_bias: whether the four projections have biases.
+      scaled: multiply the scores by `1 / sqrt(d_kv)`; T5 does not.
+      dropout_rate: dropout on the attention probabilities.
     """
 
     def __init__(
@@ -63,17 +63,17 @@ class Attention(ConfiguredLayer):
         """Attends from every token of `x` to every token of `x`.
 
         Args:
-            x: `[batch, tokens, features]`.
-            bias: added to the scores, broadcastable to `[batch, heads, tokens, tokens]`; padding is
-                `MASKED`.
-            training: whether dropout is active.
-            rng: source of the dropout mask.
-            return_weights: also return the probabilities. They are the largest values here; who
-                does not need them leaves attention free to compute without keeping them.
+          x: `[batch, tokens, features]`.
+          bias: added to the scores, broadcastable to `[batch, heads, tokens, tokens]`; padding is
+            `MASKED`.
+          training: whether dropout is active.
+          rng: source of the dropout mask.
+          return_weights: also return the probabilities. They are the largest values here; who
+            does not need them leaves attention free to compute without keeping them.
 
         Returns:
-            Output `[batch, tokens, d_model]`, and probabilities `[batch, heads, tokens, tokens]`
-            (after dropout) if asked for, else None.
+          Output `[batch, tokens, d_model]`, and probabilities `[batch, heads, tokens, tokens]`
+          (after dropout) if asked for, else None.
         """
         q, k, v = self._projections(x)  # [batch, heads, tokens, d_kv]
         q = q * ops.cast(self.scale, self.compute_dtype)  # smaller than the scores

@@ -24,14 +24,14 @@ class ConvNorm(ConfiguredLayer):
     """`convolution without bias -> batch norm [-> relu]` over two or three axes.
 
     Args:
-        filters: channels of the output.
-        kernel: size of the kernel along each axis.
-        strides: along each axis.
-        norm: options of batch normalisation.
-        relu: whether the unit ends with relu.
-        centred: with strides, pads `k - 1` per axis, half on either side, whatever the size of
-            the input ('same' padding depends on it).
-        zero_scale: the scale of the norm starts at zero, so that a residual branch does.
+      filters: channels of the output.
+      kernel: size of the kernel along each axis.
+      strides: along each axis.
+      norm: options of batch normalisation.
+      relu: whether the unit ends with relu.
+      centred: with strides, pads `k - 1` per axis, half on either side, whatever the size of
+        the input ('same' padding depends on it).
+      zero_scale: the scale of the norm starts at zero, so that a residual branch does.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ def drop_block(
     the height and width there are. `name` tells draws of one layer apart.
 
     Raises:
-        ValueError: a mask is needed and `rng` is None.
+      ValueError: a mask is needed and `rng` is None.
     """
     if not training or keep_prob == 1.0:
         return x
@@ -140,7 +140,7 @@ def check_config(
     """Checks the fields that both backbones have.
 
     Raises:
-        UserError: unknown `final_endpoint`, or a `data_format` other than channels_last.
+      UserError: unknown `final_endpoint`, or a `data_format` other than channels_last.
     """
     endpoints = list(endpoints)
     if config.final_endpoint not in endpoints:

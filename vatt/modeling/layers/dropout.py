@@ -14,7 +14,7 @@ def dropout(x: Tensor, rate: float, *, training: bool, rng: Randomness | None, n
     Costs nothing when `rate` is 0 or `training` is false. `name` tells draws of one layer apart.
 
     Raises:
-        ValueError: a mask is needed and `rng` is None.
+      ValueError: a mask is needed and `rng` is None.
     """
     if not training or rate == 0.0:
         return x

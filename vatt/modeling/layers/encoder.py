@@ -22,17 +22,17 @@ class EncoderOptions:
     """What an encoder is like: the one list of its fields and their defaults.
 
     Attributes:
-        num_layers: number of blocks.
-        d_model: width of the tokens.
-        num_heads, d_kv, scaled: see `Attention`.
-        d_ff, activation: see `FeedForward`.
-        pre_norm: norms come before attention and feed-forward, and one after the last block; else
-            after the residual connections.
-        use_bias: whether projections have biases.
-        dropout_rate: of all dropout inside.
-        layer_norm_epsilon: of all norms inside.
-        attention_norm: 'layer' or 'rms'; the norm of the feed-forward part is always a layer norm,
-            as published.
+      num_layers: number of blocks.
+      d_model: width of the tokens.
+      num_heads, d_kv, scaled: see `Attention`.
+      d_ff, activation: see `FeedForward`.
+      pre_norm: norms come before attention and feed-forward, and one after the last block; else
+        after the residual connections.
+      use_bias: whether projections have biases.
+      dropout_rate: of all dropout inside.
+      layer_norm_epsilon: of all norms inside.
+      attention_norm: 'layer' or 'rms'; the norm of the feed-forward part is always a layer norm,
+        as published.
     """
 
     num_layers: int
@@ -203,11 +203,11 @@ class Encoder(ConfiguredLayer):
         """Returns the last states and each block's attention probabilities, if asked for.
 
         Args:
-            x: states `[batch, tokens, d_model]`, as those returned.
-            bias: of the scores in every block, see `Attention.call`.
-            training: whether dropout is active.
-            rng: source of the dropout masks.
-            return_weights: fill the list, one `[batch, heads, tokens, tokens]` for each block.
+          x: states `[batch, tokens, d_model]`, as those returned.
+          bias: of the scores in every block, see `Attention.call`.
+          training: whether dropout is active.
+          rng: source of the dropout masks.
+          return_weights: fill the list, one `[batch, heads, tokens, tokens]` for each block.
         """
         weights = []
         for block in self.blocks:

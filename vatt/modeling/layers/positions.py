@@ -29,7 +29,7 @@ def spline_matrix(rows: int, targets: int) -> np.ndarray:
     without its dense system, which in float32 is noise for long tables.
 
     Raises:
-        ValueError: fewer than one row or target.
+      ValueError: fewer than one row or target.
     """
     if rows < 1 or targets < 1:
         raise ValueError(
@@ -76,12 +76,12 @@ class Positions(ConfiguredLayer):
     """Adds `layer_norm(sum over axes of table[axis][index])` to tokens, then dropout.
 
     Args:
-        axes: names of the axes, slowest first, for instance ('temporal', 'vertical', 'horizontal').
-        buckets: rows of the table of each axis.
-        d_model: width.
-        first_axis_fastest: number the tokens as if the first axis were the fastest. The tokens
-            themselves stay in row-major order: the published spectrogram models give token i the
-            position of another patch, and their checkpoints have learned with that.
+      axes: names of the axes, slowest first, for instance ('temporal', 'vertical', 'horizontal').
+      buckets: rows of the table of each axis.
+      d_model: width.
+      first_axis_fastest: number the tokens as if the first axis were the fastest. The tokens
+        themselves stay in row-major order: the published spectrogram models give token i the
+        position of another patch, and their checkpoints have learned with that.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class Positions(ConfiguredLayer):
         """Returns `tokens`, `[batch, tokens, d_model]`, with their positions added.
 
         Args:
-            tokens: tokens of the whole grid in row-major order, or only those in `kept`.
-            grid: number of tokens along each axis.
-            kept: indices of the tokens present, int32 `[tokens]`; None means all.
-            training: whether dropout is active.
-            rng: source of the dropout mask.
+          tokens: tokens of the whole grid in row-major order, or only those in `kept`.
+          grid: number of tokens along each axis.
+          kept: indices of the tokens present, int32 `[tokens]`; None means all.
+          training: whether dropout is active.
+          rng: source of the dropout mask.
         """
         embedding = self.lookup(grid)  # [grid tokens, d_model]
         if kept is not None:

@@ -23,13 +23,13 @@ class PatchEmbedding(ConfiguredLayer):
     axis are dropped ("valid").
 
     Args:
-        patch: patch size along each axis.
-        stride: distance between patches along each axis.
-        d_model: width of a token.
-        init_std: standard deviation of the first kernel; None takes Glorot's rule for convolutions,
-            as published. That rule counts `patch volume * d_model` outputs, as if patches
-            overlapped, and makes tokens many times smaller than the positions added to them: a long
-            training grows out of that, a short one does not.
+      patch: patch size along each axis.
+      stride: distance between patches along each axis.
+      d_model: width of a token.
+      init_std: standard deviation of the first kernel; None takes Glorot's rule for convolutions,
+        as published. That rule counts `patch volume * d_model` outputs, as if patches
+        overlapped, and makes tokens many times smaller than the positions added to them: a long
+        training grows out of that, a short one does not.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class PatchEmbedding(ConfiguredLayer):
         """Returns the number of patches along each axis of an input `[batch, *axes, channels]`.
 
         Raises:
-            ValueError: an axis is shorter than one patch.
+          ValueError: an axis is shorter than one patch.
         """
         sizes = tuple(input_shape[1:-1])
         if len(sizes) != len(self.patch) or any(
@@ -74,8 +74,8 @@ class PatchEmbedding(ConfiguredLayer):
         """Returns tokens `[batch, tokens, d_model]` in row-major order.
 
         Args:
-            x: input `[batch, *axes, channels]`.
-            kept: indices of the patches to project, int32 `[tokens]`; None means all.
+          x: input `[batch, *axes, channels]`.
+          kept: indices of the patches to project, int32 `[tokens]`; None means all.
         """
         patches = self.patches(x, kept)  # [batch, tokens, patch volume * channels]
         kernel = ops.reshape(self.kernel, (-1, self.d_model))

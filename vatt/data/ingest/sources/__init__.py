@@ -99,13 +99,13 @@ def read(inputs: Sequence[str], form: str, options: Options) -> Listing:
     """Returns the clips of all inputs.
 
     Args:
-        inputs: paths, or split=PATH.
-        form: a name in FORMATS, or "auto".
-        options: everything else.
+      inputs: paths, or split=PATH.
+      form: a name in FORMATS, or "auto".
+      options: everything else.
 
     Raises:
-        UserError: an option that the format does not have.
-        DataError: an input that cannot be used.
+      UserError: an option that the format does not have.
+      DataError: an input that cannot be used.
     """
     if form != AUTO and form not in FORMATS:
         raise UserError(
@@ -205,7 +205,7 @@ def detect(path: Path, options: Options) -> str:
     """Returns the format of an input, told by what is there.
 
     Raises:
-        DataError: it is none of them.
+      DataError: it is none of them.
     """
     if path.is_dir():
         return _detect_folder(path)

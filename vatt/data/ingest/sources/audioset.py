@@ -128,7 +128,7 @@ def read_classes(path: Path) -> dict[str, str]:
     """Returns {mid: display name} in order of the index.
 
     Raises:
-        DataError: there is no such table, or it is not one of classes.
+      DataError: there is no such table, or it is not one of classes.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

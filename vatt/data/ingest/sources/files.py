@@ -24,7 +24,7 @@ def walk(folder: Path, links: list[str] | None = None) -> Iterator[str]:
     Links to folders are not followed; their paths are added to `links`.
 
     Raises:
-        DataError: a folder cannot be read.
+      DataError: a folder cannot be read.
     """
 
     def fail(error: OSError) -> None:

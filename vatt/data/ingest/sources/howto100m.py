@@ -96,7 +96,7 @@ def _captions(found: object) -> tuple[list[Caption], int]:
     """Checks what stands for one video; returns it in order of time, and how many are unusable.
 
     Raises:
-        DataError: it cannot be understood, or nothing is said.
+      DataError: it cannot be understood, or nothing is said.
     """
     if isinstance(found, DataError):
         raise found
