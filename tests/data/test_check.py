@@ -331,7 +331,7 @@ def test_the_outline_of_a_sound():
 # Command line ------------------------------------------------------------------------------------
 
 
-def test_columns_are_those_of_the_ledger_of_a_run():
+def test_columns_are_those_of_the_list_of_a_run():
     assert COLUMNS == bad_records.COLUMNS
 
 

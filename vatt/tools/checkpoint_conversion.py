@@ -88,8 +88,8 @@ def convert(
     tensors = checkpoints.variable_map(model, None if slots is None else optimizer)
     assert set(tensors) == set(links), sorted(set(tensors) ^ set(links))[:3]
     try:
-        said = _metadata(model, cfg)
-        prefix = store.save(source.step, tensors, converted_from=source.prefix, **said)
+        metadata = _metadata(model, cfg)
+        prefix = store.save(source.step, tensors, converted_from=source.prefix, **metadata)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
