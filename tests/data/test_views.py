@@ -272,7 +272,10 @@ def test_clips_differ_in_offset_views_in_augmentation():
     def make(seed):
         record, seeds = clips.parse(serialized), sampling.view_seeds(seed, 2, 2)
         videos, offsets = clips.training_views(record, seeds, described, cfg, spec)
-        alone = clips.pretraining_clip(serialized, seed, cfg, spec, None)["video"]
+        one = sampling.seeds_per_use(seed)
+        count = clips.frame_count(record, spec)
+        start = sampling.random_offset(one[sampling.OFFSET], count, spec.frames, spec.video_stride)
+        alone = clips.training_video(record, start, one, described[0], cfg, spec)
         return videos, offsets, alone, clips.training_views(record, seeds, plain, cfg, spec)[0]
 
     seed = sampling.fold(sampling.root_seed(3), 5)
