@@ -64,14 +64,23 @@ def record(level: int) -> bytes:
     )
 
 
-def start(model_dir: Path, data_dir: Path, *flags: str) -> subprocess.Popen:
-    """Starts a run of the toy method, as a user of it does."""
+def override(trained_on: str, evaluated_on: str, rate: str = "", evaluation: str = "") -> str:
     loop = "{iterations_per_loop: 4, save_checkpoint_freq: 8, max_checkpoints: 9"
-    rate = f"{{learning_rate: {{total_steps: {STEPS}, learning_rate_base: 0.01}}}}"
-    override = (
-        f"{{train: {loop}, optimizer: {rate}, input: {CLIP.format(name='clips')}}}, "
-        f"eval: {{input: {CLIP.format(name='[found, named]')}, zero_shot: false}}}}"
+    rate = f"{{learning_rate: {{total_steps: {STEPS}, learning_rate_base: 0.01{rate}}}}}"
+    return (
+        f"{{train: {loop}, optimizer: {rate}, input: {CLIP.format(name=trained_on)}}}, "
+        f"eval: {{input: {CLIP.format(name=evaluated_on)}{evaluation}}}}}"
     )
+
+
+PRETRAINING = override("clips", "[found, named]", evaluation=", zero_shot: false")
+FINE_TUNING = override("named", "named", rate=", warmup_steps: 0")
+
+
+def start(
+    model_dir: Path, data_dir: Path, *flags: str, override: str = PRETRAINING
+) -> subprocess.Popen:
+    """Starts a run of the toy method, as a user of it does."""
     command = ["--import=toy_method", "--model_arch=toy", f"--params_override={override}", *flags]
     command += [f"--model_dir={model_dir}", f"--data_dir={data_dir}"]
     return subprocess.Popen(
@@ -132,8 +141,7 @@ def test_the_toy_method_goes_all_the_way(tmp_path, data_dir):
             "--mode=train_and_eval",
             "--model_arch=toy_video",
             f"--override_checkpoint={run}",
-            "--params_override={train: {input: {name: named}}, eval: {input: {name: named}, "
-            "zero_shot: true}}",
+            override=FINE_TUNING,
         )
     )
     assert 0 <= json.loads((tuned / "metrics.json").read_text())["top_1_accuracy"] <= 1
