@@ -11,7 +11,7 @@ which function builds its layer, what must fit its clips.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from vatt.configs import base
@@ -126,8 +126,3 @@ def build(
     if problems:
         raise ConfigError(problems)
     return config
-
-
-def names_of(cls: type[Backbone]) -> Iterator[str]:
-    """Yields the names that a class is registered under."""
-    return (name for name, member in BACKBONES.items() if member is cls)
