@@ -109,23 +109,18 @@ def _splits(subject: Subject[Pretrained], card: Card, modality: str, part: Part)
     splits = [train if part == "train" else test for train, test in card.folds()]
     pair = pair_with_text(subject.model.pairs, modality)
     key = None if pair is None else pair.right
-    read = subject.clips_to_train_on if part == "train" else _test_clips(subject)
 
     def make() -> Features:
+        if part == "train":
+            batches = subject.clips_to_train_on(card, splits, modality)
+        else:
+            batches = subject.clips(card, splits, (modality,))
         encode = subject.model.encode
-        return collect(
-            read(card, splits, modality), lambda clips: encode(modality, clips), modality, key
-        )
+        return collect(batches, lambda clips: encode(modality, clips), modality, key)
 
     path = subject.folder / "features" / f"{card.name}-{modality}-{part}.npz"
     joined = kept(path, recipe(subject, card, splits, modality, part, key), make)
     return apart(joined, pipeline.split_rows(card, splits))
-
-
-def _test_clips(
-    subject: Subject[Pretrained],
-) -> Callable[[Card, Sequence[str], str], Iterator[dict[str, np.ndarray]]]:
-    return lambda card, splits, modality: subject.clips(card, splits, (modality,))
 
 
 def recipe(
