@@ -199,14 +199,21 @@ def test_odd_names_side_files_and_everything_else_in_a_folder(video, tmp_path, c
         assert abs(frame.mean() - (20 + 4 * 12)) < 3  # frame 12 is shown at 0.5 s
     printed, log = capsys.readouterr().out, (tmp_path / "set/ingest.log").read_text()
     for reason, name in {
-        "files ending in .pdf: 1": "notes.pdf",
-        "files without an ending: 1": "Makefile",
-        "hidden files: 1": ".hidden.mp4",
-        "captions without a media file of that name: 2": "lonely.vtt",
+        "files ending in .pdf, left out: 1": "notes.pdf",
+        "files without an ending, left out: 1": "Makefile",
+        "hidden files, left out: 1": ".hidden.mp4",
+        "captions without a media file of that name, left out: 2": "lonely.vtt",
     }.items():
         assert reason in printed
         assert name in printed
         assert name in log
+    kinds = json.loads((tmp_path / "set/manifest.json").read_text())["notices"]
+    assert kinds["captions without a media file of that name, left out"] == 2
+    assert sum(kinds.values()) == 5
+    with (tmp_path / "set/notices.csv").open(newline="", encoding="utf-8") as file:
+        assert "lonely.vtt" in {row["path"] for row in csv.DictReader(file)}
+    assert "lonely.vtt" not in (tmp_path / "set/failures.csv").read_text()
+    assert "files ending in .pdf, left out" in (tmp_path / "set/dataset.html").read_text()
 
 
 def test_the_test_share_depends_on_each_name_alone(tmp_path):
@@ -311,7 +318,8 @@ def test_captions_of_videos_from_json_and_from_csv_files(video, tmp_path):
     from_json = listing(tmp_path / "caption.json", **options)
     assert from_csv.rows == [row for row in from_json.rows if row.path != "idB.mkv"]
     assert [f[0] for f in from_csv.failures["train"]] == ["gone"]
-    assert from_csv.notes == [("media files without captions", ["idB", "idC"])]
+    kind = "media files without captions, left out"
+    assert from_csv.notices == [[name, None, None, kind, ""] for name in ("idB", "idC")]
 
 
 def test_every_caption_lies_in_a_clip_unless_it_is_longer():
@@ -565,9 +573,9 @@ def test_links_out_of_a_folder_are_failures_and_linked_folders_are_left_out(vide
     assert run(tmp_path / "set", "--input", root) == 3
     assert list(stored(tmp_path / "set")) == ["good.mp4"]
     assert "leads out of" in failures(tmp_path / "set")["link.mp4"]
-    assert "links to folders, which are not followed: 1 (folder)" in (
-        tmp_path / "set" / "ingest.log"
-    ).read_text(encoding="utf-8")
+    assert "links to folders, left out: 1 (folder)" in (tmp_path / "set" / "ingest.log").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_what_leads_out_of_one_of_two_folders_does_not_become_valid_in_both(video, tmp_path):

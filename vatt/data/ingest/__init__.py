@@ -5,7 +5,8 @@
 
 writes into the output folder `<split>-00000-of-00016.tfrecord`, `card.yaml`, `labels.txt` (the
 classes in order), `manifest.json` (counts; bytes and SHA-256 of each shard), `failures.csv` (the
-clips that could not be used, and why), `dataset.html` (all of this to look at) and `ingest.log`.
+clips that could not be used, and why), `notices.csv` (what was put right or left out),
+`dataset.html` (all of this to look at) and `ingest.log`.
 The input may have any of the forms in `vatt.data.ingest.sources`.
 
 Clips go to shards by a hash of what they are, so that neither the order of the input nor the

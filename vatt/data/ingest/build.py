@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ from vatt.data.ingest.shards import Settings, Shard
 from vatt.errors import DataError, nearest
 from vatt.files import replace_text
 
-_SHOWN = 5
+
+@dataclass(frozen=True)
+class Made:
+    """What a command made."""
+
+    total: dict[str, Any]  # of the set; a clip that is in several splits counts once
+    splits: dict[str, dict[str, Any]]
+    failures: list[list]  # path, start, end, reason
+    notices: list[list]  # path, start, end, kind, detail
 
 
 def ingest(
@@ -30,10 +39,8 @@ def ingest(
     jpeg_quality: int = 90,
     options: sources.Options | None = None,
     beam_args: Sequence[str] | None = None,
-) -> tuple[dict[str, Any], dict[str, dict], list[list]]:
-    """Makes or completes a data set; returns its totals, those of its splits, and the failures.
-
-    A clip that is in several splits is stored and counted once in the totals of the set.
+) -> Made:
+    """Makes or completes a data set.
 
     Args:
       inputs: files or folders, or split=PATH; see `vatt.data.ingest.sources`.
@@ -57,7 +64,6 @@ def ingest(
     listing = sources.read(inputs, form, options)
     output_dir.mkdir(parents=True, exist_ok=True)
     log = Log(output_dir)
-    _say_what_is_left_out(listing, log)
     labels = _label_map(listing, options.labels, output_dir)
     settings = Settings(
         str(listing.root.resolve()),
@@ -74,22 +80,24 @@ def ingest(
     _say_if_classes_are_missing(name, labels, log)
     stats = _make(shards, settings, output_dir, options.workers, beam_args, log)
     stats = sorted(stats + others, key=lambda shard: (shard["split"], shard["file"]))
-    unused = state.unused(output_dir, {row.split for row in listing.rows}, listing.failures)
-    failures = _describe(name, output_dir, settings, stats, unused)
-    return summary.totals(stats), summary.by_split(stats + unused), failures
+    splits = {row.split for row in listing.rows}
+    unused = state.unused(output_dir, splits, listing.failures)
+    unused += state.noticed(output_dir, splits, listing.notices)
+    failures, notices = _describe(name, output_dir, settings, stats, unused)
+    return Made(summary.totals(stats), summary.by_split(stats + unused), failures, notices)
 
 
 def _describe(
     name: str, folder: Path, settings: Settings, stats: list[dict], unused: list[dict]
-) -> list[list]:
-    """Writes what describes the set: manifest, failures, card, page; returns the failures.
+) -> tuple[list[list], list[list]]:
+    """Writes what describes the set: manifest, failures, card, page; returns failures, notices.
 
     Raises:
       DataError: no clip could be stored.
     """
     from vatt.data.ingest import page, summary
 
-    failures = summary.write_summary(folder, stats + unused)
+    failures, notices = summary.write_summary(folder, stats + unused)
     if not any(shard["records"] for shard in stats):
         where = folder / "failures.csv"
         reason = f"the first reason: {failures[0][3]} ({failures[0][0]})" if failures else ""
@@ -109,14 +117,8 @@ def _describe(
     del shown["media_root"], shown["labels"], shown["features"]
     if settings.features:
         shown["features"] = "; ".join(map(str, settings.features))
-    page.write(folder, card, stats + unused, failures, shown)
-    return failures
-
-
-def _say_what_is_left_out(listing: sources.Listing, log: Log) -> None:
-    for what, names in listing.notes:
-        log.say(f"left out, {what}: {len(names)} ({_some(names)})")
-        log.lines([f"  {name}" for name in names])
+    page.write(folder, card, stats + unused, failures, shown, notices)
+    return failures, notices
 
 
 def _say_if_classes_are_missing(name: str, labels: Sequence[str], log: Log) -> None:
@@ -165,10 +167,6 @@ def _make(
         for job, made in pool.run_jobs(work.make_shard, jobs, workers, progress.update):
             stats[todo[job]] = made
     return stats
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 # Classes -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vatt.data.features import FEATURE_NAME
-from vatt.data.ingest import build, sources
+from vatt.data.ingest import build, sources, summary
 from vatt.data.ingest.log import Log
 from vatt.data.ingest.shards import MAX_SHARDS
 from vatt.errors import EXIT_DATA, UserError
@@ -159,7 +159,7 @@ def _run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers or pool.available_cores(),
         feature_rate=arguments.feature_rate,
     )
-    total, splits, failures = build.ingest(
+    made = build.ingest(
         [arguments.manifest] if arguments.manifest else arguments.input,
         folder,
         form="manifest" if arguments.manifest else arguments.format,
@@ -174,8 +174,8 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     log = Log(folder)
     seconds = time.monotonic() - started
-    log.say(f"{folder.name}: {_clips(total['records'])} in {seconds:.1f} s -> {folder}")
-    for split, stats in splits.items():
+    log.say(f"{folder.name}: {_clips(made.total['records'])} in {seconds:.1f} s -> {folder}")
+    for split, stats in made.splits.items():
         kinds = [
             ("video", "pictures"),
             ("audio", "sound"),
@@ -189,13 +189,22 @@ def _run(arguments: argparse.Namespace) -> int:
         log.say(
             f"  {split}: {_clips(stats['records'])}, {stats['seconds']:.1f} s; {parts}{classes}"
         )
-    if failures:
-        log.say(f"{_clips(len(failures))} failed, see {folder / 'failures.csv'}:")
-        for path, start, end, reason in failures[:_SHOWN]:
-            times = "" if start is None and end is None else f" [{start} - {end}]"
-            log.say(f"  {path}{times}: {reason}")
+    if made.notices:
+        log.say(f"noticed, see {folder / summary.NOTICES_FILE}:")
+        for kind, rows in summary.by_kind(made.notices):
+            examples = [_place(*row[:3]) + (f": {row[4]}" if row[4] else "") for row in rows]
+            more = ", ..." if len(rows) > _SHOWN else ""
+            log.say(f"  {kind}: {len(rows)} ({', '.join(examples[:_SHOWN])}{more})")
+    if made.failures:
+        log.say(f"{_clips(len(made.failures))} failed, see {folder / summary.FAILURES_FILE}:")
+        for path, start, end, reason in made.failures[:_SHOWN]:
+            log.say(f"  {_place(path, start, end)}: {reason}")
         return EXIT_DATA
     return 0
+
+
+def _place(path: str, start: float | None, end: float | None) -> str:
+    return path if start is None and end is None else f"{path} [{start} - {end}]"
 
 
 def _clips(number: int) -> str:

@@ -1,6 +1,6 @@
 """`dataset.html`: what an ingested data set holds, on one page for people.
 
-    page.write(folder, card, stats, failures, settings)
+    page.write(folder, card, stats, failures, settings, notices)
 
 The page holds its pictures and styles itself and loads nothing. It depends on its arguments alone:
 equal clips and settings give equal bytes.
@@ -70,6 +70,7 @@ def write(
     stats: Sequence[dict],
     failures: Sequence[Sequence],
     settings: Mapping[str, Any],
+    notices: Sequence[list] = (),
 ) -> Path:
     """Writes the page into the folder of the data set and returns its path.
 
@@ -79,12 +80,14 @@ def write(
       stats: of all shards, in their order; see `summary.Tally`.
       failures: path, start, end and reason of every clip that could not be stored.
       settings: what was asked for, by name.
+      notices: path, start, end, kind and detail of everything noticed.
     """
     splits = summary.by_split(stats)
     body = [
         _header(card, summary.totals(stats)),
         _splits(splits),
         _failures(failures),
+        _notices(notices),
         _classes(card, splits),
         _durations(summary.totals(stats)),
         _samples(stats),
@@ -163,6 +166,19 @@ def _failures(failures: Sequence[Sequence]) -> str:
         f'<h2 class="bad">{_some(len(failures), "clip", "clips")} could not be stored</h2>'
         f'<p><a href="failures.csv">failures.csv</a> lists all.</p>'
         f"{_table(['clips', 'for instance'], rows, 'left')}{more}"
+    )
+
+
+def _notices(notices: Sequence[list]) -> str:
+    rows = [
+        (f"{len(found):,}", kind, ": ".join(part for part in (found[0][0], found[0][4]) if part))
+        for kind, found in summary.by_kind(notices)
+    ]
+    if not rows:
+        return ""
+    return (
+        f'<h2>Noticed</h2><p><a href="{summary.NOTICES_FILE}">{summary.NOTICES_FILE}</a> lists '
+        f"all.</p>{_table(['times', 'what', 'for instance'], rows, 'left')}"
     )
 
 

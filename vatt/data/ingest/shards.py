@@ -24,6 +24,7 @@ from vatt.data.ingest.manifest import Row
 from vatt.data.ingest.sources import Times
 from vatt.errors import DataError
 from vatt.files import sha256
+from vatt.notices import Notices
 
 if TYPE_CHECKING:
     from vatt.data import media
@@ -160,16 +161,18 @@ def make_shard(
     from vatt.data.ingest import summary
 
     path = folder / shard.name
-    failures = []
+    failures, notices = [], []
     tally = summary.Tally(shard.split, show=SHOWN if shard.index == 0 else 0)
     with records.ShardWriter(path) as writer:
         for row in shard.rows:
+            noticed = Notices()
             try:
-                record = read_record(row, settings)
+                record = read_record(row, settings, noticed)
                 writer.write(records.encode(record))
                 tally.add(record)
             except DataError as error:
                 failures.append([row.source, row.start, row.end, str(error)])
+            notices += [[row.source, row.start, row.end, *notice] for notice in noticed]
             tick()
     if not writer.records:
         path.unlink()  # readers take an empty shard for a damaged one
@@ -182,6 +185,7 @@ def make_shard(
         "sha256": sha256(path) if writer.records else "",
         **tally.stats(),
         "failures": failures,
+        "notices": notices,
     }
     for kind in settings.features:
         if kind.name in stats.get("features", {}):
@@ -190,8 +194,8 @@ def make_shard(
     return stats
 
 
-def read_record(row: Row, settings: Settings) -> ClipRecord:
-    """Decodes a clip and returns what is stored of it.
+def read_record(row: Row, settings: Settings, notices: Notices) -> ClipRecord:
+    """Decodes a clip and returns what is stored of it; adds what was noticed.
 
     Raises:
       DataError: it cannot be used.
@@ -202,6 +206,7 @@ def read_record(row: Row, settings: Settings) -> ClipRecord:
     root = Path(settings.media_root)
     files = feature_files.of_row(row, settings.features, root)
     clip = _read_media(row, root, settings) if row.path else _without_media(row, files)
+    notices.extend(clip.notices)
     whole = row.start is None and row.end is None
     times = (0.0, math.inf) if whole else (clip.start, clip.end)
     said = [(0.0, clip.end - clip.start, row.caption)] if row.caption else []

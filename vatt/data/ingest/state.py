@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vatt.data.features import RECORD, splits_of
+from vatt.data.features import JOINED, RECORD, splits_of
 from vatt.data.ingest import summary
 from vatt.errors import DataError
 from vatt.files import replace_text
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _STATE = ".shards"  # folder of what is known of finished shards
 _UNUSED = "unused.json"  # in it: what was found but could not become a clip
+_NOTICED = "noticed.json"  # and what was noticed of the input as a whole
 
 
 def write(folder: Path, stats: dict[str, Any]) -> None:
@@ -144,18 +145,43 @@ def unused(folder: Path, splits: set[str], found: dict[str, list[list]]) -> list
       splits: those this command makes.
       found: {split: [path, start, end, reason]} of this command.
     """
-    path = folder / _STATE / _UNUSED
+    return [
+        _no_shard(split) | {"failures": rows}
+        for split, rows in _merged(folder / _STATE / _UNUSED, splits, found).items()
+        if rows
+    ]
+
+
+def noticed(folder: Path, splits: set[str], found: list[list]) -> list[dict[str, Any]]:
+    """Keeps what was noticed of the input as a whole, and returns it in the form of stats.
+
+    Args:
+      folder: of the data set.
+      splits: those this command makes.
+      found: [path, start, end, kind, detail] of this command.
+    """
+    by_splits = {JOINED.join(sorted(splits)): found}
+    return [
+        _no_shard(joined) | {"notices": rows}
+        for joined, rows in _merged(folder / _STATE / _NOTICED, splits, by_splits).items()
+        if rows
+    ]
+
+
+def _merged(path: Path, splits: set[str], found: dict[str, list[list]]) -> dict[str, list[list]]:
+    """Rows of this command with those that earlier ones kept for other splits."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
-    merged = {split: rows for split, rows in known.items() if split not in splits} | found
-    if merged or known:
+    others = {key: rows for key, rows in known.items() if splits.isdisjoint(splits_of(key))}
+    merged = others | found
+    if known or any(merged.values()):
         path.parent.mkdir(exist_ok=True)
         replace_text(path, json.dumps(merged))
-    empty = {"file": "", "bytes": 0, "sha256": ""}
-    return [
-        {**empty, "split": split, **summary.Tally(split).stats(), "failures": rows}
-        for split, rows in sorted(merged.items())
-        if rows
-    ]
+    return dict(sorted(merged.items()))
+
+
+def _no_shard(split: str) -> dict[str, Any]:
+    empty = {"file": "", "bytes": 0, "sha256": "", "failures": []}
+    return {**empty, "split": split, **summary.Tally(split).stats()}

@@ -4,7 +4,7 @@
     tally.add(record)
     stats = {"split": split, ..., **tally.stats()}
 
-    failures = write_summary(folder, all_facts)  # when all shards are there
+    failures, notices = write_summary(folder, all_facts)  # when all shards are there
     write_card(name, folder, all_facts, ...)
 
 Everything is a function of the stats in the order of the shards, so that it does not depend on who
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from vatt.data.records import ClipRecord
 
 LABELS_FILE = "labels.txt"
+FAILURES_FILE = "failures.csv"
+NOTICES_FILE = "notices.csv"
 MODALITIES = ("video", "audio", "text", "labels")
 DURATION_EDGES = (
     *(0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45),
@@ -251,23 +253,38 @@ def _splits(stats: list[dict]) -> dict[str, Any]:
     return splits
 
 
-def write_summary(folder: Path, stats: list[dict]) -> list[list]:
-    """Writes `manifest.json` and `failures.csv`; returns the failures."""
+def write_summary(folder: Path, stats: list[dict]) -> tuple[list[list], list[list]]:
+    """Writes `manifest.json`, `failures.csv` and `notices.csv`; returns failures and notices."""
+    failures = sorted((f for shard in stats for f in shard["failures"]), key=str)
+    notices = sorted((n for shard in stats for n in shard.get("notices", ())), key=str)
     keys = ("file", "split", "records", "bytes", "sha256", "seconds")
     stored = totals(stats)
     total = {
         "records": stored["records"],
         "seconds": stored["seconds"],
-        "failures": sum(len(shard["failures"]) for shard in stats),
+        "failures": len(failures),
+        "notices": {kind: len(rows) for kind, rows in by_kind(notices)},
         "splits": by_split(stats),
         "shards": [{key: shard[key] for key in keys} for shard in stats if shard["records"]],
     }
     text = json.dumps(total, indent=1, ensure_ascii=False) + "\n"
     replace_text(folder / "manifest.json", text)
-    failures = sorted((f for shard in stats for f in shard["failures"]), key=str)
+    _write_table(folder / FAILURES_FILE, ["path", "start", "end", "reason"], failures)
+    _write_table(folder / NOTICES_FILE, ["path", "start", "end", "kind", "detail"], notices)
+    return failures, notices
+
+
+def by_kind(notices: Iterable[list]) -> list[tuple[str, list[list]]]:
+    """Notices of each kind, the commonest first."""
+    kinds: dict[str, list[list]] = {}
+    for row in notices:
+        kinds.setdefault(row[3], []).append(row)
+    return sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0]))
+
+
+def _write_table(path: Path, columns: list[str], rows: list[list]) -> None:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["path", "start", "end", "reason"])
-    writer.writerows(failures)
-    replace_text(folder / "failures.csv", table.getvalue())
-    return failures
+    writer.writerow(columns)
+    writer.writerows(rows)
+    replace_text(path, table.getvalue())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vatt.errors import DataError
+from vatt.notices import Notices
 
 MAX_PIXELS = 8192 * 4320
 MAX_SIDE = 65500  # of a JPEG
@@ -30,6 +31,7 @@ class MediaClip:
     height: int = 0
     width: int = 0
     waveform: np.ndarray | None = None  # float32 [samples]
+    notices: Notices = field(default_factory=Notices)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@
 | esc50     | the folder with meta/esc50.csv and audio/                             | esc50       |
 
 A format is one function `(path, options) -> Listing`. What cannot be used is refused, or stands in
-`failures` (by split) or `notes`: nothing is left out silently.
+`failures` (by split) or `notices`: nothing is left out silently.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,11 +59,15 @@ class Listing:
     rows: list[Row]
     labels: tuple[str, ...] | None = None  # all classes in order, where the format tells
     failures: dict[str, list[list]] = field(default_factory=dict)  # [path, start, end, reason]
-    notes: list[tuple[str, list[str]]] = field(default_factory=list)  # what was left out; its names
+    notices: list[list] = field(default_factory=list)  # [path, start, end, kind, detail]
 
     def fail(self, split: str, path: str, times: Times, reason: str) -> None:
         """Lists something that should have become a clip of `split` and cannot."""
         self.failures.setdefault(split, []).append([path, *times, reason])
+
+    def notice(self, kind: str, names: Iterable[str], detail: str = "") -> None:
+        """Lists files about which something was noticed; see `vatt.notices`."""
+        self.notices += [[name, *WHOLE, kind, detail] for name in names]
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,7 @@ def _joined(listings: list[Listing]) -> Listing:
             )
         for split, rows in listing.failures.items():
             joined.failures.setdefault(split, []).extend(rows)
-        joined.notes += listing.notes
+        joined.notices += listing.notices
     return joined
 
 

@@ -41,7 +41,6 @@ def from_captions(path: Path, options: Options) -> Listing:
     listing = Listing(options.media_root, [])
     split = options.split or "train"
     seen: set[str] = set()
-    unusable: list[str] = []
     for name, captions in _from_json(path) if path.is_file() else _from_folder(path):
         if wanted is not None and name not in wanted:
             continue
@@ -54,16 +53,15 @@ def from_captions(path: Path, options: Options) -> Listing:
             listing.fail(split, name, WHOLE, str(error))
             continue
         listing.rows += _clips(media[name], captions, options)
-        unusable += [f"{bad} of {name}"] if bad else []
+        if bad:
+            kind = "captions without text or with impossible times, left out"
+            listing.notice(kind, [name], str(bad))
     if not seen:
         raise DataError(f"--input: {path} holds no captions of videos that are asked for")
     for name in sorted((wanted or set()) - seen):
         listing.fail(split, name, WHOLE, f"no captions in {path}")
-    if unusable:
-        listing.notes.append(("captions without text or with impossible times", unusable))
-    rest = sorted(set(media) - seen)
-    if rest and wanted is None:
-        listing.notes.append(("media files without captions", rest))
+    if wanted is None:
+        listing.notice("media files without captions, left out", sorted(set(media) - seen))
     return listing
 
 

@@ -56,7 +56,9 @@ def _listing(path: Path, options: Options, endings: Sequence[str], what: str) ->
     except ValueError:
         raise DataError(f"--media_root: {root} does not hold the input {path}") from None
     listing = Listing(root, [])
-    media, captions, listing.notes = _scan(path, endings)
+    media, captions, left_out = _scan(path, endings)
+    for kind, names in left_out:
+        listing.notice(f"{kind}, left out", names)
     if not media:
         found = files.count_endings(path).most_common(5)
         shown = ", ".join(f"{ending or 'no ending'} ({count})" for ending, count in found)
@@ -66,8 +68,7 @@ def _listing(path: Path, options: Options, endings: Sequence[str], what: str) ->
         )
     caption_of = _match(media, captions)
     unused = sorted(set(captions) - set(caption_of.values()))
-    if unused:
-        listing.notes.append(("captions without a media file of that name", unused))
+    listing.notice("captions without a media file of that name, left out", unused)
     splits, classes = _layout(path, [name.split("/") for name in media], options.split)
     if options.test_share and (splits or options.split):
         raise UserError("--test_share is for trees without splits, and this one has them")
@@ -122,7 +123,7 @@ def _scan(
             reason = f"files ending in {ending}" if ending else "files without an ending"
             left_out.setdefault(reason, []).append(name)
     if links:
-        left_out["links to folders, which are not followed"] = links
+        left_out["links to folders"] = links
     return media, captions, sorted(left_out.items())
 
 
