@@ -28,10 +28,22 @@ def test_times(text, value):
     assert seconds(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "1:2:3:4", "1:-2"])
+@pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "1:2:3:4", "1:-2", "1e300"])
 def test_what_is_not_a_time(text):
     with pytest.raises(ValueError):
         seconds(text)
+
+
+@pytest.mark.parametrize("digits", [12, 400, 5000])
+def test_times_beyond_any_recording(tmp_path, digits):
+    for text in (f"{'9' * digits}:00:00", "9" * digits):
+        with pytest.raises(ValueError):
+            seconds(text)
+    cues = f"WEBVTT\n\n{'9' * digits}:00:00.000 --> 00:01.000\nhello\n"
+    with pytest.raises(DataError, match="is not 'start --> end'"):
+        read_captions(side_file(tmp_path, "a.vtt", cues))
+    with pytest.raises(DataError, match="line 2"):
+        read_captions(side_file(tmp_path, "a.csv", f"start,end,text\n0,{'9' * digits},a\n"))
 
 
 def test_webvtt(tmp_path):

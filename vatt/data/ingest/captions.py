@@ -23,21 +23,23 @@ Caption = tuple[float, float, str]
 _TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)$")
 _TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
 ENDINGS = (".vtt", ".srt", ".csv", ".txt")
+MAX_SECONDS = 1e9  # 31 years
 
 
 def seconds(text: str) -> float:
     """Parses seconds ("12.5") or a clock time ("1:02:03.5", "02:03,500").
 
     Raises:
-      ValueError: it is neither.
+      ValueError: it is neither, or beyond any recording.
     """
     text = text.strip()
     match = _TIME.match(text)
     if match:
         hours, minutes, rest = match.groups()
-        return int(hours or 0) * 3600 + int(minutes) * 60 + float(rest.replace(",", "."))
-    value = float(text)
-    if not math.isfinite(value):
+        value = float(hours or 0) * 3600 + float(minutes) * 60 + float(rest.replace(",", "."))
+    else:
+        value = float(text)
+    if not abs(value) <= MAX_SECONDS:  # nor "nan"
         raise ValueError(text)
     return value
 
