@@ -14,7 +14,7 @@ import difflib
 import os
 from pathlib import Path
 
-from vatt.errors import DataError, nearest
+from vatt.errors import DataError, nearest, short
 
 _PACKAGE = Path(__file__).resolve().parent
 FOLDERS = ("configs", "data", "misc_data")
@@ -45,18 +45,20 @@ def find(name: str | Path) -> Path:
     Raises:
       AssetError: nowhere; the message lists the places and the nearest name.
     """
-    given = Path(name).expanduser()
-    if given.is_file():
+    given = Path(os.path.expanduser(name))
+    if os.path.isfile(given):  # False for what cannot be a name at all
         return given
     places = [] if given.is_absolute() else [root / given for root in roots()]
     for place in places:
-        if place.is_file():
+        if os.path.isfile(place):
             return place
     looked = ", ".join(str(place) for place in [given.absolute(), *places])
     what = (
-        "is a folder, expected a file" if given.is_dir() else f"no such file; looked for {looked}"
+        "is a folder, expected a file"
+        if os.path.isdir(given)
+        else f"no such file; looked for {looked}"
     )
-    raise AssetError(str(name), what, _similar(given))
+    raise AssetError(short(name), short(what, 2000), _similar(given))
 
 
 def find_misc(name: str | Path, suffix: str) -> Path:
@@ -69,7 +71,7 @@ def find_misc(name: str | Path, suffix: str) -> Path:
     """
     folders = [Path("misc_data")]
     if os.environ.get(MISC_DIR):
-        folders.insert(0, Path(os.environ[MISC_DIR]).expanduser())
+        folders.insert(0, Path(os.path.expanduser(os.environ[MISC_DIR])))
     tried = [Path(name), *(folder / f"{name}{end}" for folder in folders for end in ("", suffix))]
     for candidate in tried:
         try:
@@ -80,7 +82,9 @@ def find_misc(name: str | Path, suffix: str) -> Path:
     known += [file.stem for file in folders[0].glob(f"*{suffix}")]
     looked = ", ".join(str(candidate) for candidate in dict.fromkeys(tried))
     raise AssetError(
-        str(name), f"no such file; looked for {looked}", nearest(Path(name).stem, known)
+        short(name),
+        short(f"no such file; looked for {looked}", 2000),
+        nearest(Path(name).stem, known),
     )
 
 
@@ -97,7 +101,7 @@ def available(folder: str, suffix: str = "") -> list[str]:
 
 def _similar(given: Path) -> str:
     known = [name for folder in FOLDERS for name in available(folder)]
-    if given.parent.is_dir():
+    if os.path.isdir(given.parent):
         known += [
             str(given.parent / path.name) for path in given.parent.iterdir() if path.is_file()
         ]

@@ -41,6 +41,12 @@ class CheckpointError(UserError):
     exit_code = EXIT_CHECKPOINT
 
 
+def short(value: object, most: int = 80) -> str:
+    """Returns a value as it stands in a message: as text, cut where it is long."""
+    text = str(value)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the closest of `choices`, or an empty string."""
     by_lower = {choice.lower(): choice for choice in choices}

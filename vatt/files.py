@@ -1,12 +1,19 @@
-"""Files that appear whole or not at all (written under another name, then renamed); checksums."""
+"""Files that appear whole or not at all (written under another name, then renamed); their reading.
+
+Texts are UTF-8, whatever the locale says.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+MAX_TEXT = 2**30  # bytes of a file that is read at once
 
 
 @contextmanager
@@ -24,6 +31,28 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def inside(folder: str | os.PathLike, name: str, hint: str = "") -> Path:
+    """Returns the file `name` under `folder`, links followed; it need not be there.
+
+    Args:
+      folder: where it must be.
+      name: relative to `folder`.
+      hint: what to do about a name that leads out.
+
+    Raises:
+      ValueError: it leads out of the folder (also through a link), or nowhere.
+    """
+    root = Path(folder).resolve()
+    try:
+        path = (root / name).resolve()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # a loop of links, a name too long, no permission
+        raise ValueError(f"cannot be read: {error}") from None
+    if not path.is_relative_to(root):
+        raise ValueError(f"leads out of {root}{hint}")
+    return path
+
+
 def replace_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file in UTF-8."""
     with replacing(path) as partial:
@@ -34,3 +63,38 @@ def sha256(path: str | os.PathLike) -> str:
     """Returns the SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_text(path: str | os.PathLike, most: int = MAX_TEXT) -> str:
+    """Returns a text file of at most `most` bytes.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is longer, or not UTF-8.
+    """
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"more than {most} bytes")
+    return content.decode("utf-8-sig")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Returns what a JSON file holds; for errors see `read_text` and `parse_json`."""
+    return parse_json(read_text(path))
+
+
+def parse_json(text: str) -> Any:
+    """Returns what a JSON text holds.
+
+    Raises:
+      ValueError: it is no JSON, is nested deeply or has a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # Python's limit, whose message is for programmers
+        raise ValueError("a number of thousands of digits") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

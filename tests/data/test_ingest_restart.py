@@ -206,6 +206,21 @@ def test_a_changed_file_of_the_same_size_is_read_again(tmp_path):
     assert files(tmp_path / "set")[name] != before[name]
 
 
+def test_nonsense_in_the_state_is_not_believed(corpus, tmp_path):
+    output = tmp_path / "set"
+    assert run(corpus / "clips.csv", output) == 0
+    before = files(output)
+    names = [
+        *(f"{name}.json" for name in files(output) if name.endswith(".tfrecord")),
+        "unused.json",
+    ]
+    for text in ("[" * 100_000, "9" * 5000, "[]", '{"file": 1, "records": 1, "bytes": 1}', "{"):
+        for name in names:
+            (output / ".shards" / name).write_text(text)
+        assert run(corpus / "clips.csv", output) == 0
+        assert files(output) == before
+
+
 def test_impossible_paths_are_failures_too(corpus, tmp_path):
     (corpus / "loop.mp4").unlink(missing_ok=True)
     (corpus / "loop.mp4").symlink_to("loop.mp4")

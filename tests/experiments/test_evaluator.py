@@ -204,6 +204,14 @@ def test_a_half_written_checkpoint_is_told_once_and_tried_again(tmp_path, clock,
     assert json.loads((tmp_path / "evaluated.json").read_text()) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("text", ["", "[" * 100_000, "{}", '["1", null]', "9" * 5000], ids=range(5))
+def test_a_damaged_list_of_what_is_evaluated_begins_again(tmp_path, clock, text):
+    write(tmp_path, 1)
+    (tmp_path / "evaluated.json").write_text(text)
+    job = Evaluator(tmp_path)
+    assert job.catch_up() == 1 and job.catch_up() == 0
+
+
 def test_an_evaluation_that_was_interrupted_is_done_again(tmp_path, clock):
     write(tmp_path, 1, 3)
 

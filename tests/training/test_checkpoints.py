@@ -84,6 +84,18 @@ def test_the_state_file_is_only_a_hint(tmp_path, state_file):
     assert store.restore_newest(variables(0)) == 2
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, "9" * 5000, "3", "[]", '{"files": 3}', '{"files": {"a": 1}}', '{"files": [1]}'],
+    ids=range(7),
+)
+def test_a_manifest_of_nonsense_is_damage(tmp_path, text):
+    store = saved(tmp_path, 1, 2)
+    (tmp_path / "ckpt-2.json").write_text(text)
+    assert "unreadable manifest" in str(store.verify(2))
+    assert store.newest_valid() == 1
+
+
 def test_all_damaged_is_an_error_that_lists_what_was_tried(tmp_path):
     store = saved(tmp_path, 1, 2)
     for step in (1, 2):

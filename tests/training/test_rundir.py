@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from vatt import configs
@@ -57,3 +59,31 @@ def test_what_does_not_make_another_run_may_change(tmp_path, override):
     changed = configs.resolve(**TOY, params_override=override)
     RunDir(tmp_path).claim(changed)
     assert configs.from_yaml(tmp_path / "config.yaml") == changed
+
+
+NONSENSE = ["", "[" * 100_000, "9" * 5000, "[1, 2]", '{"launches": 3}', "&a [*a]", "\x00", "{"]
+
+
+@pytest.mark.parametrize("text", NONSENSE, ids=range(len(NONSENSE)))
+def test_damaged_files_of_a_run_are_told_and_not_believed(tmp_path, text, caplog):
+    folder = RunDir(tmp_path)
+    cfg = configs.resolve(**TOY)
+    (tmp_path / "config.yaml").write_text(text)
+    if text:  # an empty one says nothing, so that everything differs
+        with pytest.raises(UserError, match=r"config\.yaml|another configuration"):
+            folder.claim(cfg)
+    (tmp_path / "config.yaml").unlink()
+    folder.claim(cfg)
+    (tmp_path / "run.json").write_text(text)
+    with caplog.at_level("WARNING", "absl"):
+        folder.record_launch(cfg, ["ü"])
+    assert "run.json: cannot be read" in caplog.text
+    folder.record_launch(cfg, ["b"])
+    launches = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["launches"]
+    assert [launch["command"] for launch in launches] == [["ü"], ["b"]]
+    good = '{"step": 2, "split": "train", "metrics": {}}'
+    late = good.replace("2", "3")
+    odd = good.replace("2", '"2"')
+    (tmp_path / "metrics.jsonl").write_text(f"{good}\n{text}\n{odd}\n{late}\n")
+    folder.forget_after(2)
+    assert (tmp_path / "metrics.jsonl").read_text() == f"{good}\n"

@@ -72,7 +72,7 @@ def _merge_stack(
     if isinstance(value, Mapping):
         members = list(current)
         for index, changes in value.items():
-            if not str(index).isdigit() or int(index) >= len(members):
+            if str(index) not in map(str, range(len(members))):
                 accepted = f"expected an index below {len(members)}, or a list to replace the stack"
                 problems.append(Problem(join(path, index), changes, accepted))
             else:

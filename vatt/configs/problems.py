@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from vatt.errors import UserError
+from vatt.errors import UserError, short
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,10 +19,7 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        shown = repr(self.value)
-        if len(shown) > 80:
-            shown = shown[:77] + "..."
-        return f"{self.path} = {shown}: {self.accepted}.{self.hint}"
+        return f"{short(self.path, 200)} = {short(repr(self.value))}: {self.accepted}.{self.hint}"
 
 
 Problems = Iterator[Problem]

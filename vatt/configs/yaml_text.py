@@ -1,4 +1,7 @@
-"""YAML in and out: safe tags only, numbers like 1e-4, duplicate keys refused, dotted overrides."""
+"""YAML in and out: safe tags only, numbers like 1e-4, duplicate keys refused, dotted overrides.
+
+A short text can stand for endless work, by aliases, nesting or digits: there are bounds on all.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,39 @@ from typing import Any
 import yaml
 
 from vatt.configs.problems import ConfigError, Problem
+from vatt.errors import short
+from vatt.files import read_text
+
+MAX_BYTES = 2**22  # of a file
+MAX_DEPTH = 50  # mappings and lists in one another, also those of dotted keys
+MAX_VALUES = 500_000  # in a document, those behind an alias each time
+MAX_DIGITS = 100  # of a number
 
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader that reads 1e-4 as a number (not so in YAML 1.1) and refuses repeated keys."""
 
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ValueError(_TOO_DEEP)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        return super().construct_yaml_int(_short(node))
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        return super().construct_yaml_float(_short(node))
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # what it brings gives way to other keys
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(
@@ -28,6 +56,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _short(node: yaml.ScalarNode) -> yaml.ScalarNode:
+    if len(node.value) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(node.value)} characters")
+    return node
+
+
 class _Dumper(yaml.SafeDumper):
     """SafeDumper that keeps lists of plain values on one line and indents the others."""
 
@@ -36,25 +70,63 @@ class _Dumper(yaml.SafeDumper):
         return super().represent_sequence(tag, sequence, flow_style=plain)
 
 
-_FLOAT = re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$")
+_FLOAT = re.compile(r"^[-+]?(\d[\d_]*(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+_TOO_DEEP = f"more than {MAX_DEPTH} values in one another"
+
+
+def document(text: str) -> Any:
+    """Returns the value of one YAML document.
+
+    Raises:
+      ValueError: the reason why there is none, in one line.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _measure(node, {})
+        return loader.construct_document(node)
+    except Exception as error:  # PyYAML raises all kinds for tags such as `!!int x`
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"not readable as plain YAML ({reason})") from None
+
+
+def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+    """Returns how many values a node stands for, and how many of them are in one another."""
+    if id(node) not in known:
+        known[id(node)] = None  # until its parts are
+        parts = [] if isinstance(node, yaml.ScalarNode) else node.value
+        pairs = isinstance(node, yaml.MappingNode)
+        found = [_measure(n, known) for part in parts for n in (part if pairs else [part])]
+        count, depth = 1 + sum(n for n, _ in found), 1 + max((d for _, d in found), default=0)
+        if count > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES} values, counting those behind aliases")
+        if depth > MAX_DEPTH:
+            raise ValueError(_TOO_DEEP)
+        known[id(node)] = count, depth
+    measured = known[id(node)]
+    if measured is None:
+        raise ValueError("a value that holds itself")
+    return measured
 
 
 def parse(text: str, source: str) -> Any:
     """Returns the value of one YAML document; errors name `source`, line and column."""
     try:
-        return _Loader(text).get_single_data()
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        accepted = f"not readable as plain YAML ({reason})"
-        raise ConfigError([Problem(source, _excerpt(text), accepted)]) from None
+        return document(text)
+    except ValueError as error:
+        raise ConfigError([Problem(source, short(text, 60), str(error))]) from None
 
 
 def load(path: Path) -> dict[str, Any]:
     """Returns the mapping in a YAML file; an empty file is an empty mapping."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, MAX_BYTES)
+    except (OSError, ValueError) as error:
         raise ConfigError(
             [Problem("config_file", str(path), f"cannot be read ({error})")]
         ) from None
@@ -63,7 +135,7 @@ def load(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, Mapping):
         accepted = "expected a mapping at the top of the file"
-        raise ConfigError([Problem(f"config_file {path}", _excerpt(text), accepted)])
+        raise ConfigError([Problem(f"config_file {path}", short(text, 60), accepted)])
     return nested(content)
 
 
@@ -121,12 +193,20 @@ def _split(text: str) -> list[str]:
     return [*pieces, text[start:]]
 
 
-def nested(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Returns the mapping with dotted keys opened: {"a.b": 1} becomes {"a": {"b": 1}}."""
+def nested(mapping: Mapping[Any, Any], depth: int = 1) -> dict[Any, Any]:
+    """Returns the mapping with dotted keys opened: {"a.b": 1} becomes {"a": {"b": 1}}.
+
+    Args:
+      mapping: what was read.
+      depth: of it, in what it was read from.
+    """
     result: dict[Any, Any] = {}
     for key, value in mapping.items():
-        value = nested(value) if isinstance(value, Mapping) else value
         head, *rest = key.split(".") if isinstance(key, str) and key.strip(".") else [key]
+        below = depth + len(rest)
+        if below >= MAX_DEPTH:
+            raise ConfigError([Problem(short(key), value, _TOO_DEEP)])
+        value = nested(value, below + 1) if isinstance(value, Mapping) else value
         for part in reversed(rest):
             value = {part: value}
         result[head] = overlay(result[head], value) if head in result else value
@@ -141,7 +221,3 @@ def overlay(below: Any, above: Any) -> Any:
     for key, value in above.items():
         result[key] = overlay(result[key], value) if key in result else value
     return result
-
-
-def _excerpt(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."

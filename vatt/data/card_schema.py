@@ -5,7 +5,6 @@ Cards are read and written by `vatt.data.cards`. Fields are explained in docs/da
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path, PurePath
 from typing import Literal
@@ -13,9 +12,10 @@ from typing import Literal
 import pydantic
 
 from vatt.data import framing
-from vatt.data.features import FEATURE_NAME, RECORD
+from vatt.data.features import FEATURE_NAME, RECORD, name_fault
 from vatt.data.labels import label_fault
-from vatt.errors import DataError, nearest
+from vatt.errors import DataError, nearest, short
+from vatt.files import read_json
 
 CARD_FILE = "card.yaml"
 MANIFEST_FILE = "manifest.json"
@@ -40,13 +40,21 @@ _SHOWN = 5
 
 def _stays_inside(name: str | None) -> str | None:
     path = PurePath(name or "")
-    if path.is_absolute() or ".." in path.parts:
+    if path.is_absolute() or ".." in path.parts or "\0" in str(path):
         raise ValueError("must be relative to the folder of the card and stay in it")
     return name
 
 
+def _is_pattern(pattern: str) -> None:
+    parts = PurePath(_stays_inside(pattern)).parts
+    if pattern and not parts:
+        raise ValueError("must name files")
+    if parts.count("**") > 1 or any("**" in part for part in parts if part != "**"):
+        raise ValueError("'**' stands for all folders: between '/', and once in a pattern")
+
+
 class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid")
+    model_config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class VideoInfo(_Part):
@@ -101,7 +109,7 @@ class Split(_Part):
     @classmethod
     def _inside(cls, pattern: str | list[str]) -> str | list[str]:
         for one in [pattern] if isinstance(pattern, str) else pattern:
-            _stays_inside(one)
+            _is_pattern(one)
         return pattern
 
 
@@ -134,6 +142,21 @@ class Card(_Part):
     _inside = pydantic.field_validator("label_file")(_stays_inside)
     _folder: Path | None = pydantic.PrivateAttr(default=None)
     _counted: dict[str, dict[Path, int]] = pydantic.PrivateAttr(default_factory=dict)
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _names_files(cls, name: str) -> str:
+        if fault := name_fault(name):
+            raise ValueError(fault)
+        return name
+
+    @pydantic.field_validator("splits")
+    @classmethod
+    def _split_names(cls, splits: dict[str, Split]) -> dict[str, Split]:
+        for name in splits:
+            if fault := name_fault(name):
+                raise ValueError(f"'{short(name)}': {fault}")
+        return splits
 
     @pydantic.field_validator("tasks")
     @classmethod
@@ -318,7 +341,7 @@ def _absent(part: Split, found: list[Path]) -> str:
 def _listed_records(folder: Path) -> dict[Path, int]:
     """Records of the shards that `manifest.json` lists; they are right for damaged shards, too."""
     try:
-        listed = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["shards"]
+        listed = read_json(folder / MANIFEST_FILE)["shards"]
         return {folder / shard["file"]: int(shard["records"]) for shard in listed}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return {}  # no such file, or not ours: records can be counted

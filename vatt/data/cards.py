@@ -18,6 +18,7 @@ import pydantic
 import yaml
 
 from vatt import assets
+from vatt.configs import yaml_text
 from vatt.data.card_schema import (
     CARD_FILE,
     MANIFEST_FILE,
@@ -30,8 +31,8 @@ from vatt.data.card_schema import (
     VideoInfo,
 )
 from vatt.data.labels import label_fault, read_labels
-from vatt.errors import DataError, nearest
-from vatt.files import replace_text
+from vatt.errors import DataError, nearest, short
+from vatt.files import inside, read_text, replace_text
 
 __all__ = [
     "CARD_FILE",
@@ -53,6 +54,7 @@ __all__ = [
 ]
 
 ENVIRONMENT_VARIABLE = "VATT_DATA_DIR"
+_SHOWN = 20
 
 
 def known() -> list[str]:
@@ -88,12 +90,12 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Card:
             f"{ENVIRONMENT_VARIABLE}, to the folder that holds {name}/{CARD_FILE}."
         )
     path = Path(folder) / name / CARD_FILE
-    if path.is_file():
+    if os.path.isfile(path):  # False for what cannot be a name at all
         return read(path)
     present = sorted(card.parent.name for card in Path(folder).glob(f"*/{CARD_FILE}"))
     hint = nearest(name, present if name in known() else [*present, *known()])
     raise DataError(
-        f"data set '{name}' not found: looked for {path}; data sets there: "
+        f"data set '{short(name)}' not found: looked for {short(path, 200)}; data sets there: "
         f"{', '.join(present) or 'none'}.{hint}{_how_to_make(name, Path(folder))}"
     )
 
@@ -101,7 +103,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Card:
 def _how_to_make(name: str, folder: Path) -> str:
     if name not in known():
         command = "python -m vatt.data.ingest --input MEDIA --output_dir"
-        return f"\nTo make it: {command} {folder / name}"
+        return f"\nTo make it: {command} {short(folder / name, 200)}"
     card = describe(name)
     lines = [f"\nTo obtain it ({card.homepage}): {card.obtain.strip()}"] if card.obtain else []
     commands = card.ingest.strip().replace(f"${ENVIRONMENT_VARIABLE}", str(folder))
@@ -116,9 +118,11 @@ def read(path: Path) -> Card:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read as YAML: {error}") from error
+        content = yaml_text.document(read_text(path, yaml_text.MAX_BYTES))
+    except OSError as error:
+        raise DataError(f"{short(path, 200)}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: a card is a mapping of fields, found {type(content).__name__}.")
     try:
@@ -139,6 +143,10 @@ def read(path: Path) -> Card:
 
 def _labels_of(card: Card) -> list[str]:
     path = card.folder / card.label_file
+    try:
+        inside(card.folder, card.label_file)
+    except ValueError as error:
+        raise DataError(f"label_file: {path}: {error}") from None
     labels = read_labels(path)
     fault = label_fault(labels, card.num_classes)
     if fault:
@@ -147,9 +155,9 @@ def _labels_of(card: Card) -> list[str]:
 
 
 def _explain(error: pydantic.ValidationError) -> str:
-    lines = []
-    for fault in error.errors():
-        place = ".".join(str(part) for part in fault["loc"])
+    lines, faults = [], error.errors()
+    for fault in faults[:_SHOWN]:
+        place = short(".".join(str(part) for part in fault["loc"]))
         message = fault["msg"].removeprefix("Value error, ")
         if not place:  # of the whole card
             lines.append(f"  {message}")
@@ -157,8 +165,9 @@ def _explain(error: pydantic.ValidationError) -> str:
         hint = ""
         if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
             hint = nearest(place, Card.model_fields)
-        lines.append(f"  {place}: {message} (found: {fault['input']!r}).{hint}")
-    return "\n".join(lines)
+        lines.append(f"  {place}: {message} (found: {short(repr(fault['input']))}).{hint}")
+    more = [f"  ... and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+    return "\n".join(lines + more)
 
 
 def write(card: Card, folder: Path) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vatt import assets
+from vatt.data import archives
 from vatt.errors import DataError
 
 ENTRY = "word_embeddings"
@@ -42,15 +43,24 @@ def load_word_embeddings(name: str | Path, vocab_size: int, width: int) -> np.nd
             f"trainable_embeddings; see misc_data/README.md."
         ) from error
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            table = archive[ENTRY]
-    except Exception as error:  # whatever another kind of file or a damaged one leads to
+        with archives.Archive(path) as archive:
+            if ENTRY not in archive.headers:
+                raise ValueError(f"it holds {', '.join(archive.headers) or 'nothing'}")
+            _check_size(path, archive.headers[ENTRY], vocab_size, width)
+            table = archive.array(ENTRY)
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{path} is not an .npz file with an array '{ENTRY}', as 'python -m "
             f"vatt.tools.convert_embeddings' writes it: {error}"
         ) from error
-    table = as_word_embeddings(table, path)
-    rows, values = table.shape
+    return as_word_embeddings(table, path)
+
+
+def _check_size(path: Path, header: archives.Header, vocab_size: int, width: int) -> None:
+    """Refuses a table that is not the model's, before it is unpacked."""
+    if len(header.shape) != 2 or header.dtype.kind != "f":
+        raise _no_table(path, str(header))
+    rows, values = header.shape
     if rows != vocab_size:
         raise DataError(
             f"{path} holds vectors of {rows} words, but the text model's vocab_size is "
@@ -61,7 +71,6 @@ def load_word_embeddings(name: str | Path, vocab_size: int, width: int) -> np.nd
             f"{path} holds vectors of {values} values, but the text model's d_embedding is "
             f"{width}: set d_embedding to {values}."
         )
-    return table
 
 
 def as_word_embeddings(table: object, source: str | Path) -> np.ndarray:
@@ -75,6 +84,10 @@ def as_word_embeddings(table: object, source: str | Path) -> np.ndarray:
             if np.isfinite(table).all():
                 return table
             found += " with values that are not finite in float32"
-    raise DataError(
+    raise _no_table(source, found)
+
+
+def _no_table(source: str | Path, found: str) -> DataError:
+    return DataError(
         f"{source}: '{ENTRY}' is {found}; expected finite floating-point numbers [words, values]."
     )

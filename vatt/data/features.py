@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from vatt.errors import DataError, nearest
 
+MAX_NAME = 100  # bytes; with it, names of files stay below the 255 that file systems take
 JOINED = "+"  # between the names of splits, in the name of a shard that they share and when reading
 
 
@@ -64,6 +65,17 @@ TEXT = "text"  # int32 [batch, candidates, words]
 AUDIO_MASK = "audio_mask"  # float32 [batch]
 TEXT_MASK = "text_mask"  # float32 [batch]
 LABEL = "label"  # float32 [batch, classes]
+
+
+def name_fault(name: str) -> str:
+    """Returns what is wrong with the name of a set or split, which files have; "" if nothing."""
+    if not name.strip() or name in (".", ".."):
+        return "must be a name"
+    if "/" in name or "\\" in name or not name.isprintable():
+        return "must not hold '/', '\\' or characters that cannot be seen"
+    if len(name.encode("utf-8", "replace")) > MAX_NAME:
+        return f"must not be longer than {MAX_NAME} bytes"
+    return ""
 
 
 def splits_of(joined: str) -> list[str]:

@@ -24,30 +24,17 @@ kinds that an evaluation did not have are absent.
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from vatt.data.archives import Archive
 from vatt.errors import DataError
 from vatt.files import replacing
 
 ENVELOPE_BINS = 96
 STRIP_HEIGHT = 96  # pixels; larger frames are shrunk to it, smaller ones kept
-
-# What NumPy and zipfile raise for files that are cut short, overwritten or something else.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    AttributeError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def save(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
@@ -66,9 +53,9 @@ def load(path: Path | str) -> dict[str, np.ndarray]:
       DataError: the file is missing, damaged or holds pickled objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except _DAMAGE as error:
+        with Archive(path) as archive:
+            return {name: archive.array(name) for name in archive.headers}
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable artefact ({error})") from error
 
 

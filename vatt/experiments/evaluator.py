@@ -20,7 +20,7 @@ from vatt.errors import CheckpointError, UserError
 from vatt.evaluation import measures
 from vatt.evaluation.measures import Measure
 from vatt.evaluators.subject import Arrays
-from vatt.files import replace_text
+from vatt.files import read_json, replace_text
 from vatt.reporting import report
 from vatt.training import transfer
 from vatt.training.checkpoints import (
@@ -141,9 +141,10 @@ class Evaluator:
 
     def _evaluated(self) -> list[int]:
         try:
-            return json.loads((self._rundir.path / "evaluated.json").read_text())
-        except FileNotFoundError:
+            steps = read_json(self._rundir.path / "evaluated.json")
+        except (FileNotFoundError, ValueError):  # damaged: what is listed there is evaluated again
             return []
+        return [step for step in steps if isinstance(step, int)] if isinstance(steps, list) else []
 
     # -- one checkpoint --------------------------------------------------------------------
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
-import json
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 
+from vatt.configs import yaml_text
+from vatt.files import read_json
 from vatt.reporting.history import History
 
 # What YAML and JSON hold: texts, numbers, lists and trees of such.
@@ -109,15 +110,13 @@ def provenance(run: Run) -> str:
 
 def _config(path: Path) -> tuple[Tree, str, str]:
     """Parsed configuration, its text, and what is wrong with it."""
-    import yaml
-
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}, "", "There is no config.yaml in this folder: the configuration is not known."
     try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        config = yaml_text.document(text)
+    except ValueError as error:
         return {}, text, f"config.yaml is not valid YAML: {error}"
     return (config if isinstance(config, dict) else {}), text, ""
 
@@ -125,7 +124,7 @@ def _config(path: Path) -> tuple[Tree, str, str]:
 def _launches(path: Path) -> tuple[list[Tree], str]:
     """Launches of the run, oldest first, and what is wrong with the file."""
     try:
-        run = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        run = read_json(path)
     except OSError:
         return [], "There is no run.json in this folder: the command and versions are not known."
     except ValueError as error:
@@ -143,7 +142,7 @@ def _manifest(folder: Path) -> Tree:
     if newest is None:
         return {}
     try:
-        manifest = json.loads(newest.read_text(encoding="utf-8", errors="replace"))
+        manifest = read_json(newest)
     except (OSError, ValueError):  # training may just have removed it
         return {}
     return manifest if isinstance(manifest, dict) else {}

@@ -15,7 +15,6 @@ a single measure. A step logged twice, as after a resume, keeps the later value 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 
 from vatt.errors import UserError
 from vatt.evaluation.measures import Measure, published_names
+from vatt.files import parse_json
 
 # The fields of a measure that say which figure it is.
 FIELDS = ("set", "task", "split", "fold", "query", "target", "variant", "name")
@@ -199,7 +199,7 @@ def read(path: Path) -> History:
 def _add(history: History, line: str) -> bool:
     """Adds one line; False if it is not a metrics line."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
         step, split = int(entry["step"]), str(entry["split"])
         numbers = {str(name): _number(value) for name, value in entry["metrics"].items()}
         rows = entry.get("measures")

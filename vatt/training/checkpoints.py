@@ -28,7 +28,7 @@ from absl import logging
 
 from vatt import __version__
 from vatt.errors import CheckpointError, nearest
-from vatt.files import replace_text, sha256
+from vatt.files import read_json, replace_text, sha256
 
 _MANIFEST = re.compile(r"ckpt-(\d+)\.json$")
 _PENDING = "pending.json"
@@ -113,9 +113,9 @@ class CheckpointStore:
         if not pending.exists():
             return
         try:
-            note = json.loads(pending.read_text())
+            note = read_json(pending)
             scratch, prefix = str(note["scratch"]), str(note["prefix"])
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             pending.unlink()  # the note itself was not finished, so nothing else was started
             return
         if re.fullmatch(r"\.writing-ckpt-\d+", scratch):
@@ -146,16 +146,19 @@ class CheckpointStore:
         """Compares the files of `ckpt-<step>` with its manifest."""
         manifest = self._manifest(step)
         try:
-            files = json.loads(manifest.read_text())["files"]
-        except (OSError, ValueError, KeyError) as error:
+            files = {
+                name: (saved["bytes"], saved["sha256"])
+                for name, saved in read_json(manifest)["files"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return Damage(manifest, f"unreadable manifest ({_first_line(error)})")
-        for name, saved in files.items():
+        for name, (size, checksum) in files.items():
             file = self.folder / name
             if not file.exists():
                 return Damage(file, "missing")
-            if file.stat().st_size != saved["bytes"]:
-                return Damage(file, f"{file.stat().st_size} bytes instead of {saved['bytes']}")
-            if sha256(file) != saved["sha256"]:
+            if file.stat().st_size != size:
+                return Damage(file, f"{file.stat().st_size} bytes instead of {size}")
+            if sha256(file) != checksum:
                 return Damage(file, "checksum differs from the manifest")
         return None
 
@@ -258,7 +261,7 @@ def newest_in(folder: str | os.PathLike) -> Path:
 def manifest_metadata(prefix: str | os.PathLike) -> dict[str, object]:
     """Returns what a checkpoint's manifest says beside its files; nothing without a manifest."""
     try:
-        content = json.loads(Path(f"{prefix}.json").read_text())
+        content = read_json(f"{prefix}.json")
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -316,7 +319,7 @@ def _temporary(path: Path) -> Path:
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:
     temporary = _temporary(path)
-    with open(temporary, "w") as file:
+    with open(temporary, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
         file.flush()
         os.fsync(file.fileno())

@@ -19,12 +19,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
-import yaml
 from absl import logging
 
 from vatt import __version__, configs
+from vatt.configs import yaml_text
 from vatt.errors import UserError
-from vatt.files import replace_text
+from vatt.files import parse_json, read_json, replace_text
 
 # What may change between two launches of one run without making it another run.
 _FREE_KEYS = (
@@ -79,7 +79,7 @@ class RunDir:
         self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / "config.yaml"
         if file.exists():
-            before = yaml.safe_load(file.read_text())
+            before = yaml_text.load(file)
             differing = [
                 difference
                 for difference in configs.diff(before, cfg)
@@ -101,10 +101,12 @@ class RunDir:
     def record_launch(self, cfg: configs.ExperimentConfig, command: Sequence[str]) -> None:
         """Appends command, versions, commit and devices of this launch to `run.json`."""
         file = self.path / "run.json"
-        try:
-            launches = json.loads(file.read_text())["launches"]
-        except (OSError, ValueError, KeyError):
-            launches = []
+        launches = []
+        if file.exists():
+            try:
+                launches = [*launches, *read_json(file)["launches"]]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                logging.warning("%s: cannot be read (%s), earlier launches are lost", file, error)
         devices = tf.config.list_logical_devices()
         launches.append(
             {
@@ -154,7 +156,7 @@ class RunDir:
         row["metrics"] = {name: _json_number(value) for name, value in metrics.items()}
         if measures:
             row["measures"] = [dict(measure) for measure in measures]
-        with open(self.path / "metrics.jsonl", "a") as file:
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
         if split not in self._writers:
             self._writers[split] = tf.summary.create_file_writer(str(self.path / split))
@@ -169,7 +171,7 @@ class RunDir:
         if not file.exists():
             return
         kept, dropped = [], 0
-        for line in file.read_text().splitlines():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             row = _parse(line)
             if row is None or (row["split"] == "train" and row["step"] > step):
                 dropped += 1
@@ -194,8 +196,9 @@ def _is_free(path: str) -> bool:
 
 def _parse(line: str) -> dict | None:
     try:
-        row = json.loads(line)
-        return row if {"step", "split", "metrics"} <= row.keys() else None
+        row = parse_json(line)
+        known = {"step", "split", "metrics"} <= row.keys() and isinstance(row["step"], int)
+        return row if known else None
     except (ValueError, AttributeError):
         return None  # the last line of a killed run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,15 +44,15 @@ def find_card(name: str) -> Card:
     from vatt.data import cards
 
     path = Path(name)
+    if not os.path.exists(path):  # maybe what cannot be a name at all
+        return cards.read(path) if path.suffix or len(path.parts) != 1 else cards.load(name)
     if path.is_dir() and not (path / cards.CARD_FILE).is_file():
         inside = ", ".join(sorted(p.parent.name for p in path.glob(f"*/{cards.CARD_FILE}")))
         hint = f"; data sets in it: {inside}" if inside else ""
         raise DataError(f"{path}: there is no {cards.CARD_FILE} in this folder{hint}")
     if path.is_dir():
         return cards.read(path / cards.CARD_FILE)
-    if path.exists() or path.suffix or len(path.parts) != 1:
-        return cards.read(path)
-    return cards.load(name)
+    return cards.read(path)
 
 
 def main(argv: list[str] | None = None) -> int:

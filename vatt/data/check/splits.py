@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from vatt.data.check.shards import Job, check_shard
 from vatt.data.features import JOINED, splits_of
 from vatt.data.ingest import summary
 from vatt.errors import DataError, nearest
+from vatt.files import read_json
 
 if TYPE_CHECKING:
     from vatt.data.cards import Card
@@ -109,14 +109,14 @@ def _manifest(folder: Path, report: Report) -> dict[str, dict]:
     """What `manifest.json` says of each shard; {} without one."""
     path = folder / "manifest.json"
     try:
-        shards = json.loads(path.read_text(encoding="utf-8"))["shards"]
+        shards = read_json(path)["shards"]
         return {
             shard["file"]: {"records": int(shard["records"]), "sha256": str(shard["sha256"])}
             for shard in shards
         }
     except FileNotFoundError:
         report.notes.append("no manifest.json: checksums and records per shard are not known")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         report.problems.append(f"{path} cannot be used: {type(error).__name__}: {error}")
     return {}
 

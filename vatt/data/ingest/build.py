@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vatt.data.features import name_fault
 from vatt.data.ingest import shards as work
 from vatt.data.ingest import sources, state
 from vatt.data.ingest.log import Log, Progress
 from vatt.data.ingest.shards import Settings, Shard
-from vatt.errors import DataError, nearest
+from vatt.errors import DataError, UserError, nearest, short
 from vatt.files import replace_text
 
 
@@ -62,6 +63,7 @@ def ingest(
 
     options = options or sources.Options()
     listing = sources.read(inputs, form, options)
+    name = _checked(name or output_dir.resolve().name)
     output_dir.mkdir(parents=True, exist_ok=True)
     log = Log(output_dir)
     labels = _label_map(listing, options.labels, output_dir)
@@ -76,7 +78,6 @@ def ingest(
     others = state.kept(output_dir, shards, settings)
     state.remove_others(output_dir, shards)
     write_labels(output_dir, labels)
-    name = name or output_dir.resolve().name
     _say_if_classes_are_missing(name, labels, log)
     stats = _make(shards, settings, output_dir, options.workers, beam_args, log)
     stats = sorted(stats + others, key=lambda shard: (shard["split"], shard["file"]))
@@ -85,6 +86,12 @@ def ingest(
     unused += state.noticed(output_dir, splits, listing.notices)
     failures, notices = _describe(name, output_dir, settings, stats, unused)
     return Made(summary.totals(stats), summary.by_split(stats + unused), failures, notices)
+
+
+def _checked(name: str) -> str:
+    if fault := name_fault(name):
+        raise UserError(f"--name '{short(name)}' (by default the folder's): {fault}")
+    return name
 
 
 def _describe(

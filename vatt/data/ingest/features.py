@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vatt.data import archives
 from vatt.data.features import RECORD
 from vatt.data.ingest import manifest
 from vatt.data.ingest.manifest import Row
@@ -31,8 +31,6 @@ ENDINGS = (".npy", ".npz")
 KEY = "features"
 MAX_BYTES = 2**30  # of the features of one clip, and of an unpacked file: a record is below 2 GiB
 _TOLERANCE = 1e-6  # of a vector, for times that are no binary fractions
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError,
-               zipfile.BadZipFile, zlib.error)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,10 +100,10 @@ def read(root: Path, name: str) -> np.ndarray:
         )
     try:
         packed = zipfile.is_zipfile(path)
-        vectors = _unpacked(path) if packed else np.load(path, "r", allow_pickle=False)
+        vectors = _unpacked(path) if packed else archives.mapped(path)
     except FileNotFoundError:
         raise DataError(f"{name}: there is no such file of features") from None
-    except _UNREADABLE as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{name}: cannot be read as features: {error}") from None
     if vectors.dtype.kind not in "fiu":
         raise DataError(f"{name}: holds values of type {vectors.dtype}, not real numbers")
@@ -116,8 +114,8 @@ def read(root: Path, name: str) -> np.ndarray:
 
 
 def _unpacked(path: Path) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as archive:
-        keys = archive.files
+    with archives.Archive(path) as archive:
+        keys = list(archive.headers)
         if KEY not in keys and len(keys) != 1:
             shown = ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
             raise ValueError(
@@ -125,13 +123,9 @@ def _unpacked(path: Path) -> np.ndarray:
                 f"{nearest(KEY, keys)}"
             )
         key = KEY if KEY in keys else keys[0]
-        entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.zip.infolist()}
-        if entries[key].file_size > MAX_BYTES:
+        if archive.headers[key].bytes > MAX_BYTES:
             raise ValueError(f"{key} has more than {MAX_BYTES} bytes")
-        vectors = archive[key]
-    if not isinstance(vectors, np.ndarray):
-        raise ValueError(f"{key} is no array")
-    return vectors
+        return archive.array(key)
 
 
 class File(NamedTuple):

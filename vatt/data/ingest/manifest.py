@@ -13,7 +13,6 @@ A JSONL file (.jsonl, .ndjson) has one object per line with the same names. Ther
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import TextIO
 from vatt.data.features import FEATURE_NAME, RECORD
 from vatt.data.ingest.captions import Caption, seconds
 from vatt.errors import DataError, nearest
+from vatt.files import inside, parse_json
 
 COLUMNS = ("path", "start", "end", "split", "label", "caption", "captions")
 _KNOWN = (*COLUMNS, f"{RECORD.feature}NAME")
@@ -125,8 +125,8 @@ def _json_lines(file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
     for number, line in enumerate(file, start=1):
         if line.strip():
             try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
+                yield number, parse_json(line)
+            except ValueError as error:
                 yield number, ValueError(f"not JSON ({error})")
 
 
@@ -260,15 +260,7 @@ def locate(root: Path, name: str) -> Path:
     """
     if "\0" in name or is_address(name):
         raise ValueError("not a path of a local file")
-    root = root.resolve()
-    try:
-        path = (root / name).resolve()
-        path.exists()
-    except (OSError, RuntimeError) as error:  # a loop of links, a name too long, no permission
-        raise ValueError(f"cannot be read: {error}") from None
-    if not path.is_relative_to(root):
-        raise ValueError(f"leads out of {root}; --media_root names the folder that holds all media")
-    return path
+    return inside(root, name, "; --media_root names the folder that holds all media")
 
 
 def is_address(name: str) -> bool:

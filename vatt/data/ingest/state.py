@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vatt.data.features import JOINED, RECORD, splits_of
 from vatt.data.ingest import summary
 from vatt.errors import DataError
-from vatt.files import replace_text
+from vatt.files import read_json, replace_text
 
 if TYPE_CHECKING:
     from vatt.data.ingest.features import Kind
@@ -53,10 +53,10 @@ def made(shard: Shard, folder: Path) -> dict[str, Any] | None:
 
 def _complete(state: Path, folder: Path) -> dict[str, Any] | None:
     try:
-        stats = json.loads(state.read_text(encoding="utf-8"))
+        stats = read_json(state)
         size = (folder / stats["file"]).stat().st_size if stats["records"] else 0
         return stats if size == stats["bytes"] else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -171,15 +171,24 @@ def noticed(folder: Path, splits: set[str], found: list[list]) -> list[dict[str,
 def _merged(path: Path, splits: set[str], found: dict[str, list[list]]) -> dict[str, list[list]]:
     """Rows of this command with those that earlier ones kept for other splits."""
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = read_json(path)
     except (OSError, ValueError):
         known = {}
-    others = {key: rows for key, rows in known.items() if splits.isdisjoint(splits_of(key))}
+    known = known if isinstance(known, dict) else {}
+    others = {
+        key: rows
+        for key, rows in known.items()
+        if splits.isdisjoint(splits_of(key)) and _is_table(rows)
+    }
     merged = others | found
     if known or any(merged.values()):
         path.parent.mkdir(exist_ok=True)
         replace_text(path, json.dumps(merged))
     return dict(sorted(merged.items()))
+
+
+def _is_table(rows: object) -> bool:
+    return isinstance(rows, list) and all(isinstance(r, list) and len(r) >= 4 for r in rows)
 
 
 def _no_shard(split: str) -> dict[str, Any]:

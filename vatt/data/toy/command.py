@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vatt.errors import EXIT_DATA, UserError, nearest
-from vatt.files import replace_text
+from vatt.files import read_json, replace_text
 
 if TYPE_CHECKING:
     from vatt.data.toy.sets import VideoPlan
@@ -90,7 +90,13 @@ def _guard_settings(folder: Path, settings: dict) -> None:
     """Refuses to mix files of different settings in one folder."""
     path = folder / "settings.json"
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            found = dict(read_json(path))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path}: cannot be read ({error}): what that folder holds is not known. "
+                "Give another --output_dir, or remove that folder."
+            ) from None
         changed = [f"{k} {found.get(k)} -> {v}" for k, v in settings.items() if found.get(k) != v]
         if changed:
             raise UserError(

@@ -1,0 +1,122 @@
+"""Arrays in `.npz` archives: their headers say how large they are before anything is unpacked.
+
+    with Archive(path) as archive:
+        archive.headers            # {"features": Header((12, 2048), dtype("float32"))}
+        archive.array("features")
+
+A small file can hold a member that unpacks to any size. What a header says is compared with the
+size of the member; whether that is too much, the caller decides. Nothing is unpickled. What is
+wrong with a file is a ValueError.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+
+_MAX_HEADER = 10_000  # bytes, as NumPy's own limit
+_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+class Header(NamedTuple):
+    """Shape and type of an array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def bytes(self) -> int:
+        """How much memory the array takes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {list(self.shape)}"
+
+
+class Archive:
+    """An open archive."""
+
+    def __init__(self, path: str | Path):
+        """Reads the headers of all arrays.
+
+        Raises:
+          OSError: the file cannot be read.
+          ValueError: it is no archive of arrays.
+        """
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except OSError:
+            raise
+        except Exception as error:  # whatever another kind of file or a damaged one leads to
+            raise ValueError(str(error)) from None
+        members = self._zip.infolist()
+        try:
+            self._members = {member.filename.removesuffix(".npy"): member for member in members}
+            self.headers = {name: self._header(name) for name in self._members}
+        except BaseException:
+            self._zip.close()
+            raise
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._zip.close()
+
+    def _header(self, name: str) -> Header:
+        member = self._members[name]
+        try:
+            with self._zip.open(member) as file:
+                begin = io.BytesIO(file.read(_MAX_HEADER))
+            version = np.lib.format.read_magic(begin)
+            shape, _, dtype = _READERS[version](begin)
+            header = Header(shape, dtype)
+            size = begin.tell() + header.bytes
+        except Exception as error:
+            raise ValueError(f"{name} is no array ({error})") from None
+        if dtype.hasobject:
+            raise ValueError(f"{name} holds objects, not numbers")
+        if size != member.file_size:
+            raise ValueError(f"{name} should be {header}, but has {member.file_size} bytes")
+        return header
+
+    def array(self, name: str) -> np.ndarray:
+        """Unpacks an array.
+
+        Raises:
+          ValueError: it is damaged.
+        """
+        try:
+            with self._zip.open(self._members[name]) as file:
+                return np.lib.format.read_array(file, allow_pickle=False)
+        except Exception as error:
+            raise ValueError(f"{name} cannot be unpacked ({error})") from None
+
+
+def mapped(path: str | Path) -> np.ndarray:
+    """Returns the array in a `.npy` file, not yet in memory.
+
+    Raises:
+      OSError: the file cannot be read.
+      ValueError: it holds no array.
+    """
+    try:
+        return np.load(path, "r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(str(error)) from None
