@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
 import pytest
 
+from vatt.evaluation import metrics, summary
 from vatt.evaluation.measures import Measure, own_names, published_names
 
 
@@ -142,7 +144,22 @@ def test_classification():
 
 
 def test_round_trip_through_json():
-    whole = Measure("a set", "retrieval", "R1", 0.25, "test", "1", "text", "video", "embd", 0.0, 17)
+    whole = Measure(
+        "a set",
+        "retrieval",
+        "R1",
+        0.25,
+        "test",
+        "1",
+        "text",
+        "video",
+        "embd",
+        0.0,
+        17,
+        23,
+        0.5,
+        "ab",
+    )
     assert list(vars(whole)) == list(whole.as_dict())
     for measure in (whole, Measure("s", "knn", "mAP", 0.0), Measure("s", "linear", "mAP", 1.0)):
         assert Measure.from_dict(json.loads(json.dumps(measure.as_dict()))) == measure
@@ -167,3 +184,76 @@ def test_what_is_not_finite_is_null_in_json_and_nan_afterwards(value):
 def test_what_is_no_measure_is_refused(wrong):
     with pytest.raises((TypeError, ValueError)):
         Measure.from_dict(wrong)
+
+
+def test_the_spread_over_folds_stands_beside_the_mean():
+    mean = Measure("acts", "linear", "top_1_accuracy", 0.5, target="video", spread=0.125)
+    assert published_names([mean]) == {"acts_top_1_accuracy": 0.5, "acts_top_1_accuracy_std": 0.125}
+    assert metrics.spread([0.5, 0.75, 1.0]) == 0.25 and metrics.spread([0.5]) is None
+
+
+def test_a_line_says_set_fold_clips_and_chance():
+    asked = {"query": "text", "target": "video", "variant": "embd", "samples": 6, "gallery": 12}
+    folded = {"split": "test_2", "fold": "2", "target": "audio", "samples": 40, "chance": 0.25}
+    means = {"target": "video", "samples": 480, "chance": 0.125, "spread": 0.0471}
+    found = [
+        Measure("half", "retrieval", "R10", 0.75, "test", chance=10 / 12, **asked),
+        Measure("half", "retrieval", "MedianRank", 5.5, "test", chance=6.5, **asked),
+        Measure("noises", "classification", "top_1_accuracy", 0.9, **folded),
+        Measure("acts", "linear", "top_1_accuracy", 0.40416, **means),
+    ]
+    assert summary.lines(found) == [
+        "half, test, 6 queries in 12 clips: half_txt2vid_embd_R10 0.75 (chance 0.8333)  "
+        "half_txt2vid_embd_MedianRank 5.5 (chance 6.5)",
+        "noises, fold 2 (test_2), 40 clips: top_1_accuracy 0.9 (chance 0.25)",
+        "acts, mean of all folds, 480 clips: acts_top_1_accuracy 0.4042 ± 0.047 (chance 0.125)",
+    ]
+
+
+def test_a_set_too_small_to_tell_is_told_once():
+    asked = {"query": "text", "target": "video", "samples": 7, "gallery": 7}
+    tiny = [
+        Measure("tiny", "retrieval", name, 1.0, "test", variant=variant, **asked)
+        for variant in ("embd", "cosine")
+        for name in ("R1", "R5", "R10", "MedianRank")
+    ]
+    assert summary.too_small(tiny) == [
+        "tiny, test: 7 clips are too few to tell models apart, one of them is 14 % of all",
+        "tiny, test: R@10 is 1 whatever the model, with 7 videos to find",
+    ]
+    enough = [dataclasses.replace(m, samples=30, gallery=30) for m in tiny]
+    trained = Measure("acts", "linear", "top_1_accuracy", 1.0, "train", "1", samples=9)
+    assert summary.too_small([*enough, trained]) == []
+
+
+def test_lines_hold_the_most_telling_figures():
+    def ranking(name, value, query, target, variant="embd"):
+        fields = {"query": query, "target": target, "variant": variant}
+        return Measure("toy", "retrieval", name, value, samples=320, **fields)
+
+    def linear(name, target, value, task="linear", **of_fold):
+        return Measure("acts", task, name, value, target=target, **of_fold)
+
+    found = [
+        ranking("R10", 0.1875, "text", "video"),
+        ranking("R1", 0.1, "text", "video"),
+        ranking("MedianRank", 27.0, "text", "video"),
+        ranking("R10", 0.2, "text", "video", "cosine"),
+        ranking("R10", 0.3, "video", "text"),
+        ranking("R10", 0.05625, "audio", "video"),
+        ranking("R10", 0.7, "text", "audio"),
+        linear("top_1_accuracy", "video", 0.9, split="test", fold="1"),
+        linear("top_1_accuracy", "video", 0.40416),
+        linear("top_5_accuracy", "video", 1.0),
+        linear("top_1_accuracy", "audio", 0.8875),
+        linear("mAP", "video", 0.7, task="knn"),
+    ]
+    assert summary.lines(found) == [
+        "toy, 320 clips: toy_txt2vid_embd_R10 0.1875  toy_txt2vid_embd_MedianRank 27  "
+        "toy_audio2vid_embd_R10 0.05625",
+        "acts, mean of all folds: acts_top_1_accuracy 0.4042  acts@audio_top_1_accuracy 0.8875",
+    ]
+    names = ("top_1_accuracy", "top_5_accuracy", "mean_class_accuracy", "sklearn_mAP")
+    found = [Measure("acts", "classification", name, 0.5, samples=7) for name in names]
+    line = "acts, 7 clips: top_1_accuracy 0.5  top_5_accuracy 0.5  sklearn_mAP 0.5"
+    assert summary.lines(found) == [line]

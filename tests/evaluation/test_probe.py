@@ -131,6 +131,7 @@ def test_averages_over_folds_are_of_the_test_figures():
     (mean,) = probe.mean_measures(results, "ucf101", "video")
     assert published_names([mean]) == {
         "ucf101_knn_top_1_accuracy": pytest.approx(0.4),
+        "ucf101_knn_top_1_accuracy_std": pytest.approx(np.sqrt((0.04 + 0.01 + 0.09) / 2)),
         "ucf101_chance_top_1_accuracy": 0.25,
     }
     assert (mean.split, mean.fold, mean.samples) == ("", "", 120)

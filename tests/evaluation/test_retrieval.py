@@ -159,7 +159,9 @@ def test_published_single_window_leaves_embd_as_it_is():
 def test_what_is_the_same_with_one_window_is_searched_once(monkeypatch, windows, searches):
     calls = []
     real = search.search
-    monkeypatch.setattr(search, "search", lambda *sides: calls.append(1) or real(*sides))
+    monkeypatch.setattr(
+        search, "search", lambda *sides, **absent: calls.append(1) or real(*sides, **absent)
+    )
     batch, outputs = make(11, windows)
     retrieval = Retrieval("set", PAIRS)
     for start in (0, 4, 8):
@@ -349,3 +351,82 @@ def test_golden_evaluator_end_to_end(shared_dir):
     assert len(names) == 16
     for name in names:
         assert values[f"golden_{name}"] == pytest.approx(float(golden[f"out:{name}"]), abs=1e-12)
+
+
+def without_some(count: int = 12):
+    """A set in which every other clip has no caption and every third no sound."""
+    batch, outputs = joint(count)
+    masks = {
+        "text_mask": (np.arange(count) % 2 == 0).astype(np.float32),
+        "audio_mask": (np.arange(count) % 3 != 0).astype(np.float32),
+    }
+    there = {"txt": masks["text_mask"] > 0.5, "vid": np.ones(count, bool)}
+    return batch | masks, outputs, there | {"audio": masks["audio_mask"] > 0.5}
+
+
+def test_clips_without_caption_or_sound_are_neither_queries_nor_found():
+    batch, outputs, there = without_some()
+    scores = Retrieval("set", [*PAIRS, TEXT_AUDIO])
+    for start in (0, 5, 10):
+        scores.add(rows(batch, start, start + 5), rows(outputs, start, start + 5))
+    result = scores.result()
+    values = published_names(result.measures)
+    assert values["set_num_clips"] == 12
+    for direction, (kind, query, gallery) in DIRECTIONS.items():
+        given, wanted = direction.split("2")
+        asked = np.flatnonzero(there[given] & there[wanted])
+        found = np.flatnonzero(there[wanted])
+        assert values[f"set_{direction}_num_queries"] == len(asked)
+        assert values[f"set_{direction}_num_gallery"] == len(found)
+        for variant in ("embd", "cosine"):
+            part = metrics.similarity(outputs[query][asked], outputs[gallery][found], variant)
+            ranks = metrics.ranks(part, np.searchsorted(found, asked))
+            for name, value in metrics.rank_metrics(ranks).items():
+                assert values[f"set_{direction}_{variant}_{name}"] == value
+        own = [m for m in result.measures if (m.query, m.target) == tuple(kind.split("_"))]
+        chance = {m.name: m.chance for m in own}
+        assert chance["R1"] == 1 / len(found) and chance["MeanRank"] == (len(found) + 1) / 2
+        alike = [COLOURS[i % 3] == COLOURS[j % 3] for i in asked for j in found]
+        assert chance["top1_colour"] == pytest.approx(np.mean(alike))
+        shown = result.artefact[f"{kind}/query"]
+        assert set(shown) <= set(asked) and set(result.artefact[f"{kind}/top"].ravel()) <= set(
+            found
+        )
+    # Chance by direction, where it is not that of the set's first one.
+    assert values["set_chance_R5"] == 5 / 12 and values["set_vid2txt_chance_R5"] == 5 / 6
+    assert "set_txt2vid_chance_R5" not in values
+
+
+def test_the_geometry_of_a_pair_is_that_of_clips_with_both():
+    batch, outputs, there = without_some()
+    scores = Retrieval("set", [TEXT_VIDEO])
+    scores.add(batch, outputs)
+    both = there["txt"]
+    alone = Retrieval("set", [TEXT_VIDEO])
+    alone.add(
+        rows({k: v[both] for k, v in batch.items()}, 0, 6), {k: v[both] for k, v in outputs.items()}
+    )
+    for left, right in zip(scores.result().measures, alone.result().measures, strict=True):
+        if left.task == "geometry":
+            assert left == right and left.samples == 6
+
+
+def test_a_collapsed_model_is_at_chance_whichever_clips_have_captions():
+    count = 12
+    batch, outputs, _ = without_some(count)
+    same = {key: np.ones_like(value) for key, value in outputs.items()}
+    order = np.arange(count)
+    scores = Retrieval("set", [TEXT_VIDEO])
+    scores.add(batch | {"text_mask": (order >= 6).astype(np.float32)}, same)
+    # Ties go by position in the set, those without captions included: ranks 7 to 12.
+    assert published_names(scores.result().measures)["set_txt2vid_embd_MeanRank"] == 9.5
+
+
+def test_a_set_without_any_caption_has_no_figures_of_text():
+    batch, outputs, _ = without_some()
+    scores = Retrieval("set", PAIRS)
+    scores.add(batch | {"text_mask": np.zeros(12, np.float32)}, outputs)
+    result = scores.result()
+    values = published_names(result.measures)
+    assert np.isnan(values["set_txt2vid_embd_R10"]) and values["set_txt2vid_num_queries"] == 0
+    assert values["set_audio2vid_embd_R10"] > 0 and len(result.artefact["text_video/query"]) == 0

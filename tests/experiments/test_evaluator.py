@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import types
 
@@ -110,40 +111,10 @@ def test_what_is_measured_stands_in_the_log_beside_its_names(tmp_path, clock):
         "acts_chance_top_1_accuracy": 0.125,
         "acts_top_1_accuracy": None,
     }
-    assert row["measures"] == [measure.as_dict() for measure in found]
-    assert Measure.from_dict(row["measures"][0]) == found[0]
+    checkpoint = {"checkpoint": fingerprint(tmp_path / "ckpt-3")}
+    assert row["measures"] == [measure.as_dict() | checkpoint for measure in found]
+    assert Measure.from_dict(row["measures"][0]) == dataclasses.replace(found[0], **checkpoint)
     assert json.loads((tmp_path / "metrics.json").read_text()) == row["metrics"] | {"step": 3}
-
-
-def test_one_line_sums_an_evaluation_up():
-    def ranking(name, value, query, target, variant="embd"):
-        fields = {"query": query, "target": target, "variant": variant}
-        return Measure("toy", "retrieval", name, value, samples=320, chance=0.5, **fields)
-
-    def linear(name, target, value, task="linear", **of_fold):
-        return Measure("acts", task, name, value, target=target, chance=0.125, **of_fold)
-
-    found = [
-        ranking("R10", 0.1875, "text", "video"),
-        ranking("R1", 0.1, "text", "video"),
-        ranking("MedianRank", 27.0, "text", "video"),
-        ranking("R10", 0.2, "text", "video", "cosine"),
-        ranking("R10", 0.3, "video", "text"),
-        ranking("R10", 0.05625, "audio", "video"),
-        ranking("R10", 0.7, "text", "audio"),
-        linear("top_1_accuracy", "video", 0.9, split="test", fold="1"),
-        linear("top_1_accuracy", "video", 0.40416),
-        linear("top_5_accuracy", "video", 1.0),
-        linear("top_1_accuracy", "audio", 0.8875),
-        linear("mAP", "video", 0.7, task="knn"),
-    ]
-    assert evaluator.summary(found) == (
-        "toy_txt2vid_embd_R10 0.1875  toy_txt2vid_embd_MedianRank 27  toy_audio2vid_embd_R10 "
-        "0.05625  acts_top_1_accuracy 0.4042  acts@audio_top_1_accuracy 0.8875"
-    )
-    names = ("top_1_accuracy", "top_5_accuracy", "mean_class_accuracy", "sklearn_mAP")
-    found = [Measure("acts", "classification", name, 0.5, samples=7) for name in names]
-    assert evaluator.summary(found) == "top_1_accuracy 0.5  top_5_accuracy 0.5  sklearn_mAP 0.5"
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7])

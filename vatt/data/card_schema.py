@@ -265,6 +265,11 @@ class Card(_Part):
         tests = [name for name in ("test", "valid") if name in names and "train" in names]
         return [("train", test) for test in tests[:1]]
 
+    def fold_of(self, split: str) -> str:
+        """Returns the number of the fold that a split belongs to, as text; empty without folds."""
+        names = [name for pair in self.folds() for name in pair]
+        return re.sub(r"\D", "", split) if split in names else ""
+
     def records(self, split: str) -> int:
         """Returns how many records a split has, counted when the card does not say it.
 

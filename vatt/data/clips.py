@@ -362,6 +362,6 @@ def evaluation_clip(
         caption = text.select_captions(record.captions, 1, "first")  # [1]
         words = cfg.max_num_words
         clip[TEXT] = tokenize(caption, words) if spec.has_text else absent(TEXT, [1, words])
-        clip[TEXT_MASK] = tf.cast(tf.reduce_any(clip[TEXT] != 0), tf.float32)
+        clip[TEXT_MASK] = text.has_words(clip[TEXT], cfg)
         clip["caption"] = caption[0]
     return clip

@@ -268,6 +268,16 @@ def _bert_ids(
     return ids
 
 
+def has_words(ids: tf.Tensor, cfg: TextConfig) -> tf.Tensor:
+    """Mask float32 of captions: 1 where one of them, int32 [..., captions, words], has a word.
+
+    The marks of beginning and end, which an empty caption has too, are no words.
+    """
+    marks = int(cfg.use_bos) + int(cfg.use_eos)
+    found = tf.math.count_nonzero(ids, axis=-1, dtype=tf.int32) > marks
+    return tf.cast(tf.reduce_any(found, axis=-1), tf.float32)
+
+
 def select_captions(
     captions: tf.Tensor,
     count: int,

@@ -6,6 +6,7 @@
 The arrays (Q queries of a kind, K results each, M clips that some query shows, F frames per strip):
 
     dataset, step, num_clips            scalars
+    <kind>/num_queries, <kind>/num_gallery   scalars: clips asked with, and those to be found
     clips/index int64 [M]               clip numbers, ascending; the rows of everything in clips/
     clips/caption, clips/label_text, clips/source   unicode [M]
     clips/jpeg uint8 [bytes], clips/jpeg_offsets int64 [M + 1]   one JPEG strip of frames per clip

@@ -102,6 +102,7 @@ class Classification:
         modality: str,
         multi_label: bool = False,
         split: str = "test",
+        fold: str = "",
     ) -> None:
         """Starts an evaluation.
 
@@ -113,10 +114,12 @@ class Classification:
           multi_label: whether a clip can have several labels (sigmoid) or has one (softmax), as
             the card of the set says.
           split: that is measured.
+          fold: number of the fold it belongs to; empty in sets without folds.
         """
         if not {VIDEO, AUDIO}.issuperset(modality.split("+")):
             raise ValueError(f"modality is {modality!r}; accepted: {VIDEO!r}, {AUDIO!r}, or both")
         self.dataset, self._split, self._modality = dataset_name, split, modality
+        self._fold = fold
         self._multi_label = multi_label
         self._given_names = [str(name) for name in labels or ()]
         self._index: list[int] = []
@@ -217,6 +220,7 @@ class Classification:
                 name,
                 value,
                 split=self._split,
+                fold=self._fold,
                 target=self._modality,
                 chance=chance.get(name),
                 samples=len(self),

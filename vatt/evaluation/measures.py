@@ -40,7 +40,10 @@ class Measure:
       target: what is looked for or classified: a modality.
       variant: way of averaging windows, "embd" or "cosine".
       chance: what guessing reaches, where that is known.
-      samples: clips behind the figure.
+      samples: clips behind the figure; of searches those that were asked with.
+      gallery: of searches, how many there were to choose from.
+      spread: standard deviation over folds (of samples, n - 1), of means over several.
+      checkpoint: fingerprint of what was measured (`training.checkpoints.fingerprint`).
     """
 
     set: str
@@ -54,11 +57,14 @@ class Measure:
     variant: str = ""
     chance: float | None = None
     samples: int | None = None
+    gallery: int | None = None
+    spread: float | None = None
+    checkpoint: str = ""
 
     def as_dict(self) -> Fields:
         """Returns the fields that say something; a value that is not finite is None."""
         found = {key: value for key, value in vars(self).items() if value not in (None, "")}
-        for key in ("value", "chance"):
+        for key in ("value", "chance", "spread"):
             if key in found:
                 found[key] = float(found[key]) if math.isfinite(found[key]) else None
         return found
@@ -85,8 +91,14 @@ def published_names(measures: Sequence[Measure]) -> dict[str, float]:
     names: dict[str, float] = {}
     for measure, called in zip(measures, _called(measures), strict=True):
         name, chance = _names(measure, called)
-        for key, value in _around(measure, called, chance):
-            names.setdefault(key, value)
+        for key, value in _around(measure, called):
+            names[key] = max(value, names.get(key, value))
+        if measure.chance is not None and chance:
+            first = names.setdefault(chance, measure.chance)
+            if measure.task == RETRIEVAL and first != measure.chance:  # another gallery
+                names[f"{_asked(measure, called)}_chance_{measure.name}"] = measure.chance
+        if measure.spread is not None:
+            names[f"{name}_std"] = measure.spread
         names[name] = measure.value
     return names
 
@@ -116,8 +128,7 @@ def _names(measure: Measure, called: str) -> tuple[str, str]:
     if measure.task == CLASSIFICATION:
         return name, f"chance_{name}"
     if measure.task == RETRIEVAL:
-        query, target = (SHORT.get(m, m) for m in (measure.query, measure.target))
-        return f"{called}_{query}2{target}_{measure.variant}_{name}", f"{called}_chance_{name}"
+        return f"{_asked(measure, called)}_{measure.variant}_{name}", f"{called}_chance_{name}"
     if measure.task == GEOMETRY:
         return f"{called}_geometry_{measure.query}_{measure.target}_{name}", ""
     if measure.task == ZERO_SHOT:
@@ -128,11 +139,20 @@ def _names(measure: Measure, called: str) -> tuple[str, str]:
     return f"{called}_{fold}{infix}{name}", f"{called}_chance_{name}"
 
 
-def _around(measure: Measure, called: str, chance: str) -> Iterable[tuple[str, float]]:
-    """Yields what stands beside a measure: number of clips, and chance."""
-    if measure.task == RETRIEVAL and measure.samples is not None:
-        yield f"{called}_num_clips", float(measure.samples)
-    if measure.task == CLASSIFICATION and measure.samples is not None:
+def _asked(measure: Measure, called: str) -> str:
+    """Returns the name of what is given and what is looked for: "toy_txt2vid"."""
+    query, target = (SHORT.get(m, m) for m in (measure.query, measure.target))
+    return f"{called}_{query}2{target}"
+
+
+def _around(measure: Measure, called: str) -> Iterable[tuple[str, float]]:
+    """Yields the numbers of clips that stand beside a measure."""
+    if measure.samples is None:
+        return
+    if measure.task == CLASSIFICATION:
         yield "num_clips", float(measure.samples)
-    if measure.chance is not None and chance:
-        yield chance, measure.chance
+    if measure.task == RETRIEVAL:
+        yield f"{called}_num_clips", float(max(measure.samples, measure.gallery or 0))
+        if measure.gallery is not None:
+            yield f"{_asked(measure, called)}_num_queries", float(measure.samples)
+            yield f"{_asked(measure, called)}_num_gallery", float(measure.gallery)

@@ -21,6 +21,7 @@ metric computed from it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Literal
@@ -265,28 +266,40 @@ def attribute_top1(
 
 
 def attribute_agreement(
-    best: np.ndarray, attributes: Mapping[str, Sequence[str | None]]
+    best: np.ndarray,
+    attributes: Mapping[str, Sequence[str | None]],
+    queries: Sequence[int] | None = None,
 ) -> dict[str, float]:
-    """`attribute_top1` of best matches int [queries], of which -1 says that there is none."""
-    broken = bool((np.asarray(best) < 0).any())
+    """`attribute_top1` of best matches int [clips], of which -1 says that there is none.
+
+    `queries` are the numbers of the clips that were asked with; None means all.
+    """
+    queries = range(len(best)) if queries is None else queries
+    broken = any(best[i] < 0 for i in queries)
     shares = {}
     for name, values in attributes.items():
-        right = [values[best[i]] == values[i] for i in range(len(best)) if values[i] is not None]
+        right = [values[best[i]] == values[i] for i in queries if values[i] is not None]
         shares[name] = float(np.mean(right)) if right and not broken else float("nan")
     return shares
 
 
-def attribute_chance(attributes: Mapping[str, Sequence[str | None]]) -> dict[str, float]:
-    """`attribute_top1` expected of a match drawn uniformly from all clips."""
+def attribute_chance(
+    attributes: Mapping[str, Sequence[str | None]],
+    queries: Sequence[int] | None = None,
+    gallery: Sequence[int] | None = None,
+) -> dict[str, float]:
+    """`attribute_top1` expected of a match drawn uniformly from the clips of `gallery`.
+
+    `queries` and `gallery` are numbers of clips; None means all.
+    """
     shares = {}
     for name, values in attributes.items():
-        counts: dict[str, int] = {}
-        for value in values:
-            if value is not None:
-                counts[value] = counts.get(value, 0) + 1
-        queries = sum(counts.values())
-        agree = sum(count * count for count in counts.values())
-        shares[name] = agree / (queries * len(values)) if queries else float("nan")
+        candidates = values if gallery is None else [values[i] for i in gallery]
+        counts = Counter(candidates)
+        asked = values if queries is None else [values[i] for i in queries]
+        alike = [counts[value] for value in asked if value is not None]
+        chances = len(alike) * len(candidates)
+        shares[name] = sum(alike) / chances if chances else float("nan")
     return shares
 
 
@@ -300,6 +313,12 @@ def mean(values: np.ndarray) -> float:
     """Mean of all values, NaN of none."""
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, and no news
         return float(np.mean(values)) if values.size else float("nan")
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Standard deviation of figures of several folds (divided by n - 1); None of one."""
+    with np.errstate(invalid="ignore"):
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _windows_axis(embeddings: np.ndarray, what: str) -> np.ndarray:

@@ -238,7 +238,7 @@ def fold_measures(result: ProbeResult, dataset: str, fold: str, target: str) -> 
 
 
 def mean_measures(results: Sequence[ProbeResult], dataset: str, target: str) -> list[Measure]:
-    """Means of the test figures of one probe over the folds of a set, as published.
+    """Means of the test figures of one probe over the folds of a set, as published, and spread.
 
     Returns:
       An empty list if there is no result.
@@ -255,6 +255,7 @@ def mean_measures(results: Sequence[ProbeResult], dataset: str, target: str) -> 
             name,
             float(np.mean([result.test[name] for result in results])),
             target=target,
+            spread=metrics.spread([result.test[name] for result in results]),
             chance=(
                 float(np.mean([result.chance[name] for result in results]))
                 if name in results[0].chance

@@ -12,6 +12,12 @@ those of `metrics.rank_metrics` for both ways of averaging windows, of the best 
 with the query's attributes (`top1_<attribute>`), all with what chance reaches, and those of
 `vatt.evaluation.geometry`. Every sample with valid = 1 counts once, whatever the batch size.
 
+A clip without a caption or without sound (`text_mask`, `audio_mask`) cannot be asked with, and has
+no caption or sound that could be found. So queries are the clips that have both what is given and
+what is looked for, and the gallery is every clip that has what is looked for: text is looked up
+among all videos, those without caption too, as published. `samples` and `gallery` of a measure
+count both.
+
 Memory: of each embedding that is given, one vector per clip and variant (windows are averaged as
 they come); all scores are never held at once, and pictures beyond 256 MB go to a temporary file.
 One million clips with text and video embeddings of 512 numbers, one window each, take 4 GB while
@@ -29,6 +35,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vatt.data.features import AUDIO_MASK, TEXT_MASK
 from vatt.evaluation import artefacts, geometry, measures, metrics, search
 from vatt.evaluation.measures import Measure
 
@@ -41,6 +48,7 @@ CAPTION_EXAMPLES = 8  # where videos are looked for by text
 PICTURES_IN_MEMORY = 2**28  # bytes
 VARIANTS: tuple[metrics.Variant, ...] = ("cosine", "embd")
 ILLUSTRATED = "embd"
+MASKS = {"text": TEXT_MASK, "audio": AUDIO_MASK}  # of a batch, by modality: which clips have it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +72,10 @@ class _Direction:
     query: str
     target: str
     found: search.Found
-    queries: np.ndarray  # [clips, d]
-    gallery: np.ndarray  # [clips, d]
+    left: np.ndarray  # [clips, d], of what is given
+    right: np.ndarray  # [clips, d], of what is looked for
+    queries: np.ndarray  # int64, numbers of the clips that are asked with
+    gallery: np.ndarray  # int64, numbers of the clips that can be found
 
 
 class Retrieval:
@@ -102,6 +112,7 @@ class Retrieval:
         self._published_single_window = published_single_window
         self._vectors: dict[tuple[str, str], list[np.ndarray]] = {}  # by key and variant
         self._strings: dict[str, list[str]] = {"caption": [], "label_text": [], "source": []}
+        self._there: dict[str, list[np.ndarray]] = {m: [] for m in MASKS}  # bool [rows] each
         self._pictures = tempfile.SpooledTemporaryFile(PICTURES_IN_MEMORY)  # noqa: SIM115
         self._picture_ends = [0]
         self._envelopes: list[np.ndarray] = []
@@ -115,9 +126,9 @@ class Retrieval:
         """Adds the valid rows of one batch.
 
         Args:
-          batch: `valid` [B]; optional `caption`, `label_text`, `source` bytes [B], `thumbnail`
-            uint8 [B, frames, h, w, 3], `audio` [B, windows, samples, 1] or
-            [B, windows, time, mel, 1] (only for pictures).
+          batch: `valid` [B]; optional `text_mask` and `audio_mask` [B], `caption`, `label_text`,
+            `source` bytes [B], `thumbnail` uint8 [B, frames, h, w, 3], `audio`
+            [B, windows, samples, 1] or [B, windows, time, mel, 1] (only for pictures).
           outputs: the embeddings of every pair by key, [B, windows, d] or [B, d].
 
         Raises:
@@ -133,6 +144,9 @@ class Retrieval:
         for name, collected in self._strings.items():
             values = batch.get(name)
             collected.extend("" if values is None else _text(values[row]) for row in keep)
+        for modality, mask in MASKS.items():
+            there = np.asarray(batch.get(mask, np.ones(rows))) > 0.5
+            self._there[modality].append(there[keep])
         self._add_pictures(batch, keep)
 
     def _add_pictures(self, batch: Mapping[str, np.ndarray], keep: np.ndarray) -> None:
@@ -156,7 +170,6 @@ class Retrieval:
         if not len(self):
             raise ValueError(f"{self.dataset}: no valid clip was added, nothing to evaluate")
         attributes = parse_attributes(self._strings["label_text"])
-        attribute_chance = metrics.attribute_chance(attributes)
         found: list[Measure] = []
         examples: dict[str, np.ndarray] = {}
         for pair in self._pairs:
@@ -164,32 +177,43 @@ class Retrieval:
             for variant, direction in self._searches(pair):
                 found += self._ranking(direction, variant)
                 if variant == ILLUSTRATED:
-                    agreement = metrics.attribute_agreement(direction.found.best, attributes)
-                    found += [
-                        self._measure(direction, variant, f"top1_{name}", value, chance)
-                        for (name, value), chance in zip(
-                            agreement.items(), attribute_chance.values(), strict=True
-                        )
-                    ]
+                    found += self._agreement(direction, variant, attributes)
                     examples |= self._examples(direction)
         return RetrievalResult(self.dataset, found, self._artefact(examples))
 
     def _searches(self, pair: Pair) -> Iterator[tuple[metrics.Variant, _Direction]]:
         """Searches both ways, with both ways of averaging windows."""
         searched: dict[tuple[int, ...], tuple[search.Found, search.Found]] = {}
+        with_left, with_right = self.there(pair.query), self.there(pair.target)
+        both = np.flatnonzero(with_left & with_right)
+        galleries = np.flatnonzero(with_left), np.flatnonzero(with_right)
         for variant in VARIANTS:
             left, right = (self._all(key, variant) for key in (pair.left, pair.right))
             which = id(left), id(right)  # with one window both variants are the same
             if which not in searched:
-                searched[which] = search.search(left, right)
+                searched[which] = search.search(left, right, absent=(~with_left, ~with_right))
             forth, back = searched[which]
-            yield variant, _Direction(pair.query, pair.target, forth, left, right)
-            yield variant, _Direction(pair.target, pair.query, back, right, left)
+            sides = pair.query, pair.target
+            yield variant, _Direction(*sides, forth, left, right, both, galleries[1])
+            yield variant, _Direction(*sides[::-1], back, right, left, both, galleries[0])
 
     def _ranking(self, direction: _Direction, variant: metrics.Variant) -> Iterator[Measure]:
-        chance = metrics.chance_metrics(len(self))
-        for name, value in metrics.rank_metrics(direction.found.ranks).items():
-            yield self._measure(direction, variant, name, value, chance[name])
+        chance = metrics.chance_metrics(len(direction.gallery))
+        ranks = direction.found.ranks[direction.queries]
+        for name, value in metrics.rank_metrics(ranks).items():
+            yield self._measure(direction, variant, name, value, chance.get(name))
+
+    def _agreement(
+        self,
+        direction: _Direction,
+        variant: metrics.Variant,
+        attributes: Mapping[str, Sequence[str | None]],
+    ) -> Iterator[Measure]:
+        """What the best match shares with the clip that was asked with."""
+        chance = metrics.attribute_chance(attributes, direction.queries, direction.gallery)
+        best = direction.found.best
+        for name, value in metrics.attribute_agreement(best, attributes, direction.queries).items():
+            yield self._measure(direction, variant, f"top1_{name}", value, chance[name])
 
     def _measure(
         self,
@@ -197,7 +221,7 @@ class Retrieval:
         variant: metrics.Variant,
         name: str,
         value: float,
-        chance: float,
+        chance: float | None,
     ) -> Measure:
         return Measure(
             self.dataset,
@@ -209,12 +233,21 @@ class Retrieval:
             target=direction.target,
             variant=variant,
             chance=chance,
-            samples=len(self),
+            samples=len(direction.queries),
+            gallery=len(direction.gallery),
         )
+
+    def there(self, modality: str) -> np.ndarray:
+        """Which clips have a modality, bool [clips]; of several, joined by "+", all of them."""
+        parts = [np.concatenate(self._there[m]) for m in modality.split("+") if m in MASKS]
+        return np.logical_and.reduce([np.ones(len(self), bool), *parts])
 
     def _geometry(self, pair: Pair) -> Iterator[Measure]:
         """How both sides of a pair lie in their space (`vatt.evaluation.geometry`)."""
         right, left = (self._all(key, ILLUSTRATED) for key in (pair.right, pair.left))
+        both = self.there(pair.query) & self.there(pair.target)
+        if not both.all():
+            right, left = right[both], left[both]
         found = geometry.pair_geometry(right, left)
         found[f"uniformity_{pair.target}"] = found.pop("uniformity_left")
         found[f"uniformity_{pair.query}"] = found.pop("uniformity_right")
@@ -227,7 +260,7 @@ class Retrieval:
                 split=self._split,
                 query=pair.target,
                 target=pair.query,
-                samples=len(self),
+                samples=len(left),
             )
 
     def _add_vectors(self, outputs: Mapping[str, np.ndarray]) -> None:
@@ -258,15 +291,20 @@ class Retrieval:
     def _examples(self, direction: _Direction) -> dict[str, np.ndarray]:
         kind = direction.query, direction.target
         count = CAPTION_EXAMPLES if kind == ("text", "video") else EXAMPLES
-        query = spread(len(direction.queries), count)
-        scores = direction.queries[query] @ direction.gallery.T
-        top = metrics.top_columns(scores, TOP_RESULTS)
+        query = direction.queries[spread(len(direction.queries), count)]
+        scores = direction.left[query] @ direction.right.T
+        if len(direction.gallery) < len(self):
+            hidden = np.setdiff1d(np.arange(len(self)), direction.gallery)
+            scores[:, hidden] = -np.inf
+        top = metrics.top_columns(scores, min(TOP_RESULTS, len(direction.gallery)))
         arrays = {
             "query": query,
             "top": top,
             "score": np.take_along_axis(scores, top, axis=1),
             "hit": top == query[:, None],
             "rank": metrics.ranks(scores, query),
+            "num_queries": np.int64(len(direction.queries)),
+            "num_gallery": np.int64(len(direction.gallery)),
         }
         return {f"{'_'.join(kind)}/{name}": array for name, array in arrays.items()}
 

@@ -32,7 +32,11 @@ class Found:
 
 
 def search(
-    left: np.ndarray, right: np.ndarray, *, block: int = SEARCH_BLOCK
+    left: np.ndarray,
+    right: np.ndarray,
+    *,
+    absent: tuple[np.ndarray, np.ndarray] | None = None,
+    block: int = SEARCH_BLOCK,
 ) -> tuple[Found, Found]:
     """Ranks of the partners when the rows of `left` are looked for in `right`, and the reverse.
 
@@ -44,6 +48,8 @@ def search(
     Args:
       left: [rows, d].
       right: [columns, d].
+      absent: which rows of `left` and of `right` do not exist, bool [rows] and [columns]: nothing
+        finds them, and they are not looked for. What they find themselves means nothing.
       block: rows and columns of scores held at once.
 
     Returns:
@@ -77,12 +83,19 @@ def search(
         diagonal = scores(start, start).diagonal()
         truth[start : start + len(diagonal)] = diagonal
     forth, back = _Search(len(left), truth), _Search(len(right), truth)
+    no_left, no_right = absent or (np.zeros(0, bool), np.zeros(0, bool))
     for row in range(0, len(left), side):
         for column in range(0, len(right), side):
-            block_scores = scores(row, column)
-            forth.add(block_scores, row, column, axis=1)
-            back.add(block_scores, column, row, axis=0)
+            found = scores(row, column)
+            hidden_left, hidden_right = no_left[row : row + side], no_right[column : column + side]
+            forth.add(_without(found, hidden_right[None, :]), row, column, axis=1)
+            back.add(_without(found, hidden_left[:, None]), column, row, axis=0)
     return forth.found(), back.found()
+
+
+def _without(scores: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """Scores in which what is absent stands behind everything."""
+    return np.where(absent, np.float32(-np.inf), scores) if absent.any() else scores
 
 
 class _Search:

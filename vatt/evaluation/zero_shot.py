@@ -102,6 +102,8 @@ def zero_shot(
     *,
     modality: str,
     multi_label: bool = False,
+    split: str = "test",
+    fold: str = "",
 ) -> ZeroShotResult:
     """Scores clips against class names.
 
@@ -112,6 +114,8 @@ def zero_shot(
       labels: one-hot or, with `multi_label`, many-hot [clips, classes].
       modality: of the clips.
       multi_label: whether clips may have several labels or none, as the card of the set says.
+      split: that the clips are of.
+      fold: number of the fold it belongs to; empty in sets without folds.
 
     Returns:
       For both ways of averaging windows, "embd" and "cosine", top_1_accuracy and top_5_accuracy
@@ -139,7 +143,8 @@ def zero_shot(
                 measures.ZERO_SHOT,
                 name,
                 value,
-                split="test",
+                split=split,
+                fold=fold,
                 query="text",
                 target=modality,
                 variant=variant,

@@ -19,6 +19,7 @@ def evaluate(subject: Subject[Classifier]) -> Iterator[Measure]:
             modality="+".join(modalities),
             multi_label=card.multi_label,
             split=split,
+            fold=card.fold_of(split),
         )
         for batch in subject.clips(card, [split], modalities):
             logits = subject.model.classify({modality: batch[modality] for modality in modalities})

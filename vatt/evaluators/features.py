@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -96,7 +95,7 @@ def folds(subject: Subject[Pretrained], card: Card, modality: str) -> Iterator[F
     for (_, test_split), train, test in zip(
         card.folds(), trains, tests(subject, card, modality), strict=True
     ):
-        yield Fold(re.sub(r"\D", "", test_split) or "0", train, test)
+        yield Fold(card.fold_of(test_split) or "0", train, test)
 
 
 def tests(subject: Subject[Pretrained], card: Card, modality: str) -> list[Features]:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+from absl import logging
+
 from vatt.data.cards import Card
 from vatt.errors import DataError
 from vatt.evaluation import attention
@@ -54,5 +57,15 @@ def _set(subject: Subject[Pretrained], card: Card, pairs: list[Pair]) -> Iterato
             examples.add(there, model.attend, zero_centred=cfg.zero_centering_image)
     examples.save(subject.folder, subject.step)
     result = scores.result()
+    for modality, thing in (("text", "caption"), ("audio", "sound")):
+        there = scores.there(modality)
+        if any(modality in pair.modalities for pair in pairs) and not there.all():
+            logging.warning(
+                "%s: %d of %d clips have no %s: they are not asked with, and have none to be found",
+                card.name,
+                np.sum(~there),
+                len(there),
+                thing,
+            )
     result.save(subject.folder, subject.step)
     yield from result.measures

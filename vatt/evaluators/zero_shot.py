@@ -30,7 +30,7 @@ def evaluate(subject: Subject[Pretrained]) -> Iterator[Measure]:
         if not card.labels:
             logging.info("%s: no names of classes, no zero-shot classification", card.name)
             continue
-        test = features.tests(subject, card, modality)[0]
+        test, (_, split) = features.tests(subject, card, modality)[0], card.folds()[0]
         prompts = _class_prompts(subject, card, modality, pair)
         yield from zero_shot.zero_shot(
             card.name,
@@ -39,6 +39,8 @@ def evaluate(subject: Subject[Pretrained]) -> Iterator[Measure]:
             test.labels,
             modality=modality,
             multi_label=card.multi_label,
+            split=split,
+            fold=card.fold_of(split),
         ).measures
 
 

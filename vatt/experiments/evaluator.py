@@ -6,9 +6,10 @@ evaluated once, in order, until that of the final step. With `checkpoint_path` o
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -17,7 +18,7 @@ from absl import logging
 
 from vatt import configs
 from vatt.errors import CheckpointError, UserError
-from vatt.evaluation import measures
+from vatt.evaluation import measures, summary
 from vatt.evaluation.measures import Measure
 from vatt.evaluators.subject import Arrays
 from vatt.files import read_json, replace_text
@@ -36,15 +37,6 @@ from vatt.training.rundir import RunDir
 ReplicaFunction = Callable[[Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
 OnReplicas = Callable[[ReplicaFunction, Mapping[str, np.ndarray]], Arrays]
 
-# What the line that sums a classifier up shows.
-CLASSIFIER_FIGURES = (
-    "top_1_accuracy",
-    "top_5_accuracy",
-    "sklearn_mAP",
-    "sklearn_AUC",
-    "sklearn_d-prime",
-)
-
 
 class Evaluator:
     """Evaluates one model's checkpoints, each once, in order."""
@@ -62,7 +54,7 @@ class Evaluator:
           UserError: a batch that the replicas cannot share.
         """
         self._cfg, self._model, self._strategy, self._rundir = cfg, model, strategy, rundir
-        self._store = CheckpointStore(rundir.path)
+        self._store = CheckpointStore(rundir.checkpoints)
         self._logged: dict[int, str] = {}  # by step, why it was not evaluated
         replicas, size = strategy.num_replicas_in_sync, cfg.eval.input.batch_size
         if size % replicas:
@@ -97,7 +89,7 @@ class Evaluator:
             if time.monotonic() - last_new > self._cfg.eval.timeout_s:
                 logging.warning(
                     "no new checkpoint in %s for %.0f s, leaving (eval.timeout_s)",
-                    self._rundir.path,
+                    self._store.folder,
                     self._cfg.eval.timeout_s,
                 )
                 return 0
@@ -159,14 +151,20 @@ class Evaluator:
           The measures by their published names.
         """
         checkpoint = checkpoint or fingerprint(self._store.path(step))
-        found = self.measure(step, checkpoint)
+        found = [
+            dataclasses.replace(measure, checkpoint=checkpoint)
+            for measure in self.measure(step, checkpoint)
+        ]
         metrics = measures.published_names(found)
         self._rundir.write_metrics("eval", step, metrics, [measure.as_dict() for measure in found])
         done = sorted({*self._evaluated(), step})
         if step == done[-1]:  # an earlier checkpoint evaluated once more is not the final figure
             self._rundir.write_final(metrics | {"step": step})
         replace_text(self._rundir.path / "evaluated.json", json.dumps(done))
-        logging.info("step %d: %s", step, summary(found))
+        for line in summary.lines(found):
+            logging.info("step %d: %s", step, line)
+        for line in summary.too_small(found):
+            logging.warning("step %d: %s", step, line)
         if self._cfg.eval.report:
             report.write(self._rundir.path)
         return metrics
@@ -210,21 +208,3 @@ def _filled_up(values: np.ndarray, rows: int) -> np.ndarray:
     if not missing:
         return values
     return np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)])
-
-
-def summary(found: Sequence[Measure]) -> str:
-    """Returns one line of the most telling measures, by their published names.
-
-    Of retrieval those that look for videos, of probes the means of the linear one.
-    """
-    pairs = zip(measures.own_names(found), found, strict=True)
-    return "  ".join(f"{name} {measure.value:.4g}" for name, measure in pairs if _telling(measure))
-
-
-def _telling(measure: Measure) -> bool:
-    if measure.task == measures.RETRIEVAL:
-        searched = measure.target == "video" and measure.variant == "embd"
-        return searched and measure.name in ("R10", "MedianRank")
-    if measure.task == measures.LINEAR:
-        return not measure.split and measure.name in ("top_1_accuracy", "mAP")
-    return measure.task == measures.CLASSIFICATION and measure.name in CLASSIFIER_FIGURES

@@ -22,7 +22,7 @@ from vatt.data.bad_records import BadRecords
 from vatt.experiments.evaluator import Evaluator
 from vatt.experiments.finetune import Finetune
 from vatt.experiments.pretrain import Pretrain
-from vatt.training import loop, transfer
+from vatt.training import evaluations, loop, transfer
 from vatt.training import strategy as strategies
 from vatt.training.checkpoints import CheckpointStore
 from vatt.training.rundir import RunDir
@@ -83,14 +83,16 @@ def run(
     if cfg.checkpoint_path and not goes_on:
         transfer.open_source(cfg.checkpoint_path)  # before data and model cost time
     if cfg.mode == "eval":
-        rundir.path.mkdir(parents=True, exist_ok=True)
-        return task.evaluator(cfg, task.model(cfg, strategy), strategy, rundir).run()
+        place = evaluations.place(rundir, cfg)
+        evaluator = task.evaluator(cfg, task.model(cfg, strategy), strategy, place)
+        evaluations.claim(place, cfg, command)
+        return evaluator.run()
     if fresh_start and (aside := rundir.move_aside()):
         logging.warning("--fresh_start: the files of the earlier run are now in %s", aside)
     recipe = task.recipe(cfg, strategy)
-    evaluator = None
+    evaluator, place = None, evaluations.place(rundir, cfg)
     if cfg.mode == "train_and_eval":
-        evaluator = task.evaluator(cfg, recipe.model, strategy, rundir)
+        evaluator = task.evaluator(cfg, recipe.model, strategy, place)
     if goes_on:
         if cfg.checkpoint_path:
             logging.info(
@@ -100,8 +102,11 @@ def run(
             )
     else:
         recipe.initialise(cfg.checkpoint_path)
-    rundir.claim(cfg, recipe.files, allow_change=allow_config_change)
+    of_run = cfg if place is rundir else evaluations.own(rundir, cfg)
+    rundir.claim(of_run, recipe.files, allow_change=allow_config_change)
     rundir.record_launch(cfg, command)
+    if evaluator is not None:
+        evaluations.claim(place, cfg, command)
     if evaluator is None:
         code = loop.train(recipe, cfg, strategy, rundir)
     else:

@@ -38,7 +38,7 @@ class Evaluator(evaluator.Evaluator):
             trained = labelled.open_set(cfg, "train")
             labelled.check_same_classes(trained.labels, self._set, f"'{trained.card.name}'")
             return
-        folder = Path(cfg.checkpoint_path) if cfg.checkpoint_path else rundir.path
+        folder = Path(cfg.checkpoint_path) if cfg.checkpoint_path else rundir.checkpoints
         folder = folder if folder.is_dir() else folder.parent
         if (folder / LABELS_FILE).exists():
             names = cards.read_labels(folder / LABELS_FILE)

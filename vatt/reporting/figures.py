@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from html import escape
 
 import numpy as np
@@ -79,8 +79,13 @@ def of(name: str) -> Figure:
 
 
 def text(measure: Measure | None) -> str:
-    """The value of a measure as text."""
-    return NONE if measure is None else of(measure.name).form(measure.value)
+    """The value of a measure as text, with its spread over folds where it is a mean of them."""
+    if measure is None:
+        return NONE
+    form = of(measure.name).form
+    if measure.spread is None:
+        return form(measure.value)
+    return f"{form(measure.value).removesuffix(' %')} ± {form(measure.spread)}"
 
 
 def chance(measure: Measure | None) -> float | None:
@@ -115,6 +120,11 @@ def card(title: str, notes: Sequence[str], body: str) -> str:
     """The box of the newest figures of a set."""
     note = f'<span class="note">{", ".join(notes)}</span>'
     return f'<section class="card"><h3>{escape(title)}{note}</h3>{body}</section>'
+
+
+def warnings(sentences: Iterable[str]) -> str:
+    """Sentences that stand beside figures and say why they mean little."""
+    return "".join(f'<p class="warning">{escape(sentence)}.</p>' for sentence in sentences)
 
 
 def headline(head: Sequence[str], rows: Sequence[str]) -> str:

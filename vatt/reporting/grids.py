@@ -27,7 +27,7 @@ def section(path: Path) -> str:
 
 
 def _section(arrays: Arrays) -> str:
-    kinds = (name.removesuffix("/query") for name in arrays if name.endswith("/query"))
+    kinds = (n.removesuffix("/query") for n, q in arrays.items() if n.endswith("/query") and len(q))
     parts = [_kind(arrays, kind) for kind in kinds]
     step, clips, name = int(arrays["step"]), int(arrays["num_clips"]), str(arrays["dataset"])
     return (
@@ -43,9 +43,22 @@ def _kind(arrays: Arrays, kind: str) -> str:
     return (
         f"<h4>{escape(figures.pair_title(given, wanted))}"
         f'<span class="note">{found} of these {len(queries)} '
-        f"true {_thing(wanted)}s are among the best {arrays[f'{kind}/top'].shape[1]}</span></h4>"
+        f"true {_thing(wanted)}s are among the best {arrays[f'{kind}/top'].shape[1]}"
+        f"{_searched(arrays, kind)}</span></h4>"
         f"{''.join(queries[:SHOWN])}{_folded(queries[SHOWN:])}"
     )
+
+
+def _searched(arrays: Arrays, kind: str) -> str:
+    """How many clips were asked with and how many can be found, where that is not all of them."""
+    queries, gallery = (arrays.get(f"{kind}/num_{name}") for name in ("queries", "gallery"))
+    if (
+        queries is None
+        or gallery is None
+        or {int(queries), int(gallery)} == {int(arrays["num_clips"])}
+    ):
+        return ""
+    return f"; {int(queries):,} queries in {int(gallery):,} {_thing(_sides(kind)[1])}s"
 
 
 def _sides(kind: str) -> tuple[str, str]:

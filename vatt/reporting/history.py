@@ -249,8 +249,9 @@ def _measure(fields: object) -> Measure:
         measure = dataclasses.replace(measure, chance=math.nan)
     if not all(isinstance(getattr(measure, field), str) for field in FIELDS):
         raise TypeError(f"{fields}: one of {FIELDS} is no text")
-    if not all(isinstance(n, int | float | None) for n in (measure.chance, measure.samples)):
-        raise TypeError(f"{fields}: chance or samples is no number")
+    numbers = measure.chance, measure.samples, measure.gallery, measure.spread
+    if not all(isinstance(number, int | float | None) for number in numbers):
+        raise TypeError(f"{fields}: chance, samples, gallery or spread is no number")
     if not (measure.set and measure.task and measure.name):
         raise ValueError(f"{fields}: set, task or name is empty")
     return measure

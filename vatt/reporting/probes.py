@@ -34,7 +34,7 @@ def shows(measure: Measure) -> bool:
     known = measure.name in (*SINGLE, *SEVERAL)
     if measure.task in PROBES:
         return known and (measure.split in SPLITS if measure.fold else measure.split != TRAIN)
-    return known and measure.task == ZERO_SHOT and not measure.fold
+    return known and measure.task == ZERO_SHOT
 
 
 def probes(history: History) -> str:
@@ -59,7 +59,7 @@ def zero_shot(history: History) -> str:
     found = history.measures.where(lambda measure: measure.task == ZERO_SHOT and shows(measure))
     if not found:
         return ""
-    rows = _rows(history, found)
+    rows = {_with_fold(name, row): row for name, row in _rows(history, found).items()}
     main = {name: scores.main_variant(row) for name, row in rows.items()}
     return (
         "<h2>Zero-shot classification</h2><p>A clip gets the class whose name, as a sentence, is "
@@ -179,6 +179,12 @@ def _charts(rows: Rows, labels: Mapping[str, str]) -> str:
         drawn += figures.chance_curve(shown)
         charts.append(figures.share_chart(drawn, title, figures.of(measure).title))
     return figures.grid(charts)
+
+
+def _with_fold(title: str, measures: Measures) -> str:
+    """Title of a row, with the fold that was measured if the set has several."""
+    fold = measures.each("fold")[-1]
+    return f"{title}, fold {fold}" if fold else title
 
 
 def _fold_order(fold: str) -> tuple[int, str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from vatt.evaluation.measures import RETRIEVAL, Measure
+from vatt.evaluation.summary import counts, too_small
 from vatt.reporting import figures
 from vatt.reporting.figures import Pair
 from vatt.reporting.history import History, Measures
@@ -49,17 +50,18 @@ def headline(title: str, measures: Measures) -> str:
     step = measures.steps()[-1]
     newest = _pairs(measures.at_step(step))
     columns = _rankings(newest)
-    counts = {pair: _samples(own) for pair, own in newest.items()}
-    common = set(counts.values())
+    clips = {pair: _samples(own) for pair, own in newest.items()}
+    common = set(clips.values())
     rows = []
     for pair, own in newest.items():
-        count = f'<span class="note">{counts[pair]}</span>' if len(common) > 1 else ""
+        count = f'<span class="note">{clips[pair]}</span>' if len(common) > 1 else ""
         cells = (figures.headline_cell(own.select(name=name).at(step)) for name in columns)
         rows.append(f'<tr><th scope="row">{_title(pair)}{count}</th>{"".join(cells)}</tr>')
     notes = [f"step {step:,}", *(common if len(common) == 1 else ())]
     head = ["", *(escape(figures.of(name).title) for name in columns)]
     bars = _both_ways(newest, lambda pairs: _grid([_bars(*pair) for pair in pairs.items()]))
-    body = figures.headline(head, rows) + bars
+    small = figures.warnings(too_small(measure for _, measure in measures.at_step(step)))
+    body = figures.headline(head, rows) + small + bars
     return figures.card(title, list(filter(None, notes)), body)
 
 
@@ -182,8 +184,7 @@ def _attributes(measures: Measures) -> list[str]:
 
 def _samples(newest: Measures) -> str:
     """The number of clips that were searched, in words; empty if it is not known."""
-    counts = [measure.samples for _, measure in newest if measure.samples]
-    return figures.clips(counts[0]) if counts else ""
+    return next((counts(measure) for _, measure in newest if measure.samples is not None), "")
 
 
 def _title(pair: Pair) -> str:

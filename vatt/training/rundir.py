@@ -42,11 +42,19 @@ _FREE_KEYS = (
 
 
 class RunDir:
-    """The folder of one run."""
+    """The folder of one run, or of figures of its checkpoints.
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    Attributes:
+      path: where everything is written.
+      checkpoints: the folder that holds the checkpoints; the same but for `training.evaluations`.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, checkpoints: str | os.PathLike | None = None
+    ) -> None:
         """Opens the folder `path`, creating nothing yet."""
         self.path = Path(path)
+        self.checkpoints = self.path if checkpoints is None else Path(checkpoints)
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
 
     # -- configuration and provenance ------------------------------------------------------

@@ -159,4 +159,4 @@ def _captions(
         centre=centre,
     )
     ids = tokenize(captions, cfg.max_num_words)
-    return ids, tf.cast(tf.reduce_any(ids != 0), tf.float32)
+    return ids, text.has_words(ids, cfg)
