@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from vatt.data import audio, sampling
@@ -19,6 +20,15 @@ def test_noise_has_the_stated_size():
     assert abs((noisy - waveform).std() - 0.05) < 0.002
     silent = audio.add_noise(tf.zeros([100]), seed(), 0.1)
     assert not silent.numpy().any()
+
+
+def test_level_of_a_record():
+    sound = np.random.default_rng(0).uniform(-1, 1, 9000).astype(np.float32)  # RMS -4.77 dB
+    for soft in (1.0, 0.01):  # however it was recorded
+        levelled = soft * sound * audio.to_level(tf.constant(soft * sound), -20.0).numpy()
+        np.testing.assert_allclose(np.sqrt(np.mean(levelled**2)), 0.1, rtol=1e-4)
+    assert audio.to_level(tf.zeros([10]), -20.0).numpy() == 0  # silence stays, and is a number
+    assert audio.to_level(tf.constant(1e-7 * sound), -20.0).numpy() == pytest.approx(1000)
 
 
 def numpy_log_mel(waveform, rate, bins, length, step):

@@ -11,8 +11,8 @@ from PIL import Image
 from record_sets import LABELS, clip, jpeg, write_set
 
 from vatt.data import cards
+from vatt.data.ingest import levels, summary
 from vatt.data.ingest import page as dataset_page
-from vatt.data.ingest import summary
 from vatt.errors import DataError
 
 CLIPS = {
@@ -64,6 +64,7 @@ def test_a_tally_counts_what_there_is():
     stats = json.loads(json.dumps(tally.stats()))  # it must survive a file
     shown = stats.pop("samples")
     assert [sample["source"] for sample in shown] == ["a.mp4", "b.mp4"]
+    heard = [one.waveform for one in CLIPS["train"] if one.waveform is not None]
     assert stats == {
         "records": 4,
         "seconds": 1.5 + 0.25 + 10.0 + 7200.0,
@@ -76,6 +77,7 @@ def test_a_tally_counts_what_there_is():
         "durations": {"under 0.5 s": 1, "1.5 - 2 s": 1, "10 - 15 s": 1, "1800 s or more": 1},
         "classes": {"cat": 2, "dog": 3},
         "sizes": [[24, 32]],
+        "levels": levels.total(levels.of(sound, 1000) for sound in heard),
     }
 
 
@@ -146,7 +148,7 @@ def test_the_card_says_what_is_there(tmp_path):
     still = clip("x.jpg", frames=[jpeg(), jpeg(size=(8, 8))], waveform=None, captions=[])
     other = clip("y.jpg", frames=[jpeg(size=(40, 40))], waveform=None, captions=[])
     card, _ = write_set(tmp_path / "photos", {"train": [still, other]})
-    assert card.tasks == ["pretrain", "video_classification"]
+    assert card.tasks == ["video_classification"]  # with nothing to compare pictures with
     assert (card.video.height, card.audio, card.text) == (None, None, None)
 
 

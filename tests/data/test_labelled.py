@@ -95,6 +95,32 @@ def test_audio_waveform_noise_and_spectrogram(data_dir):
     assert mel["audio"].min() == 0 and mel["audio"].max() == 1
 
 
+def test_sounds_are_brought_to_a_level_and_varied_around_it(data_dir):
+    (plain,) = take(finetune(), "audio", data_dir, 1)
+    (level,) = take(finetune(audio_level=-20), "audio", data_dir, 1)
+    (gain,) = take(finetune(audio_gain=6), "audio", data_dir, 1)
+    recorded = 0.5 / np.sqrt(3)  # RMS of what is even between -0.5 and 0.5
+    factors = (level["audio"] / plain["audio"]).reshape(6, -1)
+    np.testing.assert_allclose(factors, 0.1 / recorded, rtol=0.05)
+    assert np.ptp(factors, axis=1).max() < 1e-4  # all of a clip alike
+    decibels = 20 * np.log10((gain["audio"] / plain["audio"]).reshape(6, -1))
+    assert np.ptp(decibels, axis=1).max() < 1e-3
+    assert np.abs(decibels).max() < 6 and np.ptp(decibels[:, 0]) > 2
+
+
+def test_evaluation_has_the_level_of_training(data_dir):
+    def heard(**changes):
+        cfg = finetune(num_windows_test=2, **changes)
+        batches = pipeline.evaluation_batches(
+            cfg, "acts", "train", data_dir=data_dir, modalities=("audio",)
+        )
+        return next(batches.as_numpy_iterator())["audio"]
+
+    factors = heard(audio_level=-20) / heard()
+    np.testing.assert_allclose(factors, 0.1 * np.sqrt(3) / 0.5, rtol=0.05)
+    np.testing.assert_array_equal(heard(audio_gain=6), heard())
+
+
 @pytest.mark.parametrize("modality", ["video", "audio"])
 def test_labels_are_smoothed_where_a_clip_has_one(tmp_path, modality):
     """The card says that, not the modality."""

@@ -201,6 +201,12 @@ def test_set_without_audio_at_another_rate(pretrain, data_dir):
     assert not batch["audio"].any() and not batch["audio_mask"].any()
 
 
+def test_a_set_with_neither_sound_nor_captions_is_refused(pretrain, tmp_path):
+    corpus.write_set(tmp_path, "mute", [corpus.example(1)], audio=False, text=False, shards=1)
+    with pytest.raises(DataError, match="'mute' has neither sound nor captions"):
+        take(pretrain("mute"), tmp_path, 1)
+
+
 def test_spectrogram_and_space_to_depth(pretrain, data_dir):
     changes = {"raw_audio": False, "space_to_depth": True, "sample_rate": 16000}
     cfg = pretrain("clear", **changes)

@@ -294,3 +294,37 @@ def test_clips_differ_in_offset_views_in_augmentation():
     with pytest.raises(ValueError, match="seeds are for 3 views, but there are 2"):
         seeds = sampling.view_seeds(seed, 1, 3)
         clips.training_views(clips.parse(serialized), seeds, described, cfg, spec)
+
+
+# Switches of the configuration --------------------------------------------------------------------
+
+
+def _columns(style, **changes):
+    """Where in a picture, whose columns grow brighter, 40 training clips of it begin and end."""
+    picture = np.repeat(np.arange(48, dtype=np.uint8)[None, :] * 5, 24, axis=0)
+    frame = tf.io.encode_jpeg(np.repeat(picture[..., None], 3, axis=2), quality=100)
+    how = dict(frame_size=20, min_resize=24, scale_jitter=False, color_augment=False)
+    view = of_config(dataset.Pretrain(**how, zero_centering_image=False, **changes), style)
+
+    @tf.function(autograph=False)
+    def make(seed):
+        return vision.training_frames(frame[None], 1, sampling.seeds_per_use(seed), view)
+
+    root = sampling.root_seed(1)
+    clips = [make(sampling.fold(root, n)).numpy()[0] for n in range(40)]
+    return np.array([(clip[10, 0, 0], clip[10, -1, 0]) for clip in clips]) * 255 / 5
+
+
+@pytest.mark.parametrize("style", ["VGG", "Inception"])
+def test_mirroring_can_be_switched_off(style):
+    begins, ends = _columns(style).T
+    assert 8 <= (begins > ends).sum() <= 32
+    begins, ends = _columns(style, horizontal_flip=False).T
+    assert (begins < ends).all()
+    assert np.ptp(begins) > 5  # the crop is as random as before
+
+
+@pytest.mark.parametrize(("style", "edges"), [("VGG", (14, 33)), ("Inception", (12.1, 34.9))])
+def test_without_random_crops_clips_are_cut_from_the_middle(style, edges):
+    found = _columns(style, random_crop=False, horizontal_flip=False)
+    np.testing.assert_allclose(found, np.tile(edges, (40, 1)), atol=0.6)

@@ -87,3 +87,16 @@ def test_damaged_files_of_a_run_are_told_and_not_believed(tmp_path, text, caplog
     (tmp_path / "metrics.jsonl").write_text(f"{good}\n{text}\n{odd}\n{late}\n")
     folder.forget_after(2)
     assert (tmp_path / "metrics.jsonl").read_text() == f"{good}\n"
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path):
+    """Its file lacks what came since; the defaults are what it was trained with."""
+    RunDir(tmp_path).claim(configs.resolve(**TOY))
+    file = tmp_path / "config.yaml"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if "horizontal_flip" not in line))
+    RunDir(tmp_path).claim(configs.resolve(**TOY))
+    file.write_text("".join(line for line in lines if "horizontal_flip" not in line))
+    changed = configs.resolve(**TOY, params_override="train.input.horizontal_flip=false")
+    with pytest.raises(UserError, match=r"input\.horizontal_flip: True -> False"):
+        RunDir(tmp_path).claim(changed)

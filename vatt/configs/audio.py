@@ -129,6 +129,7 @@ class SpTBase(PatchEncoder, SpectrogramModel):
     max_temporal_buckets: Count = 9
     max_spectoral_buckets: Count = 16
     use_bias: bool = False
+    patch_init_std: Positive | None = None  # of the patch kernel; None: as published
 
     def clip_problems(self, path: str, data: dataset.Dataset, owner: str) -> Problems:
         """Yields waveforms, and spectrograms that the patches do not cover evenly."""
@@ -146,3 +147,16 @@ class SpTMedium(Medium, SpTBase):
 class SpTLarge(SpTMedium):
     name: str = "spt_large"
     num_layers: Count = 24
+
+
+@register("spt_tiny")
+class SpTTiny(Tiny, SpTBase):
+    """Not published: trains on a CPU. Made for 1.6 s at 16 kHz, 76 x 80 values."""
+
+    name: str = "spt_tiny"
+    temporal_patch_size: Count = 4
+    spectoral_patch_size: Count = 10
+    max_temporal_buckets: Count = 19
+    max_spectoral_buckets: Count = 8
+    num_layers: Count = 3
+    patch_init_std: Positive | None = 0.25

@@ -76,7 +76,10 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
             accepted = f"expected at most stft_length, which is {data.stft_length:g}"
             yield Problem(f"{path}.stft_step", data.stft_step, accepted)
         yield from _everything_is_read(path, data)
-    data = config.train.input
+    data, level = config.train.input, config.eval.input.audio_level
+    if data.audio_level != level:
+        accepted = f"expected that of train.input, {data.audio_level}: sounds are to be as loud"
+        yield Problem("eval.input.audio_level", level, accepted)
     if isinstance(data, dataset.Pretrain) and data.mixing_weights is not None:
         sets = data.name.split("+")
         if len(sets) != len(data.mixing_weights):

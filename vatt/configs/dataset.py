@@ -9,6 +9,11 @@ from pydantic import Field
 from vatt.configs import base
 from vatt.configs.base import Count, NonNegative, Positive, Share
 
+Decibels = Annotated[float, Field(ge=-80, le=0)]
+
+PUBLISHED_FPS = 10.0  # of clips
+PUBLISHED_RATES = (10.0, 25.0)  # frames/s of records
+
 NumExamples = Annotated[
     int, Field(ge=-1, description="a whole number of examples, or -1 for all of them")
 ]
@@ -17,11 +22,22 @@ NumExamples = Annotated[
 class Dataset(base.Config):
     """Fields common to all uses.
 
-    `fps` is the rate (frames/s) that a stride of 1 means: a card with 25 fps is read with stride
-    `25 // fps`. `vocabulary` is a file, or a name in `misc_data/`; None takes the one that belongs
-    to the tokenizer. `stft_length` and `stft_step` are in seconds, `frame_size` and `min_resize` in
+    `fps`: frames of a clip per second at a `video_stride` of 1, whatever the rate of the records;
+    sound is as long as `num_frames` of them. None is the published rule, for records at 10 and 25
+    frames/s: strides count frames of the record, in pretraining `rate // 10` of them, and sound is
+    as long as `num_frames` at 10 frames/s.
+
+    `vocabulary` is a file, or a name in `misc_data/`; None takes the one that belongs to the
+    tokenizer. `stft_length` and `stft_step` are in seconds, `frame_size` and `min_resize` in
     pixels. `linearize_vision` is accepted for published YAML files and has no effect (it was a TPU
     transfer format).
+
+    Training clips are mirrored half of the time (`horizontal_flip`: not where left and right, or
+    letters in the picture, matter), cut where chance has it (`random_crop`; else from the middle,
+    as evaluation does, and never by area and aspect), scaled (`scale_jitter`) and coloured
+    (`color_augment`).
+    `audio_level`: RMS in dB (0 dB: a square wave of full scale) to which the sound of every record
+    is brought, in training and evaluation; None leaves it as it was recorded, as published.
 
     `published_resampling`: resize and crop training frames one operation after the other as the
     published pipeline does, rounding in between, instead of in one resampling. `scaled_decoding`:
@@ -44,6 +60,8 @@ class Dataset(base.Config):
     min_aspect_ratio: Positive = 0.5
     max_aspect_ratio: Positive = 2.0
     scale_jitter: bool = True
+    horizontal_flip: bool = True
+    random_crop: bool = True
     min_resize: Count = 224
     color_augment: bool = True
     zero_centering_image: bool = True
@@ -54,8 +72,9 @@ class Dataset(base.Config):
     stft_step: Positive = 0.02134
     mel_bins: Count = 80
     linearize_vision: bool = True
-    fps: Positive = 10.0
+    fps: Positive | None = None
     sample_rate: Count = 48000
+    audio_level: Decibels | None = None
     vocabulary: str | None = None
     use_bos: bool = False
     use_eos: bool = False
@@ -68,8 +87,16 @@ class Dataset(base.Config):
 
     @property
     def num_audio_samples(self) -> int:
-        """Samples of a clip: as many as `num_frames` at `fps` have, `audio_stride` apart."""
-        return int(self.sample_rate * self.num_frames / self.fps)
+        """Samples of a clip: as many as `num_frames` have, `audio_stride` apart."""
+        return self.audio_samples(self.num_frames)
+
+    def audio_samples(self, frames: int) -> int:
+        """Samples of the sound of so many frames at a stride of 1."""
+        return int(self.sample_rate * frames / (self.fps or PUBLISHED_FPS))
+
+    def published_stride(self, rate: float) -> int:
+        """Frames of a record at `rate` frames/s per frame of a clip, where `fps` is not given."""
+        return self.video_stride
 
 
 class Pretrain(Dataset):
@@ -83,9 +110,16 @@ class Pretrain(Dataset):
     num_examples: NumExamples = -1
     mixing_weights: base.sequence(Positive) | None = None
 
+    def published_stride(self, rate: float) -> int:
+        """Frames of a record at `rate` frames/s per frame of a clip, where `fps` is not given."""
+        return max(1, int(rate // PUBLISHED_FPS)) * self.video_stride
+
 
 class Finetune(Dataset):
-    """Labelled clips for fine-tuning."""
+    """Labelled clips for fine-tuning.
+
+    `audio_gain`: training sounds are made louder or softer by up to so many dB, at random.
+    """
 
     name: Annotated[str, Field(min_length=1)] = "kinetics400"
     video_stride: Count = 2
@@ -93,6 +127,7 @@ class Finetune(Dataset):
     mixup: bool = False
     mixup_alpha: Positive = 5
     audio_noise: NonNegative = 0.0
+    audio_gain: NonNegative = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     num_windows_test: Count = 4
     multi_crop: bool = True

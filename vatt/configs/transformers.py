@@ -102,15 +102,15 @@ def covers_waveform(
             f"{path}.num_frames",
             data.num_frames,
             f"a clip has {samples} audio samples (sample_rate {data.sample_rate} * num_frames"
-            f" / fps {data.fps:g}), which patches of {patch} every {stride} of {owner} do not cover"
-            " evenly",
+            f" / fps {data.fps or dataset.PUBLISHED_FPS:g}), which patches of {patch} every"
+            f" {stride} of {owner} do not cover evenly",
             _suggest_frames(data, patch, stride),
         )
 
 
 def _suggest_frames(data: dataset.Dataset, patch: int, stride: int) -> str:
     def fits(frames: int) -> bool:
-        samples = int(data.sample_rate * frames / data.fps)
+        samples = data.audio_samples(frames)
         return samples >= patch and (samples - patch) % stride == 0
 
     near = sorted(range(1, 4 * data.num_frames + 1), key=lambda n: abs(n - data.num_frames))

@@ -12,6 +12,7 @@ from vatt.data import sampling
 MEL_LOWEST_HZ = 80.0
 MEL_HIGHEST_HZ = 7600.0
 MEL_GAIN = 10000.0
+MOST_GAIN = 60.0  # dB: what is softer is no sound, but the noise of a recorder
 
 
 def add_noise(waveform: tf.Tensor, seed: tf.Tensor, gamma: float) -> tf.Tensor:
@@ -19,6 +20,17 @@ def add_noise(waveform: tf.Tensor, seed: tf.Tensor, gamma: float) -> tf.Tensor:
     scale = gamma * tf.reduce_max(tf.abs(waveform))
     noise = tf.random.stateless_normal(tf.shape(waveform), seed, alg="philox")
     return tf.ensure_shape(waveform + scale * noise, waveform.shape)
+
+
+def factor(decibels: tf.Tensor) -> tf.Tensor:
+    """What a gain in dB multiplies samples by."""
+    return tf.pow(10.0, decibels / 20.0)
+
+
+def to_level(waveform: tf.Tensor, decibels: float) -> tf.Tensor:
+    """The factor that brings the RMS of a whole record to `decibels`, up to `MOST_GAIN` dB."""
+    rms = tf.sqrt(tf.reduce_mean(tf.square(waveform)))
+    return tf.minimum(tf.math.divide_no_nan(factor(decibels), rms), factor(MOST_GAIN))
 
 
 def split_windows(waveform: tf.Tensor, windows: int) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -47,8 +48,8 @@ class ClipSpec:
 
     name: str
     frames: int
-    video_stride: int  # in frames of the record
-    fps: float  # of the record
+    video_stride: int  # in frames at `fps`
+    fps: float  # that clips are counted in
     samples: int
     audio_stride: int
     has_video: bool
@@ -57,6 +58,23 @@ class ClipSpec:
     classes: int  # 0 without labels
     schema: RecordSchema = RECORD  # names of the features on disk
     record_type: str = "SequenceExample"  # or "Example"
+    record_fps: float | None = None  # of the records, where it is another one than `fps`
+
+    @property
+    def rate(self) -> float:
+        """Frames of the records per second."""
+        return self.record_fps or self.fps
+
+    @property
+    def frame_stride(self) -> int | float:
+        """Frames of a record from one frame of a clip to the next; need not be a whole number."""
+        stride = self.video_stride * self.rate / self.fps
+        return round(stride) if math.isclose(stride, round(stride)) else stride
+
+    @property
+    def seconds(self) -> float:
+        """How long the pictures of a clip last."""
+        return self.frames * self.video_stride / self.fps
 
 
 def parse(
@@ -160,7 +178,7 @@ def training_video(
 ) -> tf.Tensor:
     """Float32 [frames, size, size, 3], augmented as `view` says."""
     count = tf.shape(record.frames)[0]
-    positions = sampling.indices(offset, count, spec.frames, spec.video_stride)
+    positions = sampling.indices(offset, count, spec.frames, spec.frame_stride)
     return vision.training_frames(
         tf.gather(record.frames, positions),
         spec.frames,
@@ -197,7 +215,7 @@ def training_views(
     offsets, videos = [], [[] for _ in several]
     for own in tf.unstack(seeds):  # of a clip: [views, ROWS, 2]
         draw = own[0, sampling.OFFSET]
-        offsets.append(sampling.random_offset(draw, count, spec.frames, spec.video_stride))
+        offsets.append(sampling.random_offset(draw, count, spec.frames, spec.frame_stride))
         for video, view, rows in zip(videos, several, tf.unstack(own), strict=True):
             video.append(training_video(record, offsets[-1], rows, view, cfg, spec))
     return [tf.stack(video) for video in videos], tf.stack(offsets)
@@ -213,10 +231,20 @@ def training_audio(
 ) -> tf.Tensor:
     """Waveform [samples, 1] or spectrogram [time, mel, 1] from sample `start` on."""
     positions = sampling.indices(start, tf.shape(waveform)[0], spec.samples, spec.audio_stride)
-    samples = tf.gather(waveform, positions)
+    samples = _levelled(tf.gather(waveform, positions), waveform, cfg)
+    if gain := getattr(cfg, "audio_gain", 0.0):  # evaluation sets have none
+        draw = sampling.uniform(seeds[sampling.GAIN], (), -gain, gain)
+        samples *= audio.factor(draw)
     if noise:
         samples = audio.add_noise(samples, seeds[sampling.NOISE], noise)
     return samples[:, tf.newaxis] if cfg.raw_audio else spectrogram(samples, cfg)
+
+
+def _levelled(samples: tf.Tensor, waveform: tf.Tensor, cfg: configs.dataset.Dataset) -> tf.Tensor:
+    """Samples of a waveform at the level of the configuration."""
+    if cfg.audio_level is None:
+        return samples
+    return samples * audio.to_level(waveform, cfg.audio_level)
 
 
 def synchronised_clip(
@@ -235,7 +263,7 @@ def synchronised_clip(
     draw, clip = seeds[sampling.OFFSET], {}
     if VIDEO in modalities:
         count = frame_count(record, spec)
-        first = sampling.random_offset(draw, count, spec.frames, spec.video_stride)
+        first = sampling.random_offset(draw, count, spec.frames, spec.frame_stride)
         clip[VIDEO] = training_video(record, first, seeds, view, cfg, spec)
     if AUDIO in modalities:
         length = tf.shape(record.waveform)[0]
@@ -297,8 +325,8 @@ def evaluation_video(
     """
     crops = 3 if multi_crop else 1
     count = frame_count(record, spec)
-    offsets = sampling.window_offsets(count, windows, spec.frames, spec.video_stride)
-    positions = sampling.indices(offsets, count, spec.frames, spec.video_stride)
+    offsets = sampling.window_offsets(count, windows, spec.frames, spec.frame_stride)
+    positions = sampling.indices(offsets, count, spec.frames, spec.frame_stride)
     chosen = tf.gather(record.frames, tf.reshape(positions, [-1]))  # [windows * frames]
     frames = vision.decode_jpegs(chosen, windows * spec.frames)
     frames = vision.resize_smallest(frames, resize)
@@ -316,7 +344,7 @@ def evaluation_audio(
     length = tf.shape(waveform)[0]
     offsets = sampling.window_offsets(length, windows, spec.samples, spec.audio_stride)
     positions = sampling.indices(offsets, length, spec.samples, spec.audio_stride)
-    samples = tf.gather(waveform, positions)  # [windows, samples]
+    samples = _levelled(tf.gather(waveform, positions), waveform, cfg)  # [windows, samples]
     return samples[..., tf.newaxis] if cfg.raw_audio else spectrogram(samples, cfg)
 
 

@@ -55,11 +55,13 @@ class ScaleJitter:
 class VGGCut:
     """Shorter side to `min_resize` pixels, then a random square; the scale may be jittered.
 
-    Source: VATT, "VGG" style. Each resize cuts levels to integers.
+    Source: VATT, "VGG" style. Each resize cuts levels to integers. `centred`: the square is the
+    middle one.
     """
 
     min_resize: int
     jitter: ScaleJitter | None = None
+    centred: bool = False
 
     def least_side(self) -> int:
         """The shortest side from which the square may have to be cut."""
@@ -82,9 +84,15 @@ class VGGCut:
             begin=tf.zeros([2], tf.int32),
             extent=frame,
             resized=sizes[-1],
-            offset=geometry.crop_position(*tf.unstack(sizes[-1]), size, seeds[sampling.CROP]),
+            offset=self.place(sizes[-1], size, seeds),
             truncated_at=tuple(sizes),
         )
+
+    def place(self, resized: tf.Tensor, size: int, seeds: tf.Tensor) -> tf.Tensor:
+        """Int32 [2]: top and left of the square."""
+        if self.centred:
+            return (resized - size) // 2
+        return geometry.crop_position(*tf.unstack(resized), size, seeds[sampling.CROP])
 
     def keeps_pixels(self, frame: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         """Bool: whether a frame of int32 [2] height and width is not resized."""

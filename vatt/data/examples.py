@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from vatt.data import audio, clips, pipeline, sampling, views, vision
+from vatt.data import audio, clips, lengths, pipeline, sampling, views, vision
 from vatt.data.cards import Card
 from vatt.data.features import LABEL, VIDEO
 
@@ -44,7 +44,7 @@ class Examples:
         return self.shapes
 
     def stride(self, card: Card) -> int:
-        """Frames of a record of `card` per frame of an example."""
+        """The stride of `pipeline.clip_spec`: in frames at `cfg.fps`, else in those of `card`."""
         return self.cfg.video_stride
 
     def maker(self, card: Card) -> Maker:
@@ -89,6 +89,8 @@ class Clips(Examples):
         spec = pipeline.clip_spec(self.cfg, card, self.stride(card))
         for modality in self._modalities:
             pipeline.check_modality(card, modality)
+        if VIDEO in self._modalities:
+            lengths.check_rate(self.cfg, card)
         view = views.of_config(self.cfg, self.cfg.crop_resize_style)
         noise = getattr(self.cfg, "audio_noise", 0.0)
 
@@ -144,6 +146,8 @@ class LabelledClips(Clips):
         spec = pipeline.clip_spec(self.cfg, card, self.stride(card))
         for modality in self._modalities:
             pipeline.check_labelled(card, modality)
+        if VIDEO in self._modalities:
+            lengths.check_rate(self.cfg, card)
         return lambda seed, record: clips.labelled_clip(
             record, seed, self.cfg, spec, self._modalities
         )

@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
+from vatt.configs.dataset import PUBLISHED_FPS
 from vatt.data import (
     audio,
     cards,
     clips,
     factories,
+    lengths,
     sampling,
     streams,
     text,
@@ -76,7 +78,7 @@ def training_batches(
     sets = load_cards(cfg, data_dir)
     _check_frames(cfg)
     sources = [
-        streams.Source(card, examples.stride(card), weight, examples.maker(card))
+        streams.Source(card, _frame_stride(examples, card), weight, examples.maker(card))
         for card, weight in zip(sets, _weights(cfg, sets), strict=True)
     ]
     return streams.training_batches(
@@ -118,8 +120,11 @@ def evaluation_batches(
     batch_size = batch_size or cfg.batch_size
     card = load_card(name, data_dir)
     _check_frames(cfg, training=False)
-    # The published evaluation counts its stride in frames of the record, not of the reference rate.
     spec = clip_spec(cfg, card, cfg.video_stride)
+    if VIDEO in modalities:
+        lengths.check_rate(cfg, card)
+        if AUDIO in modalities:
+            lengths.compare(cfg, spec)
     tokenize = make_tokenizer(cfg) if spec.has_text and TEXT in modalities else None
     windows = cfg.num_windows_test
     if factories.find(name):
@@ -127,7 +132,7 @@ def evaluation_batches(
         if spec.classes:
             shapes[LABEL] = (spec.classes,)
         batches = factories.evaluation(
-            name, split, cfg, shapes, cfg.video_stride, windows, batch_size
+            name, split, cfg, shapes, _of_factory(spec), windows, batch_size
         )
         return streams.filled_up(batches, cfg, batch_size)
 
@@ -165,6 +170,8 @@ def probe_batches(
     _check_frames(cfg, training=False)
     spec = clip_spec(cfg, card, cfg.video_stride)
     check_labelled(card, modality)
+    if modality == VIDEO:
+        lengths.check_rate(cfg, card)
     root = sampling.root_seed(seed)
 
     def make_clip(index: tf.Tensor, record: tf.Tensor) -> Batch:
@@ -228,9 +235,10 @@ def raw_shapes(cfg: configs.dataset.Dataset) -> dict[str, tuple[int, ...]]:
 
 
 def rate_stride(cfg: configs.dataset.Dataset, card: cards.Card) -> int:
-    """Frames of a record per frame of a training clip: (rate // cfg.fps) * video_stride."""
-    fps = card.video.fps if card.video else cfg.fps
-    return max(1, int(fps // cfg.fps)) * cfg.video_stride
+    """The stride of `clip_spec`: in frames at `cfg.fps`, without it in those of the record."""
+    if cfg.fps or not card.video:
+        return cfg.video_stride
+    return cfg.published_stride(card.video.fps)
 
 
 def clip_spec(cfg: configs.dataset.Dataset, card: cards.Card, video_stride: int) -> clips.ClipSpec:
@@ -242,11 +250,13 @@ def clip_spec(cfg: configs.dataset.Dataset, card: cards.Card, video_stride: int)
             f"{card.audio.sample_rate}, or ingest the set again with "
             f"--sample_rate={cfg.sample_rate}."
         )
+    rate = card.video.fps if card.video else cfg.fps or PUBLISHED_FPS
     return clips.ClipSpec(
         name=card.name,
         frames=cfg.num_frames,
         video_stride=video_stride,
-        fps=float(card.video.fps) if card.video else float(cfg.fps),
+        fps=float(cfg.fps or rate),
+        record_fps=float(rate),
         samples=cfg.num_audio_samples,
         audio_stride=cfg.audio_stride,
         has_video=card.video is not None,
@@ -333,6 +343,23 @@ def _check_frames(cfg: configs.dataset.Dataset, training: bool = True) -> None:
             f"stft_length={cfg.stft_length} and stft_step={cfg.stft_step} (s) must each cover at "
             f"least one sample at sample_rate={cfg.sample_rate}."
         )
+
+
+def _frame_stride(examples: Examples, card: cards.Card) -> int:
+    """What a factory is asked for; the clips of records have it from their maker."""
+    if not factories.find(card.name):
+        return 1
+    return _of_factory(clip_spec(examples.cfg, card, examples.stride(card)))
+
+
+def _of_factory(spec: clips.ClipSpec) -> int:
+    if isinstance(spec.frame_stride, int) and spec.frame_stride:
+        return spec.frame_stride
+    raise DataError(
+        f"Data set '{spec.name}' comes from code at {spec.rate:g} pictures per second and makes "
+        f"its clips of whole strides; fps={spec.fps:g} and video_stride={spec.video_stride} are a "
+        f"stride of {spec.frame_stride:g}. Set fps to {spec.rate:g}, or to a part of it."
+    )
 
 
 def _weights(cfg: configs.dataset.Dataset, sets: Sequence[cards.Card]) -> Sequence[float]:

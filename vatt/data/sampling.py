@@ -11,7 +11,11 @@ Sequences shorter than a clip are read in a loop from their start (published beh
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
+
+Stride = int | float
+ROUNDING = 1e-6  # what a product of a stride may lack of a whole number
 
 # What the run's seed is folded with.
 USE_EPOCH_ORDER = 1
@@ -21,7 +25,7 @@ USE_MIXUP = 4
 USE_VIEW = 5
 
 # Rows of `seeds_per_use`. A new augmentation gets a new row: the others then keep their draws.
-OFFSET, JITTER, CROP, FLIP, COLOUR, NOISE, CAPTIONS, GREY, BLUR = range(9)
+OFFSET, JITTER, CROP, FLIP, COLOUR, NOISE, CAPTIONS, GREY, BLUR, GAIN = range(10)
 ROWS = 16
 # Rows that choose a part of the record: all views of a clip share them.
 OF_CLIP = (OFFSET, CAPTIONS)
@@ -95,23 +99,31 @@ def permutation(seed: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
     return tf.argsort(bits, stable=True)
 
 
-def random_offset(seed: tf.Tensor, length: tf.Tensor, steps: int, stride: int) -> tf.Tensor:
+def places(steps: int | np.ndarray, stride: Stride) -> int | np.ndarray:
+    """Where steps of `stride` end: whole places, the last one reached of a stride in between."""
+    if isinstance(stride, int):
+        return steps * stride
+    found = np.floor(np.asarray(steps) * stride + ROUNDING).astype(np.int32)
+    return found if found.ndim else int(found)
+
+
+def random_offset(seed: tf.Tensor, length: tf.Tensor, steps: int, stride: Stride) -> tf.Tensor:
     """Uniform int32 start in [0, max(length - (steps - 1) * stride, 1))."""
-    return scaled_below(uniform(seed), tf.maximum(length - (steps - 1) * stride, 1))
+    return scaled_below(uniform(seed), tf.maximum(length - places(steps - 1, stride), 1))
 
 
-def middle_offset(length: tf.Tensor, steps: int, stride: int) -> tf.Tensor:
+def middle_offset(length: tf.Tensor, steps: int, stride: Stride) -> tf.Tensor:
     """Int32 start of the middle window: floor((length - steps * stride) / 2), at least 0."""
-    return tf.maximum((length - steps * stride) // 2, 0)
+    return tf.maximum((length - places(steps, stride)) // 2, 0)
 
 
-def linspace_offsets(length: tf.Tensor, windows: int, steps: int, stride: int) -> tf.Tensor:
+def linspace_offsets(length: tf.Tensor, windows: int, steps: int, stride: Stride) -> tf.Tensor:
     """Int32 [windows] starts, evenly spread from the first to the last possible one, truncated."""
-    last = tf.cast(tf.maximum(length - steps * stride, 0), tf.float32)
+    last = tf.cast(tf.maximum(length - places(steps, stride), 0), tf.float32)
     return tf.cast(tf.linspace(0.0, last, windows), tf.int32)
 
 
-def window_offsets(length: tf.Tensor, windows: int, steps: int, stride: int) -> tf.Tensor:
+def window_offsets(length: tf.Tensor, windows: int, steps: int, stride: Stride) -> tf.Tensor:
     """Int32 [windows] starts for evaluation: the middle for one window, else evenly spread."""
     if windows == 1:
         return middle_offset(length, steps, stride)[tf.newaxis]
@@ -131,16 +143,19 @@ def synchronised_offset(
     return tf.minimum(start, tf.maximum(other_length - (steps - 1) * stride - 1, 0))
 
 
-def indices(offsets: tf.Tensor, length: tf.Tensor, steps: int, stride: int) -> tf.Tensor:
+def indices(offsets: tf.Tensor, length: tf.Tensor, steps: int, stride: Stride) -> tf.Tensor:
     """Int32 positions of a window at each offset, wrapping at `length`.
 
     Args:
       offsets: int32 scalar or [windows].
       length: int32 scalar, at least 1.
       steps: positions in one window.
-      stride: distance of two positions.
+      stride: distance of two positions; what lies between two is read as the earlier of them, the
+        picture that is seen at that time.
 
     Returns:
       Int32 [steps] for a scalar offset, else [windows, steps].
     """
-    return (offsets[..., tf.newaxis] + tf.range(steps) * stride) % length
+    whole = isinstance(stride, int)
+    steps_on = tf.range(steps) * stride if whole else places(np.arange(steps), stride)
+    return (offsets[..., tf.newaxis] + steps_on) % length

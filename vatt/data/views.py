@@ -96,7 +96,11 @@ def of_config(cfg: configs.dataset.Dataset, style: str) -> View:
       style: "VGG" (the default of pretraining) or "Inception" (fine-tuning, whatever
         `crop_resize_style` says).
     """
-    if style == "VGG":
+    if not cfg.random_crop:
+        vgg = style == "VGG"
+        jitter = ScaleJitter() if vgg and cfg.scale_jitter else None
+        cut = VGGCut(cfg.min_resize if vgg else cfg.frame_size, jitter, centred=True)
+    elif style == "VGG":
         cut = VGGCut(cfg.min_resize, ScaleJitter() if cfg.scale_jitter else None)
     elif style == "Inception":
         area = (cfg.min_area_ratio, cfg.max_area_ratio)
@@ -106,6 +110,7 @@ def of_config(cfg: configs.dataset.Dataset, style: str) -> View:
     return View(
         cfg.frame_size,
         cut,
+        flip=0.5 if cfg.horizontal_flip else 0.0,
         zero_centred=cfg.zero_centering_image,
         steps=(ColourJitter(),) if cfg.color_augment else (),
     )

@@ -51,9 +51,14 @@ def scale_jitter(frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 def random_crop(frames: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
     """Cuts the same random [size, size] square out of every frame; both sides must be >= size."""
-    count = frames.shape[0]
     height, width = tf.shape(frames)[1], tf.shape(frames)[2]
-    top, left = tf.unstack(geometry.crop_position(height, width, size, seed))
+    return _square(frames, size, geometry.crop_position(height, width, size, seed))
+
+
+def _square(frames: tf.Tensor, size: int, place: tf.Tensor) -> tf.Tensor:
+    """Cuts the [size, size] square at int32 [2] top and left."""
+    count = frames.shape[0]
+    top, left = tf.unstack(place)
     cut = tf.slice(frames, [0, top, left, 0], [count, size, size, 3])
     return tf.ensure_shape(cut, (count, size, size, 3))  # [frames, size, size, 3]
 
@@ -226,7 +231,8 @@ def _cut_out(
     draws: colour.Draws | None,
 ) -> tf.Tensor:
     """A clip of a `VGGCut` that is not resized."""
-    frames = random_crop(decode_jpegs(encoded, count), view.size, seeds[sampling.CROP])
+    frames = decode_jpegs(encoded, count)
+    frames = _square(frames, view.size, view.cut.place(tf.shape(frames)[1:3], view.size, seeds))
     frames = random_flip(frames, seeds[sampling.FLIP], view.flip)
     frames = tf.ensure_shape(frames, (count, view.size, view.size, 3))
     if draws is None:

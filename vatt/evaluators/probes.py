@@ -10,7 +10,7 @@ from vatt.evaluation import measures, probe
 from vatt.evaluation.measures import Measure
 from vatt.evaluation.probe_set import probe_set
 from vatt.evaluators import features
-from vatt.evaluators.subject import Pretrained, Subject
+from vatt.evaluators.subject import Pretrained, Subject, class_names
 
 
 def linear(subject: Subject[Pretrained]) -> Iterator[Measure]:
@@ -44,6 +44,13 @@ def _probe(subject: Subject[Pretrained], kind: str) -> Iterator[Measure]:
                 multi_label=card.multi_label,
                 groups=fold.train.index,
             )
+            absent = [
+                name
+                for name, clips in zip(class_names(card), fold.test.labels.sum(axis=0), strict=True)
+                if not clips
+            ]
+            if absent and kind == measures.LINEAR:  # once, not by every probe
+                logging.warning("%s: no test clip of class %s", data.name, ", ".join(absent))
             result = probe.PROBES[kind](data)
             results.append(result)
             yield from probe.fold_measures(result, card.name, fold.number, modality)

@@ -19,6 +19,7 @@ from absl import logging
 from vatt import configs
 from vatt.configs import experiment
 from vatt.data.bad_records import BadRecords
+from vatt.experiments import remarks
 from vatt.experiments.evaluator import Evaluator
 from vatt.experiments.finetune import Finetune
 from vatt.experiments.pretrain import Pretrain
@@ -77,6 +78,7 @@ def run(
     task, strategy = _task(cfg), strategies.build(cfg.strategy_config)
     configs.check_batch(cfg, strategy.num_replicas_in_sync)
     rundir = RunDir(cfg.model_dir)
+    _compare_lengths(cfg)
     goes_on = (
         cfg.mode != "eval" and not fresh_start and bool(CheckpointStore(cfg.model_dir).steps())
     )
@@ -86,7 +88,7 @@ def run(
         place = evaluations.place(rundir, cfg)
         evaluator = task.evaluator(cfg, task.model(cfg, strategy), strategy, place)
         evaluations.claim(place, cfg, command)
-        return evaluator.run()
+        return _ended(place, evaluator.run())
     if fresh_start and (aside := rundir.move_aside()):
         logging.warning("--fresh_start: the files of the earlier run are now in %s", aside)
     recipe = task.recipe(cfg, strategy)
@@ -114,4 +116,25 @@ def run(
         if code == 0:
             evaluator.catch_up()
     recipe.bad_records.summary()
+    return _ended(rundir, code)
+
+
+def _compare_lengths(cfg: configs.ExperimentConfig) -> None:
+    """Says that clips last longer or shorter in evaluation than in training."""
+    inputs = (cfg.train.input, cfg.eval.input)
+    if all(data.fps for data in inputs) and "video" in getattr(cfg.model, "modalities", ("video",)):
+        learned, measured = (data.num_frames * data.video_stride / data.fps for data in inputs)
+        if learned != measured:
+            logging.warning(
+                "clips have %.3g s of pictures in training and %.3g s in evaluation: fps, "
+                "video_stride and num_frames of train.input and eval.input decide",
+                learned,
+                measured,
+            )
+
+
+def _ended(rundir: RunDir, code: int) -> int:
+    """Says what a run that came to its end has not learned."""
+    for line in remarks.of_run(rundir.path) if code == 0 else ():
+        logging.warning("%s", line)
     return code

@@ -36,6 +36,13 @@ class FinetuneRecipe(ExamplesRecipe):
         """Builds model and optimizer under `strategy`."""
         self._set = opened = labelled.open_set(cfg, "train")
         super().__init__(cfg, LabelledClips(opened.input, opened.card, opened.modalities))
+        sides = labelled.mirrored(opened.labels) if "video" in opened.modalities else []
+        if sides and opened.input.horizontal_flip:
+            logging.warning(
+                "classes %s differ by side only, and half of the training clips are mirrored: they "
+                "cannot be learned unless train.input.horizontal_flip=false",
+                " and ".join(sides),
+            )
         self.model = build_model(cfg, self._set, strategy)
         with strategy.scope():
             self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")

@@ -6,6 +6,7 @@ labelled.card, labelled.input.split, labelled.classes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -22,6 +23,8 @@ _TASKS = {
     "video": ("video_classification", "image_classification"),
     "audio": ("audio_classification",),
 }
+# What a mirror turns into another word; "_" and digits end a word, too.
+_SIDES = re.compile(r"(?<![a-z])(left|right|(anti|counter)?[-_ ]?clockwise)(wards?)?(?![a-z])")
 _TRAIN, _TEST = 0, 1  # places in a pair of Card.folds
 
 Value = TypeVar("Value")
@@ -81,6 +84,16 @@ def open_set(cfg: configs.ExperimentConfig, part: str) -> LabelledSet:
         changes |= {"num_frames": cfg.model.temporal_patch_size, "video_stride": 1}
         changes |= {"num_windows_test": 1, "multi_crop": False}
     return LabelledSet(card, data.model_copy(update=changes), cfg.model.modalities)
+
+
+def mirrored(labels: Sequence[str]) -> list[str]:
+    """Classes that a mirrored picture takes for each other: the first that differ in sides only."""
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        sideless = _SIDES.sub("*", label.lower())
+        if sideless != label.lower():
+            alike.setdefault(sideless, []).append(label)
+    return next((found for found in alike.values() if len(found) > 1), [])
 
 
 def as_inputs(by_modality: Mapping[str, Value]) -> Value | dict[str, Value]:

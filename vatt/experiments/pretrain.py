@@ -30,7 +30,6 @@ class PretrainRecipe(ExamplesRecipe):
         """Builds model and optimizer under `strategy`."""
         self._method = methods.of(cfg)
         super().__init__(cfg, self._method.examples(cfg))
-        pipeline.load_cards(cfg.train.input, cfg.data_dir)  # before the model costs time
         self.model = build_model(cfg, self.shapes, strategy)
         with strategy.scope():
             self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")

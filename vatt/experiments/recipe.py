@@ -26,9 +26,15 @@ class ExamplesRecipe:
     """
 
     def __init__(self, cfg: configs.ExperimentConfig, examples: Examples) -> None:
-        """Takes the run and what it is trained on; reads no media yet."""
+        """Takes the run and what it is trained on; reads no media yet.
+
+        Raises:
+          DataError: a set that is missing or does not fit, before the model costs time.
+        """
         self._cfg, self._examples = cfg, examples
         self.shapes, self.batch_size = examples.shapes, examples.cfg.batch_size
+        for card in pipeline.load_cards(examples.cfg, cfg.data_dir):
+            examples.maker(card)
         self.bad_records = BadRecords.of_run(cfg.model_dir, examples.cfg)
 
     def batches(self, start_step: int, worker: tuple[int, int]) -> tf.data.Dataset:

@@ -87,7 +87,7 @@ class RunDir:
         self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / "config.yaml"
         if file.exists():
-            before = yaml_text.load(file)
+            before = _before(file)
             differing = [
                 difference
                 for difference in configs.diff(before, cfg)
@@ -195,6 +195,14 @@ class RunDir:
         """Writes `metrics.json`: the figures of the newest evaluation."""
         values = {name: _json_number(value) for name, value in sorted(metrics.items())}
         replace_text(self.path / "metrics.json", json.dumps(values, indent=1) + "\n")
+
+
+def _before(file: Path) -> configs.ExperimentConfig | Mapping:
+    """The configuration of a run; fields that are newer than its file have their defaults."""
+    try:
+        return configs.from_yaml(file)
+    except configs.ConfigError:  # with values that are no longer accepted
+        return yaml_text.load(file)
 
 
 def _is_free(path: str) -> bool:

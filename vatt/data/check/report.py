@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vatt.data.check import leakage
-from vatt.data.ingest import summary
+from vatt.data.ingest import levels, summary
 from vatt.files import replace_text
 
 if TYPE_CHECKING:
@@ -77,6 +77,10 @@ def describe(report: Report) -> str:
     for row in rows:
         cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
         lines.append("  " + "  ".join(cells))
+    heard = {name: split["levels"] for name, split in report.splits.items() if split.get("levels")}
+    for name, counted in heard.items():
+        shown = ", ".join(f"{what} {figure}" for what, figure in levels.figures(counted).items())
+        lines.append(f"  {name}, level of the sound: {shown}")
     if report.bad:
         bad = sum(split["bad"] for split in report.splits.values())
         lines.append(f"bad records: {bad:,}, listed in {report.folder / 'bad_records.csv'}")

@@ -11,7 +11,7 @@ from vatt.data.check import leakage
 from vatt.data.check.report import Report
 from vatt.data.check.shards import Job, check_shard
 from vatt.data.features import JOINED, splits_of
-from vatt.data.ingest import summary
+from vatt.data.ingest import levels, summary
 from vatt.errors import DataError, nearest
 from vatt.files import read_json
 
@@ -137,6 +137,8 @@ def _count(report: Report, card: Card, split: str, shards: list[dict]) -> None:
         )
     if not usable:
         report.problems.append(f"split '{split}': not one record can be used")
+    for notice in levels.notices(found.get("levels", {})):
+        report.notes.append(f"split '{split}': {notice.kind}: {notice.detail}")
     for modality in ("audio", "text"):
         if getattr(card, modality) and usable and not found[f"with_{modality}"]:
             report.notes.append(f"split '{split}': the card has {modality}, but no record has")

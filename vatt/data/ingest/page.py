@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vatt.data.features import splits_of
-from vatt.data.ingest import summary
+from vatt.data.ingest import levels, summary
 from vatt.files import replace_text
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def write(
     body = [
         _header(card, summary.totals(stats)),
         _splits(splits),
+        _levels(splits),
         _failures(failures),
         _notices(notices),
         _classes(card, splits),
@@ -148,6 +149,19 @@ def _splits(splits: Mapping[str, dict]) -> str:
             ]
         )
     return f"<h2>Splits</h2>{_table(heads, rows)}"
+
+
+def _levels(splits: Mapping[str, dict]) -> str:
+    counts = {name: split["levels"] for name, split in splits.items() if split.get("levels")}
+    rows = [(name, levels.figures(counted)) for name, counted in counts.items()]
+    if not rows:
+        return ""
+    heads = ["split", *rows[0][1]]
+    return (
+        f"<h2>Level of the sound</h2>{_table(heads, [(name, *of.values()) for name, of in rows])}"
+        '<p class="soft">RMS of the clips that are not silent: half of them are below the '
+        "middle. 0 dB is full scale.</p>"
+    )
 
 
 def _failures(failures: Sequence[Sequence]) -> str:

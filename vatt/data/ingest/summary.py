@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vatt.data.features import splits_of
+from vatt.data.ingest import levels
 from vatt.files import replace_text
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Tally:
         self._seconds: list[float] = []
         self._samples: list[Sample] = []
         self._features: dict[str, dict[str, Any]] = {}
+        self._levels: list[levels.Counts] = []
 
     def add(self, clip: ClipRecord) -> None:
         """Counts one record, whose frames can be decoded."""
@@ -72,6 +74,8 @@ class Tally:
         self._with["labels"] += bool(clip.labels)
         self._classes.update(clip.labels)
         self._seconds.append(samples.seconds(clip))
+        if clip.waveform is not None:
+            self._levels.append(levels.of(clip.waveform, clip.sample_rate))
         if clip.frames:
             self._sizes.add(_size(clip.frames[0]))
         for name, vectors in clip.features.items():
@@ -95,13 +99,17 @@ class Tally:
             "classes": dict(sorted(self._classes.items())),
             "sizes": sorted(self._sizes)[:2],  # two are enough to know that they differ
             "samples": [dataclasses.asdict(sample) for sample in self._samples],
-            **_named(self._features),
+            **_optional(self._features, self._levels),
         }
 
 
-def _named(features: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The entry `features` of a shard or a set; none where there are no features."""
-    return {"features": {name: features[name] for name in sorted(features)}} if features else {}
+def _optional(
+    features: Mapping[str, dict[str, Any]], sounds: Iterable[levels.Counts]
+) -> dict[str, Any]:
+    """The entries `features` and `levels` of a shard or a set, where there is anything."""
+    by_name = {name: features[name] for name in sorted(features)}
+    found = {"features": by_name, "levels": levels.total(sounds)}
+    return {name: counts for name, counts in found.items() if counts}
 
 
 def _size(encoded: bytes) -> tuple[int, int]:
@@ -136,7 +144,7 @@ def totals(stats: Iterable[dict]) -> dict[str, Any]:
         },
         "durations": {name: durations[name] for name in DURATIONS if durations[name]},
         "classes": dict(sorted(classes.items())),
-        **_named(features),
+        **_optional(features, (shard.get("levels", {}) for shard in shards)),
     }
 
 
@@ -225,7 +233,7 @@ def write_card(
 def _tasks(video: bool, audio: bool, text: bool, labels: bool, pictures: bool) -> list[str]:
     """What a set without a description of its own can be used for."""
     possible = {
-        "pretrain": video and not pictures,
+        "pretrain": video and (text or audio) and not pictures,
         "retrieval": video and (text or audio) and not pictures,
         "image_classification": pictures and labels,
         "video_classification": video and labels and not pictures,
@@ -256,7 +264,9 @@ def _splits(stats: list[dict]) -> dict[str, Any]:
 def write_summary(folder: Path, stats: list[dict]) -> tuple[list[list], list[list]]:
     """Writes `manifest.json`, `failures.csv` and `notices.csv`; returns failures and notices."""
     failures = sorted((f for shard in stats for f in shard["failures"]), key=str)
-    notices = sorted((n for shard in stats for n in shard.get("notices", ())), key=str)
+    splits = by_split(stats)
+    told = itertools.chain(*(shard.get("notices", ()) for shard in stats), levels.by_split(splits))
+    notices = sorted(told, key=str)
     keys = ("file", "split", "records", "bytes", "sha256", "seconds")
     stored = totals(stats)
     total = {
@@ -264,7 +274,7 @@ def write_summary(folder: Path, stats: list[dict]) -> tuple[list[list], list[lis
         "seconds": stored["seconds"],
         "failures": len(failures),
         "notices": {kind: len(rows) for kind, rows in by_kind(notices)},
-        "splits": by_split(stats),
+        "splits": splits,
         "shards": [{key: shard[key] for key in keys} for shard in stats if shard["records"]],
     }
     text = json.dumps(total, indent=1, ensure_ascii=False) + "\n"

@@ -367,11 +367,13 @@ class PretrainInput(dataset.Pretrain):
     """Clips with sound and captions (published: `dataset.Pretrain`).
 
     `caption_selection`: which captions become the `max_context_sentences` + 1 candidates.
+    `audio_gain`: sounds are made louder or softer by up to so many dB, at random.
     """
 
     max_num_words: Count = 16
     max_context_sentences: WholeNumber = 4
     audio_noise: NonNegative = 0.01
+    audio_gain: NonNegative = 0.0
     audio_mixup: bool = False
     mixup_alpha: Positive = 10
     mixup_beta: Positive = 2

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 from absl import logging
 
-from vatt.data import audio, clips, embeddings, pipeline, sampling, text, views, vision
+from vatt.data import audio, clips, embeddings, lengths, pipeline, sampling, text, views, vision
 from vatt.data.cards import Card
 from vatt.data.examples import Batch, Examples, Maker
 from vatt.data.features import AUDIO, AUDIO_MASK, TEXT, TEXT_MASK, VIDEO
@@ -37,7 +37,7 @@ class VideoAudioText(Examples):
         return self.shapes | {VIDEO: pipeline.raw_shapes(self.cfg)[VIDEO]}
 
     def stride(self, card: Card) -> int:
-        """Frames of a record per frame of a clip: of records at a higher rate some are left out."""
+        """As `pipeline.clip_spec` takes it; without `fps` as published for pretraining."""
         return pipeline.rate_stride(self.cfg, card)
 
     def maker(self, card: Card) -> Maker:
@@ -51,6 +51,14 @@ class VideoAudioText(Examples):
             raise DataError(
                 f"Data set '{card.name}' has no video: it cannot be used for pretraining."
             )
+        if not (spec.has_audio or spec.has_text):
+            raise DataError(
+                f"Data set '{card.name}' has neither sound nor captions: nothing could be learned "
+                "from it, since pictures are compared with one or the other. Accepted are sets "
+                "with sound, captions, or both."
+            )
+        lengths.check_rate(self.cfg, card)
+        lengths.compare(self.cfg, spec)
         tokenize = pipeline.make_tokenizer(self.cfg) if spec.has_text else None
         return lambda seed, record: pretraining_clip(record, seed, self.cfg, spec, tokenize)
 
@@ -114,7 +122,7 @@ def pretraining_clip(
     view = views.of_config(cfg, cfg.crop_resize_style)
     record = clips.parse(serialized, spec.schema, spec.record_type)
     count = clips.frame_count(record, spec)
-    offset = sampling.random_offset(seeds[sampling.OFFSET], count, spec.frames, spec.video_stride)
+    offset = sampling.random_offset(seeds[sampling.OFFSET], count, spec.frames, spec.frame_stride)
     if spec.has_audio:
         waveform, audio_mask = clips.present(record.waveform)
         start = sampling.synchronised_offset(
@@ -148,7 +156,7 @@ def _captions(
     tokenize: text.Tokenizer,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Ids int32 [candidates, words] and the mask: 1 when there is a word in any of them."""
-    centre = (tf.cast(offset, tf.float32) + spec.frames * spec.video_stride / 2.0) / spec.fps
+    centre = (tf.cast(offset, tf.float32) + spec.frames * spec.frame_stride / 2.0) / spec.rate
     captions = text.select_captions(
         record.captions,
         cfg.max_context_sentences + 1,
