@@ -88,7 +88,7 @@ def run(
         place = evaluations.place(rundir, cfg)
         evaluator = task.evaluator(cfg, task.model(cfg, strategy), strategy, place)
         evaluations.claim(place, cfg, command)
-        return _ended(place, evaluator.run())
+        return _ended(evaluator.run(), place)
     if fresh_start and (aside := rundir.move_aside()):
         logging.warning("--fresh_start: the files of the earlier run are now in %s", aside)
     recipe = task.recipe(cfg, strategy)
@@ -116,7 +116,7 @@ def run(
         if code == 0:
             evaluator.catch_up()
     recipe.bad_records.summary()
-    return _ended(rundir, code)
+    return _ended(code, rundir, place)
 
 
 def _compare_lengths(cfg: configs.ExperimentConfig) -> None:
@@ -133,8 +133,9 @@ def _compare_lengths(cfg: configs.ExperimentConfig) -> None:
             )
 
 
-def _ended(rundir: RunDir, code: int) -> int:
-    """Says what a run that came to its end has not learned."""
-    for line in remarks.of_run(rundir.path) if code == 0 else ():
-        logging.warning("%s", line)
+def _ended(code: int, *places: RunDir) -> int:
+    """Says what a run that came to its end has not learned; it may be logged in two folders."""
+    for path in dict.fromkeys(place.path for place in places) if code == 0 else ():
+        for line in remarks.of_run(path):
+            logging.warning("%s", line)
     return code
