@@ -10,9 +10,13 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # In the background of a shell Ctrl-C is ignored, also by the commands that tests start.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        # In the background of a shell, and under nohup, also by the commands that tests start.
+        signal.signal(_number, _handler)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

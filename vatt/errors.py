@@ -14,6 +14,7 @@ EXIT_USAGE = 2
 EXIT_DATA = 3
 EXIT_DIVERGED = 4
 EXIT_CHECKPOINT = 5
+EXIT_WORKER = 6  # another worker ended; starting all of them again continues
 EXIT_PREEMPTED = 42  # a checkpoint was written; starting the same command again continues
 
 
@@ -39,6 +40,12 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, damaged or belongs to another model."""
 
     exit_code = EXIT_CHECKPOINT
+
+
+class WorkerError(UserError):
+    """Another worker of the run ended, or cannot be reached."""
+
+    exit_code = EXIT_WORKER
 
 
 def short(value: object, most: int = 80) -> str:

@@ -8,8 +8,8 @@ r"""Command line: flags -> checked configuration -> executor; nothing else.
 With --mode=eval and no --config_file, the config.yaml that training wrote into model_dir is used.
 Order, later ones win: preset of task and model_arch, config file, params_override (in the order
 given), other flags. Exit codes: 0 done, 2 bad flags or configuration, 3 data, 4 diverged, 5
-checkpoint, 42 stopped by a signal after saving (the same command continues), 130 interrupted before
-there was anything to save.
+checkpoint, 6 another worker ended, 42 stopped by a signal after saving (the same command
+continues), 130 interrupted before there was anything to save.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from vatt import configs
 from vatt.errors import EXIT_PREEMPTED, DivergedError
-from vatt.training import loop, optimizers
+from vatt.training import loop, optimizers, signals
 from vatt.training.checkpoints import CheckpointStore, manifest_metadata, variable_map
 from vatt.training.rundir import RunDir
 from vatt.training.trainer import Trainer
@@ -181,8 +181,11 @@ def test_allowed_bad_steps_are_skipped_and_counted(tmp_path):
         train(tmp_path / "b", cfg, bad_steps=(3, 4, 5))
 
 
+OTHERS = (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+
+
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+    "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)]
 )
 def test_asked_to_stop_saves_and_continues_exactly(tmp_path, number):
     def stop_once(step, fired=[]):  # noqa: B006
@@ -199,6 +202,23 @@ def test_asked_to_stop_saves_and_continues_exactly(tmp_path, number):
     assert code == 0
     for name, value in values(whole).items():
         np.testing.assert_array_equal(value, values(resumed)[name], err_msg=name)
+
+
+@pytest.mark.parametrize("during", [10, 20])
+def test_asked_to_stop_breaks_off_an_evaluation(tmp_path, during):
+    """What is saved is kept; the same command has something left to do, also at the last step."""
+
+    def evaluate(step):
+        with signals.stop_requests(at_once=True):
+            if step == during:
+                os.kill(os.getpid(), signal.SIGTERM)
+                pytest.fail("went on")
+
+    strategy = one_device()
+    recipe = Regression(experiment(), strategy)
+    code = loop.train(recipe, experiment(), strategy, RunDir(tmp_path), on_checkpoint=evaluate)
+    assert code == EXIT_PREEMPTED
+    assert CheckpointStore(tmp_path).steps() == list(range(10, during + 1, 10))
 
 
 def test_two_replicas_equal_one(tmp_path, two_replicas):

@@ -71,9 +71,15 @@ class BadRecords:
                     self._remember([row[column] for column in COLUMNS])
 
     @classmethod
-    def of_run(cls, folder: str | Path, cfg: configs.dataset.Dataset) -> BadRecords:
-        """The list in the folder of a run, which all that reads data for the run shares."""
-        return cls(Path(folder) / "bad_records.csv", cfg.max_bad_fraction)
+    def of_run(
+        cls, folder: str | Path, cfg: configs.dataset.Dataset, worker: int = 0
+    ) -> BadRecords:
+        """The list in the folder of a run, which all that reads data for the run shares.
+
+        Of several workers each but the chief, worker 0, has its own.
+        """
+        own = f"-{worker}" if worker else ""
+        return cls(Path(folder) / f"bad_records{own}.csv", cfg.max_bad_fraction)
 
     def add_set(self, card: cards.Card, split: str, shards: Sequence[Shard]) -> int:
         """Makes a split known and returns its number in origins."""

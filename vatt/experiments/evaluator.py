@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ from vatt.evaluation.measures import Measure
 from vatt.evaluators.subject import Arrays
 from vatt.files import read_json, replace_text
 from vatt.reporting import report
-from vatt.training import transfer
+from vatt.training import signals, transfer
 from vatt.training.checkpoints import (
     CheckpointStore,
     Damage,
@@ -32,6 +32,7 @@ from vatt.training.checkpoints import (
     variable_map,
 )
 from vatt.training.rundir import RunDir
+from vatt.training.strategy import local_replicas
 
 # A `tf.function` that calls `strategy.run`: from inputs to outputs of replicas, by name.
 ReplicaFunction = Callable[[Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
@@ -56,7 +57,7 @@ class Evaluator:
         self._cfg, self._model, self._strategy, self._rundir = cfg, model, strategy, rundir
         self._store = CheckpointStore(rundir.checkpoints)
         self._logged: dict[int, str] = {}  # by step, why it was not evaluated
-        replicas, size = strategy.num_replicas_in_sync, cfg.eval.input.batch_size
+        replicas, size = local_replicas(strategy), cfg.eval.input.batch_size
         if size % replicas:
             raise UserError(
                 f"eval.input.batch_size: {size} is not divisible by {replicas} replicas"
@@ -93,7 +94,8 @@ class Evaluator:
                     self._cfg.eval.timeout_s,
                 )
                 return 0
-            time.sleep(self._cfg.eval.poll_interval_s)
+            with signals.stop_requests(at_once=True):  # or one came while something was written
+                time.sleep(self._cfg.eval.poll_interval_s)
 
     def catch_up(self) -> int:
         """Evaluates every committed checkpoint that has not been; returns how many.
@@ -151,10 +153,19 @@ class Evaluator:
           The measures by their published names.
         """
         checkpoint = checkpoint or fingerprint(self._store.path(step))
-        found = [
-            dataclasses.replace(measure, checkpoint=checkpoint)
-            for measure in self.measure(step, checkpoint)
-        ]
+        with signals.stop_requests(at_once=True):
+            found = [
+                dataclasses.replace(measure, checkpoint=checkpoint)
+                for measure in self.measure(step, checkpoint)
+            ]
+        with signals.stop_requests():  # what is measured is written down whole
+            self._write(step, found)
+        if self._cfg.eval.report:
+            with signals.stop_requests(at_once=True):
+                report.write(self._rundir.path)
+        return measures.published_names(found)
+
+    def _write(self, step: int, found: Sequence[Measure]) -> None:
         metrics = measures.published_names(found)
         self._rundir.write_metrics("eval", step, metrics, [measure.as_dict() for measure in found])
         done = sorted({*self._evaluated(), step})
@@ -165,15 +176,13 @@ class Evaluator:
             logging.info("step %d: %s", step, line)
         for line in summary.too_small(found):
             logging.warning("step %d: %s", step, line)
-        if self._cfg.eval.report:
-            report.write(self._rundir.path)
-        return metrics
 
     # -- for `measure` ---------------------------------------------------------------------
 
     def on_replicas(self, function: ReplicaFunction, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Calls `function` on every replica with its rows of `inputs`; joins what they return.
 
+        The replicas are those of this process: of several workers, the chief evaluates alone.
         Rows are taken a batch of `eval.input.batch_size` at a time, the last one filled up with
         zeros, so that the function is traced once.
 
@@ -189,8 +198,10 @@ class Evaluator:
         return {key: np.concatenate([part[key] for part in parts])[:rows] for key in parts[0]}
 
     def _one_batch(self, function: ReplicaFunction, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        count = local_replicas(self._strategy)
+
         def rows_of(context: tf.distribute.ValueContext) -> dict[str, tf.Tensor]:
-            index, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
+            index = context.replica_id_in_sync_group % count
             return {
                 key: tf.constant(np.split(value, count)[index]) for key, value in inputs.items()
             }

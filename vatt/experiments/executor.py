@@ -10,6 +10,7 @@ the checkpoint named by --override_checkpoint (`checkpoint_path`); random initia
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import keras
@@ -19,11 +20,12 @@ from absl import logging
 from vatt import configs
 from vatt.configs import experiment
 from vatt.data.bad_records import BadRecords
+from vatt.errors import EXIT_PREEMPTED
 from vatt.experiments import remarks
 from vatt.experiments.evaluator import Evaluator
 from vatt.experiments.finetune import Finetune
 from vatt.experiments.pretrain import Pretrain
-from vatt.training import evaluations, loop, transfer
+from vatt.training import cluster, evaluations, loop, peers, signals, transfer
 from vatt.training import strategy as strategies
 from vatt.training.checkpoints import CheckpointStore
 from vatt.training.rundir import RunDir
@@ -75,48 +77,101 @@ def run(
     Raises:
       UserError: what the user gave cannot work; every kind carries its exit code.
     """
-    task, strategy = _task(cfg), strategies.build(cfg.strategy_config)
-    configs.check_batch(cfg, strategy.num_replicas_in_sync)
-    rundir = RunDir(cfg.model_dir)
+    task = _task(cfg)
     _compare_lengths(cfg)
-    goes_on = (
-        cfg.mode != "eval" and not fresh_start and bool(CheckpointStore(cfg.model_dir).steps())
-    )
-    if cfg.checkpoint_path and not goes_on:
+    with signals.stop_requests(at_once=True):
+        if cfg.mode == "eval":
+            return _evaluate(cfg, task, command)
+        strategy = strategies.build(cfg.strategy_config)
+        workers = peers.of(strategy)
+        with workers.lost_ones_told():
+            configs.check_batch(cfg, strategy.num_replicas_in_sync)
+            workers.check_same("the configuration", lambda: [_decisive(cfg)])
+            rundir = RunDir(cfg.model_dir)
+            goes_on = not fresh_start and bool(CheckpointStore(cfg.model_dir).steps())
+            goes_on = bool(workers.gather(int(goes_on))[0])
+            if cfg.checkpoint_path and not goes_on:
+                transfer.open_source(cfg.checkpoint_path)  # before data and model cost time
+            if fresh_start:
+                workers.on_chief(lambda: _move_aside(rundir))
+            run = _Run(cfg, task, strategy, workers, rundir)
+            return run.train(command, goes_on, allow_config_change)
+
+
+def _evaluate(cfg: configs.ExperimentConfig, task: Task, command: Sequence[str]) -> int:
+    """Evaluates in one process; of several workers, the chief's."""
+    members = cluster.of_environment()
+    if strategies.several(cfg.strategy_config) and members is not None and members.index:
+        logging.info("%s has nothing to do: the chief evaluates alone", members.me)
+        return 0
+    strategy = strategies.build_local(cfg.strategy_config)
+    if cfg.checkpoint_path:
         transfer.open_source(cfg.checkpoint_path)  # before data and model cost time
-    if cfg.mode == "eval":
-        place = evaluations.place(rundir, cfg)
-        evaluator = task.evaluator(cfg, task.model(cfg, strategy), strategy, place)
-        evaluations.claim(place, cfg, command)
+    place = evaluations.place(RunDir(cfg.model_dir), cfg)
+    evaluator = task.evaluator(cfg, task.model(cfg, strategy), strategy, place)
+    evaluations.claim(place, cfg, command)
+    try:
         return _ended(evaluator.run(), place)
-    if fresh_start and (aside := rundir.move_aside()):
+    except signals.Interrupted:
+        return _asked_to_stop()
+
+
+def _asked_to_stop() -> int:
+    logging.warning("asked to stop: what has been evaluated is kept; the same command continues")
+    return EXIT_PREEMPTED
+
+
+def _decisive(cfg: configs.ExperimentConfig) -> bytes:
+    """What workers must agree on; each may have folders of its own."""
+    own = {"model_dir": "", "data_dir": None, "checkpoint_path": None}
+    return configs.to_yaml(cfg.model_copy(update=own)).encode()
+
+
+def _move_aside(rundir: RunDir) -> None:
+    if aside := rundir.move_aside():
         logging.warning("--fresh_start: the files of the earlier run are now in %s", aside)
-    recipe = task.recipe(cfg, strategy)
-    evaluator, place = None, evaluations.place(rundir, cfg)
-    if cfg.mode == "train_and_eval":
-        evaluator = task.evaluator(cfg, recipe.model, strategy, place)
-    if goes_on:
-        if cfg.checkpoint_path:
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A training run, as one of its workers sees it."""
+
+    cfg: configs.ExperimentConfig
+    task: Task
+    strategy: tf.distribute.Strategy
+    workers: peers.Alone
+    rundir: RunDir
+
+    def train(self, command: Sequence[str], goes_on: bool, allow_config_change: bool) -> int:
+        """Trains from the first values on, and evaluates if asked for; returns the exit code."""
+        cfg, rundir = self.cfg, self.rundir
+        recipe = self.task.recipe(cfg, self.strategy)
+        evaluator, place = None, evaluations.place(rundir, cfg)
+        if cfg.mode == "train_and_eval":
+            evaluator = self.task.evaluator(cfg, recipe.model, self.strategy, place)
+        if not goes_on:
+            recipe.initialise(cfg.checkpoint_path)
+        elif cfg.checkpoint_path:
             logging.info(
                 "checkpoint_path %s is not read: %s has checkpoints of its own",
                 cfg.checkpoint_path,
                 rundir.path,
             )
-    else:
-        recipe.initialise(cfg.checkpoint_path)
-    of_run = cfg if place is rundir else evaluations.own(rundir, cfg)
-    rundir.claim(of_run, recipe.files, allow_change=allow_config_change)
-    rundir.record_launch(cfg, command)
-    if evaluator is not None:
-        evaluations.claim(place, cfg, command)
-    if evaluator is None:
-        code = loop.train(recipe, cfg, strategy, rundir)
-    else:
-        code = loop.train(recipe, cfg, strategy, rundir, on_checkpoint=evaluator.evaluate)
-        if code == 0:
-            evaluator.catch_up()
-    recipe.bad_records.summary()
-    return _ended(code, rundir, place)
+
+        def claim() -> None:
+            of_run = cfg if place is rundir else evaluations.own(rundir, cfg)
+            rundir.claim(of_run, recipe.files, allow_change=allow_config_change)
+            rundir.record_launch(cfg, command)
+            if evaluator is not None:
+                evaluations.claim(place, cfg, command)
+
+        self.workers.on_chief(claim)
+        evaluate = {} if evaluator is None else {"on_checkpoint": evaluator.evaluate}
+        code = loop.train(recipe, cfg, self.strategy, rundir, workers=self.workers, **evaluate)
+        if evaluator and code == 0 and not self.workers.on_chief(evaluator.catch_up):
+            code = _asked_to_stop()
+        recipe.bad_records.summary()
+        return _ended(code, rundir, place) if self.workers.chief else code
 
 
 def _compare_lengths(cfg: configs.ExperimentConfig) -> None:

@@ -39,6 +39,9 @@ class ExamplesRecipe:
 
     def batches(self, start_step: int, worker: tuple[int, int]) -> tf.data.Dataset:
         """Rows of a worker of the global batches from `start_step` on."""
+        if worker[0]:
+            cfg = self._examples.cfg
+            self.bad_records = BadRecords.of_run(self._cfg.model_dir, cfg, worker[0])
         return pipeline.training_batches(
             self._examples,
             data_dir=self._cfg.data_dir,

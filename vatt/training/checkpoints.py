@@ -183,9 +183,13 @@ class CheckpointStore:
             )
         return None
 
-    def restore_newest(self, variables: Mapping[str, object]) -> int | None:
-        """Restores the newest valid checkpoint completely; returns its step or None."""
-        self.clean()
+    def restore_newest(self, variables: Mapping[str, object], clean: bool = True) -> int | None:
+        """Restores the newest valid checkpoint completely; returns its step or None.
+
+        Without `clean` nothing is changed in the folder, which is another process's.
+        """
+        if clean:
+            self.clean()
         step = self.newest_valid()
         if step is not None:
             restore(self.path(step), variables)

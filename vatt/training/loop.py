@@ -1,8 +1,9 @@
 """The training loop: host iterations of several steps, and what happens between them.
 
-Between calls of `Trainer.run` the loop logs, saves, evaluates, and answers SIGTERM / SIGINT by
-saving and leaving with exit code 42. Data order, augmentation and dropout are functions of (seed,
-step), so that a restored run continues exactly as if it had never stopped.
+Between calls of `Trainer.run` the loop logs, saves, evaluates, and answers signals that ask for an
+end by saving and leaving with exit code 42. Several workers agree on that, and the chief writes.
+Data order, augmentation and dropout are functions of (seed, step), so that a restored run continues
+exactly as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import tensorflow as tf
 from absl import logging
 
 from vatt import configs
-from vatt.errors import EXIT_PREEMPTED, DivergedError
-from vatt.training import signals
+from vatt.errors import EXIT_PREEMPTED, CheckpointError, DivergedError
+from vatt.training import peers, signals
 from vatt.training.checkpoints import CheckpointStore
 from vatt.training.rundir import RunDir
 from vatt.training.throughput import Progress
 from vatt.training.trainer import ParameterGroup, Recipe, StepResult, Trainer
 
 __all__ = ["ParameterGroup", "Recipe", "train"]
+
+_NOTHING = -1  # in place of a step, where there is no checkpoint
 
 
 @dataclass(frozen=True)
@@ -41,52 +44,58 @@ def train(
     strategy: tf.distribute.Strategy,
     rundir: RunDir,
     on_checkpoint: Callable[[int], object] = lambda step: None,
+    workers: peers.Alone = peers.ALONE,
 ) -> int:
     """Trains up to `total_steps`; returns the exit code (0, or 42 when asked to stop).
 
     Goes on from the newest valid checkpoint of the run's folder, where there is one, else trains
-    the model as the recipe has it. `on_checkpoint` runs after every save.
+    the model as the recipe has it. `on_checkpoint` runs after every save; of several workers, the
+    chief alone calls it, as it alone writes.
 
     Raises:
       DivergedError: a loss or gradient was not finite; nothing of that step was applied.
       CheckpointError: a checkpoint that cannot be used.
+      UserError: workers that would not begin alike.
     """
     trainer = Trainer(recipe, cfg.train, strategy, cfg.seed)
     store = CheckpointStore(rundir.path, keep=cfg.train.max_checkpoints)
     total = cfg.train.optimizer.learning_rate.total_steps
-    start = _restore(trainer, store)
+    start = _restore(trainer, store, workers)
     if start >= total:
         logging.info("already at step %d of %d, nothing to train", start, total)
         return 0
-    rundir.forget_after(start)
+    if workers.chief:
+        rundir.forget_after(start)
     trainer.start(start)
     progress = Progress(total, start, cfg.train.input.batch_size, recipe.flops_per_step)
-    with (
-        signals.stop_requests() as asked_to_stop,
-        signals.watchdog(cfg.train.watchdog_s) as alive,
-    ):
-        host = _Host(trainer, cfg.train.iterations_per_loop, asked_to_stop, alive)
+    with signals.stop_requests() as asked, signals.watchdog(cfg.train.watchdog_s) as alive:
+        host = _Host(trainer, cfg.train.iterations_per_loop, lambda: workers.any(asked()), alive)
         while trainer.step < total:
-            parts = _run_until(host, _next_goal(trainer.step, cfg.train, total))
+            parts, stop = _run_until(host, _next_goal(trainer.step, cfg.train, total))
             metrics = _metrics(trainer, parts)
             metrics |= progress.update(trainer.step, sum(part.data_wait_s for part in parts))
-            rundir.write_metrics("train", trainer.step, metrics)
-            progress.show(metrics)
+            if workers.chief:
+                rundir.write_metrics("train", trainer.step, metrics)
+                progress.show(metrics)
             if parts[-1].stopped:
                 progress.done()
                 raise _diverged(trainer, parts[-1], cfg, rundir)
             due = trainer.step % cfg.train.save_checkpoint_freq == 0 or trainer.step == total
-            if due or asked_to_stop():
-                store.save(trainer.step, trainer.variables(), **recipe.checkpoint_metadata)
+            whole = True  # nothing of what is due was broken off
+            if due or stop:
+                if workers.chief:
+                    store.save(trainer.step, trainer.variables(), **recipe.checkpoint_metadata)
                 alive()
-                if not asked_to_stop():
+                stop = host.asked_to_stop()
+                if due and not stop:
                     progress.done()  # the line stays, so that others may follow it
                     with trainer.weights_to_evaluate():
-                        on_checkpoint(trainer.step)
+                        whole = workers.on_chief(lambda: on_checkpoint(trainer.step))
                     progress.resume()
                     alive()
-            if asked_to_stop() and trainer.step < total:
-                return _preempted(progress, store.steps()[-1])
+                    stop = host.asked_to_stop()
+            if stop and not (whole and trainer.step == total):
+                return _preempted(progress, trainer.step)
     progress.done()
     return 0
 
@@ -97,15 +106,20 @@ def _next_goal(step: int, cfg: configs.experiment.TrainConfig, total: int) -> in
     return min(*((step // n + 1) * n for n in (log_every, cfg.save_checkpoint_freq)), total)
 
 
-def _run_until(host: _Host, goal: int) -> list[StepResult]:
-    """Runs up to step `goal`, call by call; fewer steps when a stop is asked for or due."""
+def _run_until(host: _Host, goal: int) -> tuple[list[StepResult], bool]:
+    """Runs up to step `goal`, call by call; fewer steps when a stop is asked for or due.
+
+    Returns what each call gave, and whether a stop was asked for.
+    """
     parts: list[StepResult] = []
-    while host.trainer.step < goal:
+    stop = False
+    while host.trainer.step < goal and not stop:
         parts.append(host.trainer.run(min(host.steps_per_call, goal - host.trainer.step)))
         host.alive()
-        if parts[-1].stopped or host.asked_to_stop():
+        if parts[-1].stopped:
             break
-    return parts
+        stop = host.asked_to_stop()
+    return parts, stop
 
 
 def _metrics(trainer: Trainer, parts: Sequence[StepResult]) -> dict[str, float]:
@@ -120,14 +134,23 @@ def _metrics(trainer: Trainer, parts: Sequence[StepResult]) -> dict[str, float]:
     return metrics
 
 
-def _restore(trainer: Trainer, store: CheckpointStore) -> int:
-    step = store.restore_newest(trainer.variables())
-    if step is None:
-        if trainer.average:
-            trainer.average.start()
-        return 0
-    logging.info("initialised from %s, the newest checkpoint of this run", store.path(step))
-    return step
+def _restore(trainer: Trainer, store: CheckpointStore, workers: peers.Alone) -> int:
+    step = store.restore_newest(trainer.variables(), clean=workers.chief)
+    found = workers.gather(_NOTHING if step is None else step)
+    if len(set(found)) > 1:
+        seen = ["nothing" if step == _NOTHING else f"ckpt-{step}" for step in found]
+        raise CheckpointError(
+            f"{store.folder}: the workers do not find the same there, the chief {seen[0]}, the "
+            f"others {', '.join(seen[1:])}. Give a folder that all of them share, or copy its "
+            "newest checkpoint to all"
+        )
+    if step is not None:
+        logging.info("initialised from %s, the newest checkpoint of this run", store.path(step))
+    elif trainer.average:
+        trainer.average.start()
+    values = trainer.variables()
+    workers.check_same("the weights", lambda: (v.numpy().tobytes() for v in values.values()))
+    return 0 if step is None else step
 
 
 def _preempted(progress: Progress, saved: int) -> int:

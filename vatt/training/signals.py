@@ -7,35 +7,84 @@ import faulthandler
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
+
+# Schedulers announce the end by SIGTERM or, as Slurm with --signal, SIGUSR1; a terminal that is
+# closed sends SIGHUP. Not every system has all of them.
+STOPPING = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
+    if hasattr(signal, name)
+)
+_IMPATIENT = (signal.SIGTERM, signal.SIGINT)  # the second one of these ends at once
+
+_asked: list[int] = []  # signals since the outermost `stop_requests` was opened
+_at_once: list[bool] = []  # of those open, the innermost last
+
+
+class Interrupted(KeyboardInterrupt):
+    """A request to stop, where that ends at once what is being done."""
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """SIGTERM or SIGINT asks for a save and a clean end; a second one ends at once.
+def stop_requests(at_once: bool = False) -> Iterator[Callable[[], bool]]:
+    """SIGTERM, SIGINT, SIGUSR1 or SIGHUP asks for a save and a clean end.
 
-    Yields a function that says whether a stop has been asked for.
+    A second SIGTERM or SIGINT leaves without one. Inside another of its kind, `at_once` of the
+    inner one counts, and so does what was asked before. A SIGHUP that is ignored, as under nohup,
+    stays ignored.
+
+    Args:
+      at_once: a request raises `Interrupted`, instead of being noted.
+
+    Yields:
+      A function that says whether a stop has been asked for.
     """
-    requests: list[int] = []
-
-    def request(number: int, _frame: object) -> None:
-        if requests:
-            os._exit(128 + number)
-        requests.append(number)
-        name = signal.Signals(number).name
-        print(
-            f"\n{name}: saving after this loop, then leaving (again to leave at once)",
-            file=sys.stderr,
-        )
-
-    previous = {
-        number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    _at_once.append(at_once)
+    previous = {}
     try:
-        yield lambda: bool(requests)
+        if len(_at_once) == 1 and threading.current_thread() is threading.main_thread():
+            previous = {number: signal.getsignal(number) for number in STOPPING}
+            for number, handler in previous.items():
+                if number in _IMPATIENT or handler is not signal.SIG_IGN:
+                    signal.signal(number, _request)
+        if at_once and _asked:
+            raise Interrupted
+        yield lambda: bool(_asked)
     finally:
+        _at_once.pop()
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if not _at_once:
+            _asked.clear()
+
+
+def asked_to_stop() -> bool:
+    """Whether the `stop_requests` that is open has had a request."""
+    return bool(_asked)
+
+
+def take_back() -> None:
+    """Handles signals again that a library has taken for itself since."""
+    for number in STOPPING:
+        if signal.getsignal(number) is _request:
+            signal.signal(number, _request)
+
+
+def _request(number: int, _frame: object) -> None:
+    impatient = number in _IMPATIENT
+    if impatient and any(before in _IMPATIENT for before in _asked):
+        os._exit(128 + number)
+    first = not _asked
+    _asked.append(number)
+    if not first:
+        return
+    how = "leaving" if _at_once[-1] else "saving after this loop, then leaving"
+    name = signal.Signals(number).name
+    print(f"\n{name}: {how} (again to leave at once)", file=sys.stderr)
+    if _at_once[-1]:
+        raise Interrupted
 
 
 @contextlib.contextmanager

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import tensorflow as tf
+from absl import logging
 
 from vatt import configs
-from vatt.errors import UserError
+from vatt.errors import UserError, WorkerError
+from vatt.training import cluster, signals
+
+SEVERAL = "multi_worker_mirrored"
+_LOOK_S, _TELL_S = 0.5, 30.0  # between two looks, and two lines, while others are waited for
 
 
 def build(cfg: configs.experiment.RuntimeConfig) -> tf.distribute.Strategy:
@@ -16,19 +24,82 @@ def build(cfg: configs.experiment.RuntimeConfig) -> tf.distribute.Strategy:
     data-parallel training is tried on a laptop.
 
     Raises:
+      UserError: more devices asked for than there are, no TPU answers at the given address, or
+        TF_CONFIG names no workers.
+      WorkerError: the other workers cannot be reached.
+    """
+    members = cluster.of_environment()
+    if several(cfg):
+        return _several(members)
+    if members is not None and len(members.addresses) > 1:
+        logging.warning(
+            "TF_CONFIG names %d workers, of which this process knows nothing: to train together "
+            "they need --strategy_type=%s",
+            len(members.addresses),
+            SEVERAL,
+        )
+    return build_local(cfg)
+
+
+def several(cfg: configs.experiment.RuntimeConfig) -> bool:
+    """Whether workers are asked for, each of which runs this program."""
+    return cfg.distribution_strategy.lower() == SEVERAL
+
+
+def build_local(cfg: configs.experiment.RuntimeConfig) -> tf.distribute.Strategy:
+    """Builds the same of what this process has, without other workers.
+
+    Raises:
       UserError: more devices asked for than there are, or no TPU answers at the given address.
     """
     kind = cfg.distribution_strategy.lower()
     if kind == "tpu":
         return _tpu(cfg.tpu)
-    if kind == "multi_worker_mirrored":
-        return tf.distribute.MultiWorkerMirroredStrategy()
     devices = _devices(cfg.num_devices)
     if kind == "one_device":
         devices = devices[:1]
     if len(devices) == 1 and kind != "mirrored":
         return tf.distribute.OneDeviceStrategy(devices[0])
     return tf.distribute.MirroredStrategy(devices)
+
+
+def local_replicas(strategy: tf.distribute.Strategy) -> int:
+    """Returns how many of the replicas run in this process."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return len(strategy.extended.worker_devices)
+    return strategy.num_replicas_in_sync
+
+
+def _several(members: cluster.Cluster | None) -> tf.distribute.Strategy:
+    """Waits for the other workers, in a thread: signals are answered in this one."""
+    if members is None:
+        logging.warning("TF_CONFIG names no workers: this process is the only one")
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if members.index is None:
+        raise UserError("TF_CONFIG: the task `evaluator` trains nothing; it takes --mode=eval")
+    built: list[tf.distribute.Strategy] = []
+    failed: list[Exception] = []
+
+    def connect() -> None:
+        try:
+            built.append(tf.distribute.MultiWorkerMirroredStrategy())
+        except (ValueError, RuntimeError, tf.errors.OpError) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    logging.info("%s waits for the others", members.me)
+    since = time.monotonic()
+    while thread.is_alive():
+        thread.join(_LOOK_S)
+        signals.take_back()  # TensorFlow takes SIGTERM for itself when it connects
+        if time.monotonic() - since > _TELL_S:
+            since = time.monotonic()
+            logging.info("%s still waits for %s", members.me, ", ".join(members.not_answering()))
+    if failed:
+        reason = (str(failed[0]).splitlines() or [type(failed[0]).__name__])[0]
+        raise WorkerError(f"{members.me}: cannot be connected with the others ({reason})")
+    return built[0]
 
 
 def _devices(count: int | None) -> list[str]:

@@ -1,0 +1,76 @@
+"""Requests to stop: noted, or at once; which signals are requests."""
+
+import os
+import signal
+
+import pytest
+
+from vatt.training import signals
+
+
+@pytest.fixture
+def left(monkeypatch):
+    """Exit codes the process would have left with at once."""
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    return codes
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP"])
+def test_a_request_is_noted_and_the_handlers_come_back(name):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with signals.stop_requests() as asked:
+        assert not asked()
+        signal.raise_signal(number)
+        assert asked() and signals.asked_to_stop()
+    assert signal.getsignal(number) is before
+    assert not signals.asked_to_stop()
+
+
+def test_a_request_breaks_off_what_may_be_broken_off():
+    with signals.stop_requests() as asked:
+        with pytest.raises(signals.Interrupted), signals.stop_requests(at_once=True):
+            signal.raise_signal(signal.SIGUSR1)
+            pytest.fail("went on")
+        assert asked()
+        with pytest.raises(signals.Interrupted), signals.stop_requests(at_once=True):
+            pytest.fail("began, although asked to stop before")
+
+
+def test_what_is_written_inside_is_finished_first():
+    done = []
+    with pytest.raises(signals.Interrupted), signals.stop_requests(at_once=True):
+        with signals.stop_requests():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("written")
+        with signals.stop_requests(at_once=True):
+            done.append("the next thing")
+    assert done == ["written"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [
+        ([signal.SIGTERM, signal.SIGTERM], [128 + signal.SIGTERM]),
+        ([signal.SIGTERM, signal.SIGINT], [128 + signal.SIGINT]),
+        ([signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM], []),  # announced, then meant
+        ([signal.SIGTERM, signal.SIGHUP], []),  # as service managers send them
+    ],
+)
+def test_only_the_second_order_to_end_ends_at_once(left, numbers, code):
+    with signals.stop_requests():
+        for number in numbers:
+            signal.raise_signal(number)
+    assert left == code
+
+
+def test_under_nohup_the_end_of_the_terminal_is_none():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.stop_requests() as asked:
+            signal.raise_signal(signal.SIGHUP)
+            assert not asked()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
