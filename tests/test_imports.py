@@ -19,7 +19,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each room may import from the rooms of lower levels, and from its own. `methods` is the look-up,
 # which imports methods only when it is asked for one; `methods.*` are the methods.
 LEVELS = {
-    "__init__": 0, "errors": 0, "files": 0, "notices": 0, "quiet": 0, "typing": 0,
+    "__init__": 0, "errors": 0, "files": 0, "notices": 0, "printing": 0, "quiet": 0,
+    "typing": 0,
     "assets": 1, "methods": 1,
     "configs": 2,
     "data": 3, "modeling": 3, "objectives": 3,

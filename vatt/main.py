@@ -23,6 +23,7 @@ from pathlib import Path
 from absl import flags
 
 from vatt.errors import EXIT_USAGE, UserError
+from vatt.printing import escape_what_cannot_be_shown
 
 EXIT_INTERRUPTED = 130
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
@@ -80,6 +81,7 @@ flags.DEFINE_bool(
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv` (program name first) and returns the exit code."""
+    escape_what_cannot_be_shown()
     if any(argument in _HELP for argument in argv[1:]):
         print(_help())
         return 0

@@ -102,8 +102,9 @@ class Vocabulary:
             )
 
 
-def _find_vocabulary(name: str, kind: str) -> Path:
-    """Path of a vocabulary given as a file or as a name in misc_data/."""
+def _find_vocabulary(given: str | None, kind: str) -> Path:
+    """Path of a vocabulary given as a file or as a name in misc_data/, or of the published one."""
+    name = given or DEFAULT_VOCABULARY[kind]
     try:
         return assets.find_misc(name, ".txt")
     except assets.AssetError as error:
@@ -114,8 +115,11 @@ def _find_vocabulary(name: str, kind: str) -> Path:
                 f"Build one from the captions of a data set with 'python -m vatt.data.vocabulary "
                 f"--card <data_dir>/<dataset> --output misc_data/{Path(name).stem}.txt'"
             )
+        missing = f"No vocabulary '{name}'"
+        if not given:
+            missing = f"vocabulary is null, which stands for the published one of {kind}, '{name}'"
         raise DataError(
-            f"No vocabulary '{name}': {error.accepted}.{error.hint} {remedy}, and name it in the "
+            f"{missing}: {error.accepted}.{error.hint} {remedy}, and name it in the "
             f"field 'vocabulary'; see misc_data/README.md."
         ) from error
 
@@ -194,8 +198,7 @@ def load_vocabulary(cfg: TextConfig) -> Vocabulary:
             f"text_tokenizer is '{kind}'; accepted: {', '.join(SPECIAL_WORDS)}."
             f"{nearest(kind, SPECIAL_WORDS)}"
         )
-    name = cfg.vocabulary or DEFAULT_VOCABULARY[kind]
-    return read_vocabulary(_find_vocabulary(name, kind), kind)
+    return read_vocabulary(_find_vocabulary(cfg.vocabulary, kind), kind)
 
 
 def normalise(captions: tf.Tensor) -> tf.Tensor:

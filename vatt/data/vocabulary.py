@@ -1,4 +1,4 @@
-"""Builds the vocabulary of the word tokenizer from captions.
+"""Builds the vocabulary of the word tokenizer from captions, and says how well one fits a set.
 
     python -m vatt.data.vocabulary --card runs/toy_corpus/records/toy_howto --output words.txt
     python -m vatt.data.vocabulary --manifest clips.csv --captions talk.srt --output words.txt
@@ -11,17 +11,31 @@ tokenizer's own operations.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import logging
 
 from vatt.errors import DataError, UserError
 from vatt.files import replace_text
+from vatt.printing import escape_what_cannot_be_shown
 from vatt.quiet import import_tensorflow_quietly
+
+if TYPE_CHECKING:
+    from vatt.data.cards import Card
+    from vatt.data.text import Vocabulary
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 CHUNK = 4096  # captions tokenised at once
+SAMPLE = 256  # records of a set that `check_words` looks at
+MANY = 0.2  # share of unknown words from which on it warns
+_SHARDS = 4  # from which those records are
+_SHOWN = 5
 
 
 def captions_of_card(folder: str | Path) -> Iterator[bytes]:
@@ -93,6 +107,65 @@ def count_words(captions: Iterable[bytes]) -> Counter[str]:
     return counts
 
 
+def check_words(card: Card, split: str, vocabulary: Vocabulary, field: str) -> None:
+    """Logs which share of the words in the captions of a split a vocabulary lacks, by a sample.
+
+    Args:
+      card: of the data set.
+      split: or several, joined.
+      vocabulary: of the configuration.
+      field: where the configuration names it.
+
+    Raises:
+      DataError: it lacks all of them: the captions would say nothing.
+    """
+    tf = import_tensorflow_quietly()
+
+    from vatt.data import text
+
+    counts = count_words(_sample(card, split))
+    if not counts:
+        return
+    words = [word for word, _ in counts.most_common()]
+    ids = text.tokenizer(vocabulary)(tf.constant(words), None).numpy()
+    unknown = [w for w, row in zip(words, ids, strict=True) if vocabulary.unk_id in row]
+    share = sum(counts[word] for word in unknown) / counts.total()
+    said = (
+        f"data set '{card.name}': {100 * share:.1f} % of the words in its captions are not in the "
+        f"vocabulary {vocabulary.path}"
+    )
+    remedy = (
+        f", such as: {', '.join(unknown[:_SHOWN])}. Make one from its captions by 'python -m "
+        f"vatt.data.vocabulary --card {card.folder} --output words.txt' and name it in {field}"
+    )
+    if share == 1:
+        raise DataError(said + remedy)
+    if share > MANY:
+        logging.warning("%s", said + remedy)
+    else:
+        logging.info("%s", said)
+
+
+def _sample(card: Card, split: str) -> Iterator[bytes]:
+    """Captions of the first records of some shards; what cannot be read is passed over."""
+    tf = import_tensorflow_quietly()
+
+    from vatt.data import clips, factories, framing
+    from vatt.data.features import RECORD, splits_of
+
+    if factories.find(card.name):  # made in code: there are no files
+        return
+    schema = RECORD.renamed(card.fields)
+    shards = sorted({shard for name in splits_of(split) for shard in card.shards(name)})
+    shards = shards[:: -(-len(shards) // _SHARDS)]
+    for shard in shards:
+        for record in itertools.islice(framing.walk(shard), SAMPLE // len(shards)):
+            if not record.problem:
+                with contextlib.suppress(tf.errors.OpError):
+                    found = clips.parse(record.data, schema, card.record_type)
+                    yield from found.captions.numpy().tolist()
+
+
 def choose_words(
     counts: Counter[str], min_count: int = 1, max_size: int | None = None
 ) -> list[str]:
@@ -156,8 +229,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--captions", nargs="+", default=[], help=".vtt, .srt, .csv or .txt caption files"
     )
     parser.add_argument("--output", required=True, help="file to write")
-    parser.add_argument("--min_count", type=int, default=1, help="leave out words seen less often")
-    parser.add_argument("--max_size", type=int, help="words at most, with the special ones")
+    parser.add_argument(
+        "--min_count", type=int, default=1, help="leave out words seen less often (1)"
+    )
+    parser.add_argument("--max_size", type=int, help="words at most, with the special ones (all)")
     parsed = parser.parse_args(arguments)
     if not (parsed.card or parsed.manifest or parsed.captions):
         parser.error("give at least one of --card, --manifest, --captions")
@@ -166,6 +241,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
+    escape_what_cannot_be_shown()
     options = _arguments(arguments)
     try:
         words, counts = build(

@@ -9,7 +9,8 @@ import tensorflow as tf
 from absl import logging
 
 from vatt import configs, evaluators, methods
-from vatt.data import pipeline
+from vatt.data import pipeline, text, vocabulary
+from vatt.data.features import TEXT
 from vatt.errors import DataError
 from vatt.evaluation import attention
 from vatt.evaluation.measures import Measure
@@ -40,6 +41,10 @@ class Evaluator(evaluator.Evaluator):
             labelled = features.modalities(card)
             if retrieval.TASK in card.tasks:
                 pipeline.check_split(card, cfg.eval.input.split)
+                if card.text and TEXT in model.modalities:
+                    words = text.load_vocabulary(cfg.eval.input)
+                    field = "eval.input.vocabulary"
+                    vocabulary.check_words(card, cfg.eval.input.split, words, field)
             elif not labelled:
                 raise DataError(
                     f"eval.input.name: '{card.name}' serves {card.tasks}; pretraining is evaluated "

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from vatt.errors import UserError
 from vatt.files import replace_text
+from vatt.printing import escape_what_cannot_be_shown
 from vatt.reporting import (
     about,
     attention,
@@ -71,6 +72,7 @@ def write(model_dir: Path | str) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: prints the path of the report; returns the exit code."""
+    escape_what_cannot_be_shown()
     parser = argparse.ArgumentParser(
         prog="python -m vatt.reporting.report",
         description="Write report.html, one self-contained page, from the files of a run.",

@@ -16,10 +16,12 @@ import sys
 
 from vatt import quiet
 from vatt.errors import UserError
+from vatt.printing import escape_what_cannot_be_shown
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
+    escape_what_cannot_be_shown()
     parser = argparse.ArgumentParser(
         prog="python -m vatt.tools.convert_checkpoint",
         description=__doc__.split("\n")[0],

@@ -20,6 +20,7 @@ import numpy as np
 from vatt.data.embeddings import ENTRY, as_word_embeddings
 from vatt.errors import DataError, UserError
 from vatt.files import replacing
+from vatt.printing import escape_what_cannot_be_shown
 
 NUMPY_CORES = ("numpy._core", "numpy.core")  # since NumPy 2, before
 ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
@@ -88,6 +89,7 @@ def write(table: np.ndarray, path: str | Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
+    escape_what_cannot_be_shown()
     parser = argparse.ArgumentParser(
         prog="python -m vatt.tools.convert_embeddings", description=__doc__.split("\n")[0]
     )

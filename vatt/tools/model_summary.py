@@ -22,6 +22,7 @@ from typing import Any
 from vatt import configs, methods, quiet
 from vatt.configs import backbones, registry
 from vatt.errors import UserError
+from vatt.printing import escape_what_cannot_be_shown
 
 CLASSES = {"video": 400, "audio": 527}  # Kinetics-400 and AudioSet, where the config names none
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -314,6 +315,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], markdown: bool) 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
+    escape_what_cannot_be_shown()
     parser = argparse.ArgumentParser(
         prog="python -m vatt.tools.model_summary",
         description=__doc__.split("\n")[0],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vatt.data.check.report import describe, write
 from vatt.data.check.splits import check_splits
 from vatt.errors import EXIT_DATA, DataError, UserError
+from vatt.printing import escape_what_cannot_be_shown
 
 if TYPE_CHECKING:
     from vatt.data.cards import Card
@@ -57,6 +58,7 @@ def find_card(name: str) -> Card:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    escape_what_cannot_be_shown()
     arguments = parse_arguments(argv)
     shown = arguments.samples if arguments.contact_sheet else 0
     try:

@@ -16,6 +16,7 @@ from vatt.data.ingest import build, sources, summary
 from vatt.data.ingest.log import Log
 from vatt.data.ingest.shards import MAX_SHARDS
 from vatt.errors import EXIT_DATA, UserError
+from vatt.printing import escape_what_cannot_be_shown
 
 _SHOWN = 5
 
@@ -213,6 +214,7 @@ def _clips(number: int) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    escape_what_cannot_be_shown()
     arguments = parse_arguments(argv)
     try:
         return _run(arguments)

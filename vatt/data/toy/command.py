@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vatt.errors import EXIT_DATA, UserError, nearest
 from vatt.files import read_json, replace_text
+from vatt.printing import escape_what_cannot_be_shown
 
 if TYPE_CHECKING:
     from vatt.data.toy.sets import VideoPlan
@@ -144,6 +145,7 @@ def render_set(name: str, output_dir: Path, seed: int, scale: float, workers: in
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    escape_what_cannot_be_shown()
     arguments = parse_arguments(argv)
     try:
         names = chosen_sets(arguments.sets)

@@ -12,7 +12,18 @@ from collections.abc import Mapping
 import tensorflow as tf
 from absl import logging
 
-from vatt.data import audio, clips, embeddings, lengths, pipeline, sampling, text, views, vision
+from vatt.data import (
+    audio,
+    clips,
+    embeddings,
+    lengths,
+    pipeline,
+    sampling,
+    text,
+    views,
+    vision,
+    vocabulary,
+)
 from vatt.data.cards import Card
 from vatt.data.examples import Batch, Examples, Maker
 from vatt.data.features import AUDIO, AUDIO_MASK, TEXT, TEXT_MASK, VIDEO
@@ -75,12 +86,20 @@ class VideoAudioText(Examples):
 def build(cfg: Pretrain) -> VideoAudioText:
     """Returns the examples of a run.
 
+    Where no set has captions, the vocabulary is not needed.
+
     Raises:
-      UserError: a vocabulary that is not there, or larger than the model's word embedding.
+      UserError: a vocabulary that is not there, larger than the model's word embedding, or without
+        any word of the captions.
     """
-    words, stack = text.load_vocabulary(cfg.train.input), cfg.model.backbone_config
-    words.check_fits(stack.vocab_size, stack.word_embeddings)
-    return VideoAudioText(cfg.train.input)
+    data, stack = cfg.train.input, cfg.model.backbone_config
+    captioned = [card for card in pipeline.load_cards(data, cfg.data_dir) if card.text]
+    if captioned:
+        words = text.load_vocabulary(data)
+        words.check_fits(stack.vocab_size, stack.word_embeddings)
+        for card in captioned:
+            vocabulary.check_words(card, data.split, words, "train.input.vocabulary")
+    return VideoAudioText(data)
 
 
 def initialise_words(model: MultimodalModel, cfg: ModelConfig) -> None:
