@@ -170,9 +170,9 @@ def test_the_page_shows_the_counts(tmp_path):
     assert text[row : row + 10] == ["train", "4", "2.00", "0.25 s", "7200.00 s", *"1110", "0"]
     row = text.index("test")
     assert text[row : row + 10] == ["test", "1", "0.00", "1.50 s", "1.50 s", *"0001", "0"]
-    assert text[text.index("dog: 3") :][:3] == ["dog: 3", "dog", "3"]
-    assert "under 0.5 s: 1" in text
-    assert "0.5 - 1 s: 0" in text  # a gap in the histogram is shown as one
+    assert text[text.index("dog") :][:2] == ["dog", "3"]
+    assert text[text.index("under 0.5 s") + 1] == "1"
+    assert text[text.index("0.5 - 1 s") + 1] == "0"  # a gap in the histogram is shown as one
     assert text[text.index("min_side") + 1] == "256"
     assert text[text.index("num_shards") + 1] == "not set"
     assert "2 classes without a clip in test: cat, dog" in text
@@ -245,10 +245,11 @@ def test_many_classes_are_folded_away(tmp_path):
         shard["classes"] = {"class 007": 5}
     path = dataset_page.write(tmp_path / "pets", card, stats, [], {})
     page = Page(path.read_text(encoding="utf-8"))
-    assert page.tags.count("rect") == 40 + len(summary.DURATIONS)
+    assert page.tags.count("b") == 40 + len(summary.DURATIONS)
     assert "260 rarer classes" in page.text
     bars = [part for part in page.text if part.startswith("class ")]
-    assert bars[:4] == ["class 007: 15", "class 007", "class 000: 0", "class 000"]
+    assert bars[:2] == ["class 007", "class 000"]
+    assert page.text[page.text.index("class 007") + 1] == "15"
 
 
 def test_groups_of_labels_have_charts_of_their_own(tmp_path):
@@ -259,5 +260,5 @@ def test_groups_of_labels_have_charts_of_their_own(tmp_path):
         dataset_page.write(tmp_path / "pets", card, stats, [], {}).read_text(encoding="utf-8")
     ).text
     row = text.index("size")
-    assert text[row : row + 7] == ["size", "small: 2", "small", "2", "big: 0", "big", "0"]
-    assert text.index("tame: 1") < row
+    assert text[row : row + 5] == ["size", "small", "2", "big", "0"]
+    assert text.index("tame") < row

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import page_of, pictures
+from pages import between, page_of, pictures
 from PIL import Image
 
 from vatt.evaluation import artefacts
 from vatt.evaluation.classification import Classification
+from vatt.evaluation.measures import Measure
 from vatt.reporting import classification, matrices
 
 ACTIONS = ["rises", "falls", "circles", "shakes", "zigzags", "grows", "turns", "stands still"]
@@ -84,6 +85,7 @@ def test_sounds_with_several_labels(synthetic, tmp_path):
         "waveform",
         "Cross-entropy in training",
         "Chance of mAP",
+        "those of a clip do not add up to 100",
     ):
         assert text in page, text
     for absent in ("Confusion matrix", "Top-1 accuracy", "answered wrongly", "not finite"):
@@ -243,3 +245,32 @@ def test_regularization_is_drawn_where_there_is_any(synthetic, tmp_path):
     page = page_of(tmp_path)
     assert "</i>regularization" in page and "not drawn" not in page
     assert "<b>Losses</b>" not in page
+
+
+def test_folds_stand_under_their_mean_and_spread(synthetic, tmp_path):
+    def measure(value, fold="", **fields):
+        split = f"test_{fold}" if fold else ""
+        return Measure(
+            "acts", "classification", "top_1_accuracy", value, split, fold, target="video", **fields
+        )
+
+    found = [measure(0.75, spread=0.125, samples=81, chance=0.25)]
+    found += [measure(0.625, "1", samples=40), measure(0.875, "2", samples=41)]
+    (tmp_path / "metrics.jsonl").write_text(synthetic.eval_line(30, found) + "\n")
+    page = page_of(tmp_path)
+    card = between(page, '<section class="card">', "</section>")
+    assert "<h3>acts<" in card and "mean of all folds, 81 clips" in card
+    assert "75.0 ± 12.5 %" in card and "chance 25.0&nbsp;%" in card
+    table = between(page, "<h2>Folds</h2>", "</table>")
+    shown = re.findall(r"<td>([^<]*%)</td>", table)
+    assert shown == ["75.0 ± 12.5 %", "62.5 %", "87.5 %"]
+    assert table.index("test_1") < table.index("test_2") and page.count('class="card"') == 1
+
+
+def test_the_fold_that_was_evaluated_and_a_set_too_small_are_said(synthetic, tmp_path):
+    few = {"split": "test_3", "fold": "3", "target": "video", "samples": 7}
+    found = [Measure("acts", "classification", "top_1_accuracy", 1.0, **few)]
+    (tmp_path / "metrics.jsonl").write_text(synthetic.eval_line(30, found) + "\n")
+    card = between(page_of(tmp_path), '<section class="card">', "</section>")
+    assert "step 30, fold 3 (test_3), 7 clips" in card
+    assert "7 clips are too few to tell models apart, one of them is 14 % of all." in card

@@ -314,6 +314,30 @@ def test_figures_and_counts_that_differ_between_pairs(logged):
     ]
 
 
+def test_queries_are_told_from_what_can_be_found(logged):
+    asked = {"samples": 6, "gallery": 12}
+    page = logged({1: [searched("R10", 1.0, **asked), searched("R1", 0.5, **asked)]})
+    card = between(page, '<section class="card">', "</section>")
+    assert "step 1, 6 queries in 12 clips" in card and "too few to tell" in card
+    page = logged({1: [searched("R10", 1.0, samples=7, gallery=7)]})
+    assert "R@10 is 1 whatever the model, with 7 videos to find." in page
+    assert "whatever the model" not in logged({1: [searched("R10", 1.0, samples=70, gallery=70)]})
+
+
+def test_means_over_folds_have_their_spread_and_zero_shot_its_fold(logged):
+    found = {"target": "video", "samples": 480}
+    page = logged(
+        {
+            1: [
+                Measure("acts", LINEAR, "top_1_accuracy", 0.75, spread=0.125, **found),
+                Measure("acts", ZERO_SHOT, "top_1_accuracy", 0.5, "test_1", "1", "text", "video"),
+            ]
+        }
+    )
+    assert "75.0 ± 12.5 %" in between(page, heading("Probes"), "<h2>")
+    assert "acts, fold 1" in between(page, heading("Zero-shot classification"), "<h2>")
+
+
 def test_splits_of_a_set_are_kept_apart(logged):
     page = logged({1: [searched("R1", 0.25, split="test"), searched("R1", 0.5, split="val")]})
     for title, value in (("x, test", "25.0 %"), ("x, val", "50.0 %")):

@@ -162,6 +162,9 @@ def _items(run: Run, history: History) -> dict[str, object]:
         "Architecture": _architecture(run),
         "Training data": _listed(_dig(run.config, "train", "input", "name")),
         "Initialised from": _source(run),
+        "Checkpoints": run.config.get("checkpoint_path")
+        if run.config.get("mode") == "eval"
+        else "",
         "Evaluated on": _listed(_dig(run.config, "eval", "input", "name")),
         "Steps": done,
         "Batch": _dig(run.config, "train", "input", "batch_size"),

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from vatt.errors import DataError
-from vatt.evaluation import artefacts
+from vatt.evaluation import artefacts, summary
 from vatt.evaluation.measures import CLASSIFICATION, Measure
 from vatt.reporting import figures, matrices
 from vatt.reporting.history import History, Measures
@@ -53,8 +53,45 @@ def shows(measure: Measure) -> bool:
 
 
 def sets(history: History) -> dict[str, Measures]:
-    """The measures of each data set that a trained classifier was evaluated on."""
-    return history.measures.where(shows).by_set("target")
+    """The measures of each data set that a trained classifier was evaluated on.
+
+    Of a set whose folds were all run these are the means; `folds` shows the rest.
+    """
+    averaged = _averaged(history)
+    return history.measures.where(
+        lambda m: shows(m) and not (m.fold and (m.set, m.target) in averaged)
+    ).by_set("target")
+
+
+def folds(history: History) -> str:
+    """Tables of the newest figures of each fold, of sets whose folds were all run."""
+    parts = []
+    for data, target in _averaged(history):
+        own = history.measures.where(shows).select(set=data, target=target)
+        names = [name for group in _groups(own) for name in group]
+        rows = []
+        for fold, split in own.combinations("fold", "split"):
+            found = own.select(fold=fold, split=split)
+            cells = "".join(
+                f"<td>{figures.text((found.select(name=name).latest() or (0, None))[1])}</td>"
+                for name in names
+            )
+            which = f'fold {escape(fold)} <code class="note">fold_{escape(fold)}/report.html</code>'
+            clips = next(figures.clips(m.samples) for _, m in found if m.samples is not None)
+            head = which if fold else "mean"
+            rows.append(
+                f'<tr><th scope="row" class="name">{head}</th><td class="name">{escape(split)}</td>'
+                f"<td>{clips}</td>{cells}</tr>"
+            )
+        head = ["", "split", "", *(figures.of(name).title for name in names)]
+        parts.append(f"<h3>{escape(data)}</h3>{table(head, rows, 'data', left=('split',))}")
+    return f"<h2>Folds</h2>{''.join(parts)}" if parts else ""
+
+
+def _averaged(history: History) -> dict[tuple[str, str], None]:
+    """Set and target of the means over folds that were logged."""
+    found = (m for _, m in history.measures if shows(m) and m.spread is not None)
+    return {(measure.set, measure.target): None for measure in found}
 
 
 def holds(path: Path) -> bool | None:
@@ -70,7 +107,8 @@ def headline(title: str, measures: Measures) -> str:
     step = measures.steps()[-1]
     newest = {name: measures.select(name=name).at(step) for name in measures.each("name")}
     counts = [found.samples for found in newest.values() if found and found.samples]
-    notes = [f"step {step:,}", *map(figures.clips, counts[:1])]
+    measured = next(iter(found for found in newest.values() if found))
+    notes = [f"step {step:,}", summary.fold_of(measured), *map(figures.clips, counts[:1])]
     tables = []
     for group in _groups(measures):
         cells = "".join(figures.headline_cell(newest[name]) for name in group)
@@ -85,7 +123,8 @@ def headline(title: str, measures: Measures) -> str:
         if (known := newest.get(name)) and known.value
     ]
     remark = f'<p class="note">{" ".join(remarks)}</p>'
-    return figures.card(title, notes, "".join(tables) + remark)
+    remark += figures.warnings(summary.too_small(filter(None, newest.values())))
+    return figures.card(title, list(filter(None, notes)), "".join(tables) + remark)
 
 
 def curves(measures: Measures) -> str:
@@ -236,6 +275,10 @@ def _mistakes(arrays: Arrays) -> str:
             figures = "".join(_mistake(arrays, row, kind) for row in rows)
             parts.append(f'<h4>{title}<span class="note">{note}</span></h4>')
             parts.append(f'<div class="mistakes">{figures}</div>')
+    several = '<p class="note">A clip can have several of the classes: each has a probability of '
+    several += "its own, and those of a clip do not add up to 100&nbsp;%.</p>"
+    if parts and bool(arrays["multi_label"]):
+        parts.insert(0, several)
     return "".join(parts) or "<p>No clip was answered wrongly.</p>"
 
 

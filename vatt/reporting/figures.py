@@ -141,7 +141,8 @@ def headline_cell(measure: Measure | None) -> str:
     """A large figure with chance below it."""
     known = "" if chance(measure) is None else f"chance {chance_text(measure)}"
     note = f'<span class="note">{known.replace(" %", "&nbsp;%")}</span>' if known else ""
-    return f"<td><b>{text(measure)}</b>{note}</td>"
+    title = "" if measure is None else escape(of(measure.name).title)
+    return f'<td data-title="{title}"><b>{text(measure)}</b>{note}</td>'
 
 
 def share_cell(value: float, guessed: float | None = None) -> str:

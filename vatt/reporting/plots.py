@@ -186,13 +186,14 @@ class _Axis:
                 f'<text x="{LEFT - 7}" y="{y + 3.5:.1f}" text-anchor="end">'
                 f"{escape(form(tick))}</text>"
             )
+        parts.append(f'<text x="{LEFT - 14}" y="{HEIGHT - 6}" text-anchor="end">step</text>')
         ticks = [t for t in _ticks(self.first, self.last, 5, smallest=1.0) if t >= 0]
         for tick in ticks:
             x = float(self.x(tick))
             side = "end" if x > WIDTH - 30 else "middle"
             text = f"{tick:,.0f}" if tick < 1e6 else f"{tick / 1e6:g} M"
             x = min(x, WIDTH - 2) if side == "end" else x
-            parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="{side}">{text}</text>')
+            parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="{side}">{text}</text>')
         return "".join(parts)
 
 

@@ -91,7 +91,7 @@ def _page(run: about.Run, history: History) -> str:
         about.header(run, history),
         _warnings(history),
         _evaluation(run, history),
-        _training(history),
+        _training(run, history),
         about.provenance(run),
     ]
     # The policy makes the browser hold the promise that nothing is loaded from anywhere.
@@ -157,6 +157,7 @@ def _classification(history: History, pictures: dict[str, Path]) -> str:
     parts, sets = ["<h2>Classification</h2>"], classification.sets(history)
     for title, measures in sets.items():
         parts += [classification.headline(title, measures), classification.curves(measures)]
+    parts.append(by_fold := classification.folds(history))
     parts += ["<h2>All evaluations</h2>"] if sets else [NOT_YET]
     for title, measures in sets.items():
         parts += [f"<h3>{escape(title)}</h3>"] if len(sets) > 1 else []
@@ -166,7 +167,7 @@ def _classification(history: History, pictures: dict[str, Path]) -> str:
         parts += [classification.classes(path) for path in pictures.values()]
         parts.append("<h2>Mistakes</h2>")
         parts += [classification.mistakes(path) for path in pictures.values()]
-    elif sets:
+    elif sets and not by_fold:
         parts.append(
             '<p class="missing">There are no classes and mistakes to show: nothing was saved in '
             "<code>eval/</code>.</p>"
@@ -200,8 +201,10 @@ def _examples(history: History, pictures: dict[str, Path]) -> str:
     return "".join(parts)
 
 
-def _training(history: History) -> str:
+def _training(run: about.Run, history: History) -> str:
     if not history.steps("train"):
+        if run.config.get("mode") == "eval" or any(run.folder.glob("fold_*")):
+            return ""  # a folder for figures alone
         return '<h2>Training</h2><p class="missing">No training step has been logged yet.</p>'
     summary = training.throughput_summary(history)
     return (

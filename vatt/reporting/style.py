@@ -5,13 +5,13 @@ CSS = """
   --line:#e2e2dc;--s0:#2f62c9;--s1:#c8641b;--s2:#18845c;--s3:#8a6d1d;--s4:#8b4fb3;
     --s5:#b83a6b;--k0:#72020f;--k1:#515cff;--k2:#d36307;--k3:#8d5699;--k4:#eba335;--k5:#2d0bcb;
     --k6:#6c9efe;--k7:#a5340a;--k8:#562673;--k9:#b584a1;--other:#c2c4c8;
-    --good:#18845c;--bad:#a8572b;--goodbg:#e3f3ea;--badbg:#f7ebe0}
+    --good:#18845c;--bad:#a8572b;--goodbg:#e3f3ea;--badbg:#f7ebe0;--edge:#0003}
 @media(prefers-color-scheme:dark){
   :root{--paper:#16181b;--card:#1d2024;--ink:#e7e7e3;--soft:#9aa0a8;--line:#33373d;--s0:#7da5f5;
     --s1:#f0a066;--s2:#5cc79a;--s3:#d5b660;--s4:#c79ae6;--s5:#f08fb4;--k0:#e1ee27;--k1:#4abd98;--k2:#bf06ee;--k3:#45fee0;--k4:#7f089d;
     --k5:#f579f9;--k6:#b7c317;--k7:#b71e02;--k8:#da6506;--k9:#508ea4;--other:#5a5f66;
     --good:#5cc79a;--bad:#e9a77c;
-    --goodbg:#1d3a2e;--badbg:#40291b}
+    --goodbg:#1d3a2e;--badbg:#40291b;--edge:#fff3}
 }
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);
@@ -37,7 +37,12 @@ h3 .note,h4 .note,figcaption .note{margin-left:10px}
 .facts dd{margin:0;overflow-wrap:anywhere}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;
   padding:6px 24px 20px;margin:0 0 18px}
-.scroll{overflow-x:auto}
+.scroll{overflow-x:auto;--under:var(--paper);background:
+  linear-gradient(90deg,var(--under) 40%,transparent) left/36px 100% no-repeat local,
+  linear-gradient(270deg,var(--under) 40%,transparent) right/36px 100% no-repeat local,
+  linear-gradient(90deg,var(--edge),transparent) left/14px 100% no-repeat scroll,
+  linear-gradient(270deg,var(--edge),transparent) right/14px 100% no-repeat scroll}
+.card .scroll{--under:var(--card)}
 .tall{max-height:440px;overflow-y:auto}
 .card .grid,.scroll+.grid,details+.grid,.grid+.card,details+.card{margin-top:20px}
 summary+.grid{margin-top:10px}
@@ -63,6 +68,8 @@ th{font-weight:500;text-align:left}
 .data td b{font-weight:700}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr));
   gap:22px 36px}
+.grid figure>svg{max-width:620px}
+.grid.three figure>svg{max-width:420px}
 .grid.three{grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr))}
 figure{margin:0;min-width:0}
 figcaption{margin-bottom:4px}
@@ -183,11 +190,20 @@ code{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wra
   svg text,.three svg text{font-size:17px}
   .card{padding:4px 14px 14px}
   .legend{margin-left:0}
-  .headline{min-width:0}
+  .headline,.headline tbody{display:block;min-width:0}
+  .headline thead{display:none}
+  .headline tbody tr{display:grid;grid-template-columns:repeat(auto-fill,minmax(86px,1fr))}
+  .headline tbody th{grid-column:1/-1;padding-bottom:0}
+  .headline td::before{content:attr(data-title);display:block;color:var(--soft);font-size:12.5px}
   .headline td b{font-size:18px}
-  .headline td,.headline th{padding-right:10px}
-  .headline td .note{font-size:11px;white-space:normal}
-  .headline tbody th{font-size:13px;white-space:normal}
+  .headline td,.headline th{padding-right:6px}
+  .headline td .note{font-size:12px}
+  .data{min-width:0;font-size:13px}
+  .data td,.data th{padding-right:10px}
+  .classes .name{min-width:96px}
+  .share{width:64px}
+  .share .track{min-width:44px}
+  .bar{grid-template-columns:92px 1fr 58px;gap:8px}
   figure svg{padding-left:10px}
 }
 @media print{

@@ -35,9 +35,9 @@ _MISSING = {
 
 CSS = """
 :root{color-scheme:light dark;--paper:#fbfbf9;--ink:#1c1e21;--soft:#666b73;--line:#e2e2dc;
-  --bar:#2f62c9;--bad:#a8572b}
+  --bar:#2f62c9;--bad:#a8572b;--edge:#0003}
 @media(prefers-color-scheme:dark){:root{--paper:#16181b;--ink:#e7e7e3;--soft:#9aa0a8;--line:#33373d;
-  --bar:#7da5f5;--bad:#e9a77c}}
+  --bar:#7da5f5;--bad:#e9a77c;--edge:#fff3}}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif;
   font-variant-numeric:tabular-nums}
 main{max-width:1000px;margin:0 auto;padding:36px 22px 70px}
@@ -46,7 +46,11 @@ h2{font-size:19px;margin:44px 0 12px;padding-top:12px;border-top:2px solid var(-
 h3{font-size:15px;margin:20px 0 6px}
 p{margin:6px 0;max-width:90ch}
 .soft{color:var(--soft)}.bad{color:var(--bad)}
-.scroll{overflow-x:auto}
+.scroll{overflow-x:auto;background:
+  linear-gradient(90deg,var(--paper) 40%,transparent) left/36px 100% no-repeat local,
+  linear-gradient(270deg,var(--paper) 40%,transparent) right/36px 100% no-repeat local,
+  linear-gradient(90deg,var(--edge),transparent) left/14px 100% no-repeat scroll,
+  linear-gradient(270deg,var(--edge),transparent) right/14px 100% no-repeat scroll}
 table{border-collapse:collapse;font-size:14px}
 td,th{padding:4px 20px 4px 0;text-align:right;vertical-align:top;white-space:nowrap}
 th{font-weight:500;color:var(--soft)}
@@ -55,12 +59,19 @@ a{color:var(--bar)}
 .left td,.left th{text-align:left;white-space:normal;overflow-wrap:anywhere}
 tbody tr{border-top:1px solid var(--line)}
 svg{display:block;max-width:100%;height:auto}
-svg text{fill:var(--ink);font-size:13px}svg .count{fill:var(--soft)}svg rect{fill:var(--bar)}
+.bars{max-width:760px}
+.bar{display:grid;grid-template-columns:minmax(80px,30%) 1fr 60px;gap:10px;align-items:center;
+  font-size:13px;line-height:20px}
+.bar span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.bar span:first-child{text-align:right}
+.bar b{display:block;height:14px;background:var(--bar)}
+.bar i{font-style:normal;color:var(--soft)}
 svg path{stroke:var(--bar);fill:none}
 .clip{padding:12px 0;border-top:1px solid var(--line)}
 .frames{display:flex;flex-wrap:wrap;gap:6px;margin:6px 0}
 .frames img{height:96px;width:auto;border-radius:3px}
 summary{cursor:pointer;color:var(--soft)}
+@media(max-width:560px){td,th{padding-right:12px;font-size:13px}th{white-space:normal}}
 """
 
 
@@ -301,21 +312,13 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: str = "")
 
 def _bars(rows: Sequence[tuple[str, int]]) -> str:
     """Horizontal bars, the longest as wide as there is room."""
-    left, width, height = 230, 440, 20
     most = max(count for _, count in rows) or 1
-    parts = []
-    for number, (label, count) in enumerate(rows):
-        y = number * height
-        short = label if len(label) <= 32 else label[:31] + "…"
-        length = width * count / most
-        parts.append(
-            f"<g><title>{escape(label)}: {count:,}</title>"
-            f'<text x="{left - 10}" y="{y + 14}" text-anchor="end">{escape(short)}</text>'
-            f'<rect x="{left}" y="{y + 3}" width="{length:.1f}" height="{height - 6}"/>'
-            f'<text class="count" x="{left + length + 8:.1f}" y="{y + 14}">{count:,}</text></g>'
-        )
-    size = f"0 0 {left + width + 90} {len(rows) * height}"
-    return f'<svg viewBox="{size}" width="{left + width + 90}" role="img">{"".join(parts)}</svg>'
+    parts = [
+        f'<div class="bar" title="{escape(label)}: {count:,}"><span>{escape(label)}</span>'
+        f'<span><b style="width:{100 * count / most:.1f}%"></b></span><i>{count:,}</i></div>'
+        for label, count in rows
+    ]
+    return f'<div class="bars">{"".join(parts)}</div>'
 
 
 def _some(count: int, one: str, several: str) -> str:
