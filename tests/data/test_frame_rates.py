@@ -123,6 +123,19 @@ def test_without_a_rate_other_records_are_refused(use, data_dir):
         _clips(use, 15, data_dir)
 
 
+def test_too_few_pictures_and_sounds_of_another_length_are_told(data_dir, caplog):
+    with caplog.at_level("WARNING", "absl"):
+        _clips("finetune", 5, data_dir, fps=8)
+        _clips("pretrain", 10, data_dir, fps=10, video_stride=2)
+        _clips("pretrain", 15, data_dir, fps=10)
+    said = [record.getMessage() for record in caplog.records]
+    assert any("'at5' holds 5 pictures per second, of which clips make 8" in line for line in said)
+    assert any(
+        "'at10': clips have 1.6 s of pictures beside 0.8 s of sound" in line for line in said
+    )
+    assert not any("'at15'" in line for line in said)
+
+
 def test_a_factory_takes_whole_strides():
     factories.register("coded", lambda split: None, fps=25.0, records={"test": 1})
     cfg = dataset.Evaluation(**CLIP, name=("coded",), fps=10, video_stride=1, vocabulary=None)

@@ -89,8 +89,7 @@ class Clips(Examples):
         spec = pipeline.clip_spec(self.cfg, card, self.stride(card))
         for modality in self._modalities:
             pipeline.check_modality(card, modality)
-        if VIDEO in self._modalities:
-            lengths.check_rate(self.cfg, card)
+        lengths.check(self.cfg, card, spec, self._modalities)
         view = views.of_config(self.cfg, self.cfg.crop_resize_style)
         noise = getattr(self.cfg, "audio_noise", 0.0)
 
@@ -146,8 +145,7 @@ class LabelledClips(Clips):
         spec = pipeline.clip_spec(self.cfg, card, self.stride(card))
         for modality in self._modalities:
             pipeline.check_labelled(card, modality)
-        if VIDEO in self._modalities:
-            lengths.check_rate(self.cfg, card)
+        lengths.check(self.cfg, card, spec, self._modalities)
         return lambda seed, record: clips.labelled_clip(
             record, seed, self.cfg, spec, self._modalities
         )

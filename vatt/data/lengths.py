@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import logging
 
 from vatt.configs.dataset import PUBLISHED_RATES
+from vatt.data.features import AUDIO, VIDEO
 from vatt.errors import DataError
 
 if TYPE_CHECKING:
@@ -15,36 +17,41 @@ if TYPE_CHECKING:
     from vatt.data import cards, clips
 
 
-def check_rate(cfg: configs.dataset.Dataset, card: cards.Card) -> None:
-    """Raises DataError when nothing says how the pictures of a set become clips.
+def check(
+    cfg: configs.dataset.Dataset, card: cards.Card, spec: clips.ClipSpec, modalities: Sequence[str]
+) -> None:
+    """Says once of a set that its pictures are too few, or not as long as its sound.
 
     A picture alone has no rate.
+
+    Raises:
+      DataError: nothing says how the pictures of the set become clips.
     """
-    if cfg.fps or not card.video or "image_classification" in card.tasks:
+    if VIDEO not in modalities or not card.video or "image_classification" in card.tasks:
         return
     rate = card.video.fps
-    if rate not in PUBLISHED_RATES:
+    if not cfg.fps and rate not in PUBLISHED_RATES:
         raise DataError(
             f"Data set '{card.name}' holds {rate:g} pictures per second, but the configuration "
             f"does not say how many a clip has (fps): the published strides are for "
             f"{' and '.join(f'{known:g}' for known in PUBLISHED_RATES)} only. Set fps of "
             f"train.input and eval.input, for instance to {rate:g} for every picture."
         )
+    if spec.frame_stride < 1:
+        _say(
+            "data set '%s' holds %.3g pictures per second, of which clips make %.3g: pictures are "
+            "repeated; fps and video_stride of its input decide",
+            *(card.name, rate, rate / spec.frame_stride),
+        )
+    sound = spec.samples * spec.audio_stride / cfg.sample_rate
+    if AUDIO in modalities and card.audio and abs(spec.seconds - sound) > 0.05 * sound:
+        _say(
+            "data set '%s': clips have %.3g s of pictures beside %.3g s of sound; fps and strides "
+            "of its input decide",
+            *(card.name, spec.seconds, sound),
+        )
 
 
 @functools.cache
-def _say(name: str, pictures: float, sound: float) -> None:
-    logging.warning(
-        "data set '%s': clips have %.3g s of pictures beside %.3g s of sound; fps and strides of "
-        "its input decide",
-        name,
-        pictures,
-        sound,
-    )
-
-
-def compare(cfg: configs.dataset.Dataset, spec: clips.ClipSpec) -> None:
-    """Says once of a set that its sounds are longer or shorter than its pictures."""
-    sound = spec.samples * spec.audio_stride / cfg.sample_rate
-    if spec.has_video and spec.has_audio and abs(spec.seconds - sound) > 0.05 * sound:
-        _say(spec.name, round(spec.seconds, 3), round(sound, 3))
+def _say(text: str, *values: str | float) -> None:
+    logging.warning(text, *values)

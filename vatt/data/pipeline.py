@@ -121,10 +121,7 @@ def evaluation_batches(
     card = load_card(name, data_dir)
     _check_frames(cfg, training=False)
     spec = clip_spec(cfg, card, cfg.video_stride)
-    if VIDEO in modalities:
-        lengths.check_rate(cfg, card)
-        if AUDIO in modalities:
-            lengths.compare(cfg, spec)
+    lengths.check(cfg, card, spec, modalities)
     tokenize = make_tokenizer(cfg) if spec.has_text and TEXT in modalities else None
     windows = cfg.num_windows_test
     if factories.find(name):
@@ -170,8 +167,7 @@ def probe_batches(
     _check_frames(cfg, training=False)
     spec = clip_spec(cfg, card, cfg.video_stride)
     check_labelled(card, modality)
-    if modality == VIDEO:
-        lengths.check_rate(cfg, card)
+    lengths.check(cfg, card, spec, (modality,))
     root = sampling.root_seed(seed)
 
     def make_clip(index: tf.Tensor, record: tf.Tensor) -> Batch:

@@ -68,8 +68,7 @@ class VideoAudioText(Examples):
                 "from it, since pictures are compared with one or the other. Accepted are sets "
                 "with sound, captions, or both."
             )
-        lengths.check_rate(self.cfg, card)
-        lengths.compare(self.cfg, spec)
+        lengths.check(self.cfg, card, spec, (VIDEO, AUDIO))
         tokenize = pipeline.make_tokenizer(self.cfg) if spec.has_text else None
         return lambda seed, record: pretraining_clip(record, seed, self.cfg, spec, tokenize)
 
