@@ -192,7 +192,7 @@ def test_a_request_to_any_worker_breaks_off_the_evaluation_of_the_chief(
     workers = Workers(tmp_path, cfg, program=[tmp_path / "slow.py"])
     workers.wait_for(lambda: "evaluating" in workers.said(0))
     workers.send(asked, signal.SIGTERM)
-    assert workers.codes(30) == [EXIT_PREEMPTED] * 2, workers.said(0) + workers.said(1)
+    assert workers.codes(LOST_S) == [EXIT_PREEMPTED] * 2, workers.said(0) + workers.said(1)
     assert CheckpointStore(tmp_path / "run").steps() == [2]
 
 

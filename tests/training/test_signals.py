@@ -2,10 +2,14 @@
 
 import os
 import signal
+import threading
+import time
 
 import pytest
 
 from vatt.training import signals
+
+DEADLINE_S = 60
 
 
 @pytest.fixture
@@ -36,6 +40,14 @@ def test_a_request_breaks_off_what_may_be_broken_off():
         assert asked()
         with pytest.raises(signals.Interrupted), signals.stop_requests(at_once=True):
             pytest.fail("began, although asked to stop before")
+
+
+def test_another_thread_wakes_the_main_one():
+    with pytest.raises(signals.Interrupted), signals.stop_requests(at_once=True):
+        asking = threading.Timer(0.1, signals.ask_to_stop)
+        asking.start()
+        time.sleep(DEADLINE_S)
+        pytest.fail("slept on")
 
 
 def test_what_is_written_inside_is_finished_first():

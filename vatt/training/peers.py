@@ -11,10 +11,8 @@ without others is `ALONE`, for which nothing is sent.
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import hashlib
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
@@ -132,17 +130,20 @@ class Several(Alone):
 
     @contextlib.contextmanager
     def lost_ones_told(self) -> Iterator[None]:
-        """Turns TensorFlow's errors of a lost worker into a WorkerError."""
+        """Turns TensorFlow's errors of a lost worker into a WorkerError; says whose others are."""
         try:
             yield
-        except tf.errors.OpError as error:
-            reason = (str(error.message).splitlines() or [""])[0][:200]
-            if not isinstance(error, _LOST) and "ollective" not in reason:
-                raise
-            raise WorkerError(
-                f"{self.name}: another worker ended or cannot be reached ({reason}). Start all "
-                "workers again with the same command: they go on from the newest checkpoint"
-            ) from error
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0][:200]
+            lost = isinstance(error, tf.errors.OpError) and "ollective" in reason
+            if lost or isinstance(error, _LOST):
+                raise WorkerError(
+                    f"{self.name}: another worker ended or cannot be reached ({reason}). Start all "
+                    "workers again with the same command: they go on from the newest checkpoint"
+                ) from error
+            if not isinstance(error, WorkerError):
+                logging.error("%s ends with an error:", self.name)
+            raise
 
 
 class _Listener:
@@ -160,10 +161,10 @@ class _Listener:
             while not self._over.wait(_LOOK_S):
                 if any(self._peers.gather(_GOING_ON)) and not signals.asked_to_stop():
                     logging.info("another worker was asked to stop")
-                    _thread.interrupt_main(signal.SIGUSR1)
+                    signals.ask_to_stop()
         except tf.errors.OpError as error:
             self._lost = error
-            _thread.interrupt_main(signal.SIGUSR1)
+            signals.ask_to_stop()
 
     def end(self, state: int) -> None:
         """Tells the others what has become of it."""

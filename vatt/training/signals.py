@@ -18,6 +18,7 @@ STOPPING = tuple(
     if hasattr(signal, name)
 )
 _IMPATIENT = (signal.SIGTERM, signal.SIGINT)  # the second one of these ends at once
+_OF_TERMINALS = getattr(signal, "SIGHUP", None)
 
 _asked: list[int] = []  # signals since the outermost `stop_requests` was opened
 _at_once: list[bool] = []  # of those open, the innermost last
@@ -47,7 +48,7 @@ def stop_requests(at_once: bool = False) -> Iterator[Callable[[], bool]]:
         if len(_at_once) == 1 and threading.current_thread() is threading.main_thread():
             previous = {number: signal.getsignal(number) for number in STOPPING}
             for number, handler in previous.items():
-                if number in _IMPATIENT or handler is not signal.SIG_IGN:
+                if number != _OF_TERMINALS or handler is not signal.SIG_IGN:
                     signal.signal(number, _request)
         if at_once and _asked:
             raise Interrupted
@@ -63,6 +64,12 @@ def stop_requests(at_once: bool = False) -> Iterator[Callable[[], bool]]:
 def asked_to_stop() -> bool:
     """Whether the `stop_requests` that is open has had a request."""
     return bool(_asked)
+
+
+def ask_to_stop() -> None:
+    """Asks for a stop from another thread; wakes the main one, as a signal does."""
+    if signal.getsignal(signal.SIGUSR1) is _request:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
 
 def take_back() -> None:
