@@ -32,6 +32,8 @@ _LOST = (
     tf.errors.DeadlineExceededError,
     tf.errors.UnavailableError,
 )
+_PERHAPS_LOST = (tf.errors.InternalError, tf.errors.UnknownError)
+_COLLECTIVE = "ollective"  # operations of all workers: then it was in one of those
 
 
 class Alone:
@@ -134,9 +136,9 @@ class Several(Alone):
         try:
             yield
         except Exception as error:
-            reason = (str(error).splitlines() or [""])[0][:200]
-            lost = isinstance(error, tf.errors.OpError) and "ollective" in reason
-            if lost or isinstance(error, _LOST):
+            reason = _reason(error)
+            perhaps = isinstance(error, _PERHAPS_LOST) and _COLLECTIVE in reason
+            if isinstance(error, _LOST) or perhaps:
                 raise WorkerError(
                     f"{self.name}: another worker ended or cannot be reached ({reason}). Start all "
                     "workers again with the same command: they go on from the newest checkpoint"
@@ -144,6 +146,13 @@ class Several(Alone):
             if not isinstance(error, WorkerError):
                 logging.error("%s ends with an error:", self.name)
             raise
+
+
+def _reason(error: Exception) -> str:
+    """The line of an error of TensorFlow that says what it is about."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if _COLLECTIVE in line]
+    return (telling or lines or [type(error).__name__])[-1][:200]
 
 
 class _Listener:
