@@ -18,6 +18,7 @@ class Notice(NamedTuple):
 
     kind: str
     detail: str = ""
+    whole_file: bool = False  # of a file and not of the piece of it that was asked for
 
 
 class Notices:
@@ -26,9 +27,9 @@ class Notices:
     def __init__(self, found: Iterable[Notice] = ()) -> None:
         self._found: dict[Notice, None] = dict.fromkeys(found)
 
-    def add(self, kind: str, detail: str = "") -> None:
+    def add(self, kind: str, detail: str = "", *, whole_file: bool = False) -> None:
         """Adds one."""
-        self._found[Notice(kind, detail)] = None
+        self._found[Notice(kind, detail, whole_file)] = None
 
     def extend(self, found: Iterable[Notice]) -> None:
         """Adds several."""

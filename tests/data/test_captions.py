@@ -6,6 +6,7 @@ import pytest
 
 from vatt.data.ingest.captions import overlapping, read_captions, seconds
 from vatt.errors import DataError
+from vatt.notices import Notices
 
 
 def side_file(tmp_path, name: str, text: str | bytes):
@@ -72,6 +73,90 @@ def test_subrip(tmp_path):
     ]
 
 
+def test_only_an_empty_line_ends_a_cue_of_webvtt(tmp_path):
+    text = (
+        "WEBVTT\n\n00:01.000 --> 00:02.000\n \none\n \ntwo\n \n7\n00:03.000 --> 00:04.000\nthree\n"
+    )
+    told = [(1.0, 2.0, "one two"), (3.0, 4.0, "three")]
+    assert read_captions(side_file(tmp_path, "a.vtt", text)) == told
+
+
+def test_a_cue_of_subrip_ends_with_the_next_one(tmp_path):
+    text = (
+        "1\n00:00:01,000 --> 00:00:02,000\na --> b\n\nand c\n12\n\n"
+        "2\n00:00:03,000 --> 00:00:04,000\nx\n3\n00:00:05,000 --> 00:00:06,000\n1984"
+    )
+    told = [(1.0, 2.0, "a --> b and c 12"), (3.0, 4.0, "x"), (5.0, 6.0, "1984")]
+    assert read_captions(side_file(tmp_path, "a.srt", text)) == told
+
+
+@pytest.mark.parametrize(
+    ("cue", "words"),
+    [
+        ("if x < 3 and y > 2 <i>then</i>", "if x < 3 and y > 2 then"),
+        ("x &lt; 3 &amp; a <b and c> d", "x < 3 & a <b and c> d"),
+        ("one<br>two<BR/>three\\Nfour\\hfive", "one two three four five"),
+        ('<font color="#fff" size=2>red</font> {i}it{/i} {\\an8}is', "red it is"),
+        ("<c.yellow.bg_blue>a</c> <v Ann Lee>b</v> <lang en-GB>c</lang>", "a b c"),
+        ("&lt;i&gt;it&lt;/i&gt; is", "it is"),
+        ("we<00:00:01.000><c> cut</c><01:02.5> it", "we cut it"),
+        ("\u200bon\u00adly\ufeff \u200e this", "only this"),
+    ],
+)
+def test_only_tags_are_taken_out_of_a_cue(tmp_path, cue, words):
+    text = f"WEBVTT\n\n00:01.000 --> 00:02.000\n{cue}\n\n00:03.000 --> 00:04.000\n\u200b\n"
+    assert read_captions(side_file(tmp_path, "a.vtt", text)) == [(1.0, 2.0, words)]
+
+
+def test_a_map_in_the_header_shifts_to_the_start_of_the_media(tmp_path):
+    text = (
+        "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:270000\n\n"
+        "00:00.500 --> 00:01.000\none\n\n"
+        "WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:900000,LOCAL:00:00:02.000\n\n"
+        "00:02.500 --> 00:03.000\ntwo\n\n"
+        "not in time\n"
+    )
+    path, notices = side_file(tmp_path, "a.vtt", text), Notices()
+    told = [(3.5, 4.0, "one"), (10.5, 11.0, "two")]
+    assert read_captions(path, notices) == told
+    kinds = [notice.kind for notice in notices]
+    assert kinds == [
+        "captions with a time map in their header, shifted by it",
+        "paragraphs without times in captions, left out",
+    ]
+    assert next(iter(notices)).detail == "a.vtt: 3 s, 8 s"
+    earlier = [(begin - 1.4, end - 1.4, text) for begin, end, text in told]
+    for begun in (1.4, 1.4 + 2**33 / 90_000, 1.4 - 2**33 / 90_000):  # the clock has begun again
+        for found, wanted in zip(
+            read_captions(path, None, lambda s=begun: s), earlier, strict=True
+        ):
+            assert found == (pytest.approx(wanted[0]), pytest.approx(wanted[1]), wanted[2])
+    bad = side_file(tmp_path, "b.vtt", "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:0,MPEGTS:x\n")
+    with pytest.raises(DataError, match="X-TIMESTAMP-MAP=LOCAL:0,MPEGTS:x"):
+        read_captions(bad)
+
+
+def test_a_comma_without_quotes_is_a_part_of_the_last_column(tmp_path):
+    text = 'start,end,text\n0,1,do not stop, go on\n\n1,2,"a, b"\n2,3\n5,4,back\n6,6,at once\n'
+    notices = Notices()
+    assert read_captions(side_file(tmp_path, "a.csv", text), notices) == [
+        (0.0, 1.0, "do not stop, go on"),
+        (1.0, 2.0, "a, b"),
+        (6.0, 6.0, "at once"),
+    ]
+    assert {notice.kind: notice.detail for notice in notices} == {
+        "captions without text, left out": "a.csv: 1 of 5",
+        "captions that end before they begin, left out": "a.csv: 1 of 4",
+    }
+    assert all(notice.whole_file for notice in notices)
+
+
+def test_a_moment_is_in_one_of_two_clips_that_follow_each_other():
+    told = [(2.0, 2.0, "now")]
+    assert overlapping(told, 0.0, 2.0, 0.0) == []
+    assert overlapping(told, 2.0, 4.0, 0.0) == [(0.0, 0.0, "now")]
+
+
 def test_plain_text_is_one_caption_of_the_whole_video_and_of_every_clip(tmp_path):
     told = read_captions(side_file(tmp_path, "a.txt", " one\nsentence  \n"))
     assert told == [(0.0, math.inf, "one sentence")]
@@ -95,6 +180,7 @@ def test_csv(tmp_path, column):
         ("a.csv", "", ["'start' is missing", "found: none"]),
         ("a.csv", "start,end,text\n0,1,x\nlater,2,y\n", ["line 3", "'later'"]),
         ("a.csv", "start,end,text\n0\n", ["line 2", "must be times"]),
+        ("a.csv", "start,end,text,who\n0,1,a, b,me\n", ["line 2", "5 values", "double quotes"]),
         ("a.csv", 'start,end,text\n0,1,"' + "x" * 200_000 + '"\n', ["not a CSV file"]),
         ("a.vtt", "WEBVTT\n\n00:01 -> x --> 00:02\nx\n", ["00:01 -> x --> 00:02"]),
         ("a.srt", "1\n00:00:01,000 -->\nx\n", ["00:00:01,000 -->"]),

@@ -202,13 +202,16 @@ def test_odd_names_side_files_and_everything_else_in_a_folder(video, tmp_path, c
         "files ending in .pdf, left out: 1": "notes.pdf",
         "files without an ending, left out: 1": "Makefile",
         "hidden files, left out: 1": ".hidden.mp4",
-        "captions without a media file of that name, left out: 2": "lonely.vtt",
+        "captions without a media file of that name, left out: 1": "lonely.vtt",
+        "captions of a file of which others are taken, or none of that language, left out: 1": (
+            "ü ber 猫.en.vtt"
+        ),
     }.items():
         assert reason in printed
         assert name in printed
         assert name in log
     kinds = json.loads((tmp_path / "set/manifest.json").read_text())["notices"]
-    assert kinds["captions without a media file of that name, left out"] == 2
+    assert kinds["captions without a media file of that name, left out"] == 1
     assert sum(kinds.values()) == 5
     with (tmp_path / "set/notices.csv").open(newline="", encoding="utf-8") as file:
         assert "lonely.vtt" in {row["path"] for row in csv.DictReader(file)}

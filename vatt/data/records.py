@@ -51,6 +51,17 @@ class ClipRecord:
     features: Mapping[str, np.ndarray] = field(default_factory=dict)  # float32 [steps, width]
 
 
+def said_inside(start: Any, end: Any, seconds: Any) -> Any:
+    """Says whether captions are said in a clip of so many seconds, and not before or after it.
+
+    The greater part of the caption lies in the clip, or it fills the greater part of the clip: the
+    middle of one lies in the other. Numbers or tensors; without a length, what begins in it counts.
+    """
+    middle = (start + end) / 2
+    in_clip = (middle >= 0) & ((middle < seconds) | (seconds <= 0))
+    return in_clip | ((start <= seconds / 2) & (seconds / 2 < end))
+
+
 def shard_name(split: str, index: int, count: int) -> str:
     """Returns the file name of a shard."""
     return f"{split}-{index:05d}-of-{count:05d}.tfrecord"

@@ -73,6 +73,7 @@ def ingest(
         options.caption_context,
         labels,
         features.plan(listing.rows, options.feature_rate, listing.root),
+        options.caption_language,
     )
     shards = work.plan_shards(listing.rows, num_shards, settings)
     others = state.kept(output_dir, shards, settings)

@@ -5,25 +5,37 @@
 Times are in seconds from the start of the video. CSV files have the columns start, end (s, or
 hh:mm:ss.fff) and text (or caption). A .txt file is one caption for the whole video, however long
 that is: its end is infinite.
+
+WebVTT and SubRip break the standards in many ways; what is read is what a player shows, each line
+once (`rolling`), without tags (`markup`). A cue ends with an empty line in WebVTT, where a line of
+blanks is one of its lines, and with the next cue in SubRip.
 """
 
 from __future__ import annotations
 
 import csv
-import html
 import io
+import itertools
 import math
 import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from vatt.data.ingest import rolling
+from vatt.data.ingest.markup import lines_of, plain
+from vatt.data.ingest.rolling import Cue
 from vatt.errors import DataError, nearest
+from vatt.notices import Notices
 
 Caption = tuple[float, float, str]
 
 _TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)$")
-_TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
 ENDINGS = (".vtt", ".srt", ".csv", ".txt")
 MAX_SECONDS = 1e9  # 31 years
+_COMMENTS = ("NOTE", "STYLE", "REGION")  # first words of blocks that are not shown
+_TIME_MAP = "X-TIMESTAMP-MAP="
+_TICKS = 90_000  # of MPEG-2 in a second
+_WRAP = 2**33 / _TICKS  # s after which its clock begins again
 
 
 def seconds(text: str) -> float:
@@ -44,13 +56,23 @@ def seconds(text: str) -> float:
     return value
 
 
-def read_captions(path: str | Path) -> list[Caption]:
+def read_captions(
+    path: str | Path,
+    notices: Notices | None = None,
+    media_start: Callable[[], float] = lambda: 0.0,
+) -> list[Caption]:
     """Returns the captions of a side file in order of start time.
+
+    Args:
+      path: the file.
+      notices: what is noticed is added to them.
+      media_start: returns the time stamp at which the video starts (s). It is asked for where the
+        header of the file maps its times to such stamps (X-TIMESTAMP-MAP).
 
     Raises:
       DataError: the file is missing, of an unknown kind or cannot be understood.
     """
-    path = Path(path)
+    path, notices = Path(path), Notices() if notices is None else notices
     kind = path.suffix.lower()
     if kind not in ENDINGS:
         raise DataError(
@@ -65,12 +87,36 @@ def read_captions(path: str | Path) -> list[Caption]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     if kind == ".txt":
-        return [(0.0, math.inf, " ".join(text.split()))] if text.strip() else []
+        return [(0.0, math.inf, plain(text))] if plain(text) else []
     try:
-        captions = _from_csv(path, text) if kind == ".csv" else _from_cues(path, text)
+        if kind == ".csv":
+            cues = _from_csv(path, text, notices)
+        else:
+            cues = _from_blocks(path, text, notices, media_start)
+        captions = from_cues(cues, path.name, notices)
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error})") from None
-    return sorted(captions)
+    backwards = [caption for caption in captions if caption[1] < caption[0]]
+    if backwards:
+        kind = "captions that end before they begin, left out"
+        notices.add(kind, f"{path.name}: {len(backwards)} of {len(captions)}", whole_file=True)
+    return sorted(caption for caption in captions if caption[0] <= caption[1])
+
+
+def from_cues(cues: Iterable[Cue], name: str, notices: Notices) -> list[Caption]:
+    """Returns the captions of cues in order of time, each line once."""
+    cues = [cue for cue in cues if cue[2]]
+    captions, again = rolling.unroll(cues)
+    if again:
+        detail = f"{name}: {again} of {len(cues)}"
+        notices.add("captions that show words again, merged", detail, whole_file=True)
+    return captions
+
+
+def near(caption: Caption, start: float, end: float, context: float) -> bool:
+    """Says whether a caption is heard within `context` seconds of a clip."""
+    begin, finish, _ = caption
+    return begin < end + context and (finish > start - context or begin >= start - context)
 
 
 def overlapping(captions: list[Caption], start: float, end: float, context: float) -> list[Caption]:
@@ -81,34 +127,87 @@ def overlapping(captions: list[Caption], start: float, end: float, context: floa
     return [
         (begin - start, finish - start, text) if math.isfinite(finish) else (0.0, end - start, text)
         for begin, finish, text in captions
-        if finish > start - context and begin < end + context
+        if near((begin, finish, text), start, end, context)
     ]
 
 
-def _from_cues(path: Path, text: str) -> list[Caption]:
-    """WebVTT and SubRip: blocks of lines, one of them "start --> end", the text after it."""
-    captions = []
-    for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
-        lines = block.strip("\n").split("\n")
-        timing = next((i for i, line in enumerate(lines) if "-->" in line), None)
-        if timing is None:
-            continue  # header, note, style or an empty block
-        begin, _, finish = lines[timing].partition("-->")
+# WebVTT and SubRip -------------------------------------------------------------------------------
+
+
+def _from_blocks(
+    path: Path, text: str, notices: Notices, media_start: Callable[[], float]
+) -> Iterator[Cue]:
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if not text.startswith("WEBVTT"):
+        yield from _of_block(path, text.split("\n"), subrip=True)
+        return
+    shift, shifts, lost = 0.0, set(), 0
+    for block in re.split(r"\n\n+", text.strip("\n")):
+        lines = block.split("\n")
+        words = lines[0].split()
+        if words[:1] == ["WEBVTT"]:  # stands again where files were put one behind the other
+            maps = [line for line in lines if line.startswith(_TIME_MAP)]
+            shift = _shift(path, maps[0], media_start()) if maps else 0.0
+            shifts.add(round(shift, 3))
+        if words[:1] in ([word] for word in _COMMENTS):
+            continue
+        if not any("-->" in line for line in lines):
+            lost += words[:1] != ["WEBVTT"]
+        for begin, finish, shown in _of_block(path, lines):
+            yield begin + shift, finish + shift, shown
+    if any(shifts):
+        several = ", ".join(f"{shift:g} s" for shift in sorted(shifts))
+        kind = "captions with a time map in their header, shifted by it"
+        notices.add(kind, f"{path.name}: {several}", whole_file=True)
+    if lost:
+        kind = "paragraphs without times in captions, left out"
+        notices.add(kind, f"{path.name}: {lost}", whole_file=True)
+
+
+def _of_block(path: Path, lines: list[str], subrip: bool = False) -> Iterator[Cue]:
+    """Yields the cues of a block: each of their lines of times begins one.
+
+    What stands between ends with the number of the next cue, if there is one.
+    """
+    marks = [k for k, line in enumerate(lines) if "-->" in line]
+    # An arrow in a sentence: no line of times begins with a letter.
+    marks = marks[:1] + [k for k in marks[1:] if lines[k].lstrip()[:1] in "-0123456789"]
+    for mark, following in itertools.zip_longest(marks, marks[1:]):
+        begin, _, finish = lines[mark].partition("-->")
         try:
             times = seconds(begin), seconds(finish.split()[0])
         except (ValueError, IndexError):
             raise DataError(
-                f"{path}: '{lines[timing]}' is not 'start --> end' with times like 00:01:02.500"
+                f"{path}: '{lines[mark]}' is not 'start --> end' with times like 00:01:02.500"
             ) from None
-        words = html.unescape(_TAG.sub("", " ".join(lines[timing + 1 :])))
-        if words.strip():
-            captions.append((*times, " ".join(words.split())))
-    return captions
+        shown = lines[mark + 1 : following]
+        if following is not None:
+            while subrip and shown and not shown[-1].strip():
+                shown.pop()
+            set_off = subrip or (len(shown) > 1 and not shown[-2].strip())
+            if set_off and shown and shown[-1].strip().isdecimal():
+                shown.pop()
+        yield *times, lines_of("\n".join(shown))
 
 
-def _from_csv(path: Path, text: str) -> list[Caption]:
-    reader = csv.DictReader(io.StringIO(text))
-    columns = reader.fieldnames or []
+def _shift(path: Path, line: str, media_start: float) -> float:
+    """Returns what a map adds to times: they are those of a video that starts at `media_start`."""
+    parts = dict(part.strip().split(":", 1) for part in line.removeprefix(_TIME_MAP).split(","))
+    try:
+        shift = int(parts["MPEGTS"]) / _TICKS - seconds(parts["LOCAL"]) - media_start
+    except (KeyError, ValueError):
+        raise DataError(
+            f"{path}: '{line}' is not {_TIME_MAP}LOCAL:00:00:00.000,MPEGTS:900000"
+        ) from None
+    return (shift + _WRAP / 2) % _WRAP - _WRAP / 2
+
+
+# CSV ---------------------------------------------------------------------------------------------
+
+
+def _from_csv(path: Path, text: str, notices: Notices) -> Iterator[Cue]:
+    reader = csv.reader(io.StringIO(text))
+    columns = next(reader, [])
     wording = next((name for name in ("text", "caption") if name in columns), None)
     missing = [name for name in ("start", "end") if name not in columns]
     missing += [] if wording else ["text"]
@@ -117,15 +216,29 @@ def _from_csv(path: Path, text: str) -> list[Caption]:
             f"{path}: column '{missing[0]}' is missing; found: {', '.join(columns) or 'none'}; "
             f"needed: start, end, text.{nearest(missing[0], columns)}"
         )
-    captions = []
-    for number, row in enumerate(reader, start=2):
-        try:
-            times = seconds(row["start"] or ""), seconds(row["end"] or "")
-        except ValueError:
+    rows = empty = 0
+    for values in filter(None, reader):
+        rows += 1
+        where = f"{path}, line {reader.line_num}"
+        if len(values) > len(columns) and columns[-1] == wording:
+            # A sentence with commas and without quotes: nothing else can stand behind it.
+            values[len(columns) - 1 :] = [",".join(values[len(columns) - 1 :])]
+        if len(values) > len(columns):
             raise DataError(
-                f"{path}, line {number}: start '{row['start']}' and end '{row['end']}' "
-                "must be times"
+                f"{where}: {len(values)} values for {len(columns)} columns; a {wording} with a "
+                "comma in it must stand in double quotes"
+            )
+        row = dict(zip(columns, values, strict=False))
+        try:
+            times = seconds(row["start"]), seconds(row.get("end", ""))
+        except (KeyError, ValueError):
+            raise DataError(
+                f"{where}: start '{row.get('start', '')}' and end '{row.get('end', '')}' must be "
+                "times"
             ) from None
-        if (row[wording] or "").strip():
-            captions.append((*times, " ".join(row[wording].split())))
-    return captions
+        lines = tuple(filter(None, map(plain, row.get(wording, "").split("\n"))))
+        empty += not lines
+        yield *times, lines
+    if empty:
+        kind = "captions without text, left out"
+        notices.add(kind, f"{path.name}: {empty} of {rows}", whole_file=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vatt.data.features import FEATURE_NAME
-from vatt.data.ingest import build, sources, summary
+from vatt.data.ingest import build, languages, sources, summary
 from vatt.data.ingest.log import Log
 from vatt.data.ingest.shards import MAX_SHARDS
 from vatt.errors import EXIT_DATA, UserError
@@ -112,6 +112,13 @@ def _add_record_options(parser: argparse.ArgumentParser) -> None:
         default=2.0,
         help="seconds around a clip within which captions still belong to it (2)",
     )
+    add(
+        "--caption_language",
+        type=_language,
+        metavar="CODE",
+        help="of captions in several languages, as en or pt-BR (default: those that name none, "
+        "then English)",
+    )
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -136,6 +143,12 @@ def _real(low: float, high: float) -> Callable[[str], float]:
     return number
 
 
+def _language(text: str) -> str:
+    if not languages.code(text):
+        raise argparse.ArgumentTypeError(f"{text} is not the code of a language, as en or pt-BR")
+    return text
+
+
 def _rate(text: str) -> tuple[str, float]:
     name, sign, number = text.partition("=")
     if not sign or not FEATURE_NAME.fullmatch(name):
@@ -157,6 +170,7 @@ def _run(arguments: argparse.Namespace) -> int:
         list=arguments.list,
         labels=arguments.labels,
         caption_context=arguments.caption_context,
+        caption_language=arguments.caption_language,
         workers=arguments.workers or pool.available_cores(),
         feature_rate=arguments.feature_rate,
     )
@@ -186,6 +200,8 @@ def _run(arguments: argparse.Namespace) -> int:
         parts = ", ".join(f"{stats[f'with_{kind}']} with {what}" for kind, what in kinds)
         for name, feature in stats.get("features", {}).items():
             parts += f", {feature['records']} with {name}"
+        if stats["with_text_around"]:
+            parts += f", {stats['with_text_around']} with captions around them only"
         classes = f" of {len(stats['classes'])} classes" if stats["classes"] else ""
         log.say(
             f"  {split}: {_clips(stats['records'])}, {stats['seconds']:.1f} s; {parts}{classes}"

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vatt.data.features import JOINED
-from vatt.data.ingest import captions as caption_files
 from vatt.data.ingest import manifest as manifests
-from vatt.data.ingest import state
+from vatt.data.ingest import spoken, state
 from vatt.data.ingest.manifest import Row
-from vatt.data.ingest.sources import Times
+from vatt.data.ingest.sources import WHOLE, Times
 from vatt.errors import DataError
 from vatt.files import sha256
 from vatt.notices import Notices
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from vatt.data.ingest.features import File, Kind
     from vatt.data.records import ClipRecord
 
-FORMAT = 2  # raised when the same clips give other records than before
+FORMAT = 3  # raised when the same clips give other records than before
 CLIPS_PER_SHARD = 200
 MAX_SHARDS = 4096
 _LONGEST_NAME = 200  # of the splits in the name of a file, of which systems allow 255
@@ -50,6 +49,7 @@ class Settings:
     caption_context: float
     labels: tuple[str, ...]
     features: tuple[Kind, ...] = ()
+    caption_language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,9 @@ def make_shard(
                 tally.add(record)
             except DataError as error:
                 failures.append([row.source, row.start, row.end, str(error)])
-            notices += [[row.source, row.start, row.end, *notice] for notice in noticed]
+            for kind, detail, whole_file in noticed:
+                times = WHOLE if whole_file else (row.start, row.end)
+                notices.append([row.source, *times, kind, detail])
             tick()
     if not writer.records:
         path.unlink()  # readers take an empty shard for a damaged one
@@ -209,11 +211,8 @@ def read_record(row: Row, settings: Settings, notices: Notices) -> ClipRecord:
     notices.extend(clip.notices)
     whole = row.start is None and row.end is None
     times = (0.0, math.inf) if whole else (clip.start, clip.end)
-    said = [(0.0, clip.end - clip.start, row.caption)] if row.caption else []
-    timed = list(row.timed_captions)
-    if row.captions:
-        timed += caption_files.read_captions(_locate(root, row.captions))
-    said += caption_files.overlapping(timed, clip.start, clip.end, settings.caption_context)
+    path = _locate(root, row.path) if row.path else None
+    side_file = _locate(root, row.captions) if row.captions else None
     return records.ClipRecord(
         source=row.source,
         start=clip.start,
@@ -222,7 +221,7 @@ def read_record(row: Row, settings: Settings, notices: Notices) -> ClipRecord:
         sample_rate=settings.sample_rate,
         frames=clip.frames,
         waveform=clip.waveform,
-        captions=said,
+        captions=spoken.of_clip(row, clip, path, side_file, settings, notices),
         labels=row.labels,
         label_indices=tuple(settings.labels.index(label) for label in row.labels),
         features=feature_files.of_clip(files, *times),

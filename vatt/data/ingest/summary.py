@@ -37,6 +37,7 @@ LABELS_FILE = "labels.txt"
 FAILURES_FILE = "failures.csv"
 NOTICES_FILE = "notices.csv"
 MODALITIES = ("video", "audio", "text", "labels")
+_COUNTED = (*MODALITIES, "text_around")  # clips around which something is said, but not in them
 DURATION_EDGES = (
     *(0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45),
     *(60, 90, 120, 180, 300, 600, 1800),
@@ -65,15 +66,19 @@ class Tally:
 
     def add(self, clip: ClipRecord) -> None:
         """Counts one record, whose frames can be decoded."""
+        from vatt.data import records
         from vatt.data.ingest import samples
 
         self.records += 1
         self._with["video"] += bool(clip.frames)
         self._with["audio"] += clip.waveform is not None
-        self._with["text"] += bool(clip.captions)
+        seconds = samples.seconds(clip)
+        inside = any(records.said_inside(*times, seconds) for *times, _ in clip.captions)
+        self._with["text"] += inside
+        self._with["text_around"] += bool(clip.captions) and not inside
         self._with["labels"] += bool(clip.labels)
         self._classes.update(clip.labels)
-        self._seconds.append(samples.seconds(clip))
+        self._seconds.append(seconds)
         if clip.waveform is not None:
             self._levels.append(levels.of(clip.waveform, clip.sample_rate))
         if clip.frames:
@@ -94,7 +99,7 @@ class Tally:
             "seconds": round(sum(self._seconds), 3),
             "shortest": round(min(self._seconds, default=0.0), 3),
             "longest": round(max(self._seconds, default=0.0), 3),
-            **{f"with_{modality}": self._with[modality] for modality in MODALITIES},
+            **{f"with_{what}": self._with[what] for what in _COUNTED},
             "durations": {DURATIONS[place]: places[place] for place in sorted(places)},
             "classes": dict(sorted(self._classes.items())),
             "sizes": sorted(self._sizes)[:2],  # two are enough to know that they differ
@@ -139,8 +144,8 @@ def totals(stats: Iterable[dict]) -> dict[str, Any]:
         "shortest": min((shard.get("shortest", 0.0) for shard in shards), default=0.0),
         "longest": max((shard.get("longest", 0.0) for shard in shards), default=0.0),
         **{
-            f"with_{modality}": sum(shard.get(f"with_{modality}", 0) for shard in shards)
-            for modality in MODALITIES
+            f"with_{what}": sum(shard.get(f"with_{what}", 0) for shard in shards)
+            for what in _COUNTED
         },
         "durations": {name: durations[name] for name in DURATIONS if durations[name]},
         "classes": dict(sorted(classes.items())),
@@ -200,6 +205,7 @@ def write_card(
     height, width = sizes.pop() if len(sizes) == 1 else (None, None)
     video, audio, text = (any(s[f"with_{m}"] for s in stats) for m in ("video", "audio", "text"))
     total = totals(stats)
+    around = total["with_text_around"] > 0  # training reads those too
     pictures = video and total["longest"] <= 1.0 / fps
     features = {
         feature: cards.FeatureInfo(width=about["width"], rate=about["rate"])
@@ -215,7 +221,7 @@ def write_card(
         tasks=known.tasks or _tasks(video or bool(features), audio, text, bool(labels), pictures),
         video=cards.VideoInfo(fps=fps, height=height, width=width) if video else None,
         audio=cards.AudioInfo(sample_rate=sample_rate) if audio else None,
-        text=cards.TextInfo() if text else None,
+        text=cards.TextInfo() if text or around else None,
         features=features,
         splits=_splits(stats),
         paper_splits=known.paper_splits,
@@ -266,7 +272,8 @@ def write_summary(folder: Path, stats: list[dict]) -> tuple[list[list], list[lis
     failures = sorted((f for shard in stats for f in shard["failures"]), key=str)
     splits = by_split(stats)
     told = itertools.chain(*(shard.get("notices", ()) for shard in stats), levels.by_split(splits))
-    notices = sorted(told, key=str)
+    # What is noticed of a whole file, each of its clips may tell.
+    notices = sorted(map(list, dict.fromkeys(map(tuple, told))), key=str)
     keys = ("file", "split", "records", "bytes", "sha256", "seconds")
     stored = totals(stats)
     total = {

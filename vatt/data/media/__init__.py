@@ -22,5 +22,14 @@ files are refused, and sizes are checked before anything is decoded.
 
 from vatt.data.media.clip import SLACK, MediaClip, MediaError
 from vatt.data.media.reading import length, read_clip
+from vatt.data.media.subtitles import first_stamp, read_subtitles
 
-__all__ = ["SLACK", "MediaClip", "MediaError", "length", "read_clip"]
+__all__ = [
+    "SLACK",
+    "MediaClip",
+    "MediaError",
+    "first_stamp",
+    "length",
+    "read_clip",
+    "read_subtitles",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -127,6 +128,20 @@ def _open(path: Path) -> av.container.InputContainer:
         raise MediaError("not a media file of a supported kind (playlists are refused)") from error
     except _UNREADABLE as error:
         raise MediaError(_plain(error)) from error
+
+
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, float]]:
+    """Opens a file for more than its clips; also gives the time stamp of its start (s).
+
+    Raises:
+      MediaError: the file cannot be used, with the reason.
+    """
+    with _open(_checked(path)) as container:
+        try:
+            yield container, _zero(container)
+        except _UNREADABLE as error:
+            raise MediaError(_plain(error)) from error
 
 
 def _plain(error: Exception) -> str:

@@ -47,6 +47,7 @@ class Options:
     list: Path | None = None  # CSV file with the ids to take
     labels: Path | None = None  # the classes in order
     caption_context: float = 2.0  # s
+    caption_language: str | None = None  # "en", "pt-BR"
     workers: int = 1
     feature_rate: Mapping[str, float] = field(default_factory=dict)  # vectors per second, by name
 
@@ -78,21 +79,27 @@ class _Format:
 
 FORMATS = {
     "manifest": _Format(
-        "vatt.data.ingest.sources:from_manifest", ("split", "labels", "media_root", "feature_rate")
+        "vatt.data.ingest.sources:from_manifest",
+        ("split", "labels", "media_root", "feature_rate", "caption_language"),
     ),
     "folder": _Format(
         "vatt.data.ingest.sources.tree:from_folder",
-        ("split", "labels", "media_root", "clip_seconds", "clip_step", "test_share"),
+        (
+            *("split", "labels", "media_root", "clip_seconds", "clip_step", "test_share"),
+            "caption_language",
+        ),
     ),
     "images": _Format(
-        "vatt.data.ingest.sources.tree:from_images", ("split", "labels", "media_root", "test_share")
+        "vatt.data.ingest.sources.tree:from_images",
+        ("split", "labels", "media_root", "test_share", "caption_language"),
     ),
     "howto100m": _Format(
         "vatt.data.ingest.sources.howto100m:from_captions",
         ("split", "media_root", "clip_seconds", "list"),
     ),
     "audioset": _Format(
-        "vatt.data.ingest.sources.audioset:from_segments", ("split", "labels", "media_root")
+        "vatt.data.ingest.sources.audioset:from_segments",
+        ("split", "labels", "media_root", "caption_language"),
     ),
     "esc50": _Format("vatt.data.ingest.sources.esc50:from_esc50", ("labels",)),
 }

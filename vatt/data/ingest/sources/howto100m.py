@@ -23,6 +23,7 @@ from vatt.data.ingest.captions import Caption
 from vatt.data.ingest.manifest import Row
 from vatt.data.ingest.sources import WHOLE, Listing, Options, files
 from vatt.errors import DataError, UserError, nearest
+from vatt.notices import Notices
 
 CLIP_SECONDS = 10.0
 _KEYS = ("start", "end", "text")
@@ -41,7 +42,7 @@ def from_captions(path: Path, options: Options) -> Listing:
     listing = Listing(options.media_root, [])
     split = options.split or "train"
     seen: set[str] = set()
-    for name, captions in _from_json(path) if path.is_file() else _from_folder(path):
+    for name, captions in _from_json(path) if path.is_file() else _from_folder(path, listing):
         if wanted is not None and name not in wanted:
             continue
         seen.add(name)
@@ -69,8 +70,7 @@ def _clips(path: str, captions: list[Caption], options: Options) -> Iterator[Row
     seconds = options.clip_seconds or CLIP_SECONDS
     for start in _starts(captions, seconds):
         end = start + seconds
-        around = options.caption_context
-        near = (c for c in captions if c[1] > start - around and c[0] < end + around)
+        near = (c for c in captions if caption_files.near(c, start, end, options.caption_context))
         yield Row(
             path=path,
             start=start,
@@ -85,7 +85,7 @@ def _starts(captions: list[Caption], seconds: float) -> Iterator[float]:
     """Yields where clips begin, so that each caption lies in one unless it is longer than that."""
     end = -math.inf
     for begin, finish, _ in captions:
-        if finish > end:
+        if finish > end or begin >= end:
             yield begin
             end = begin + seconds
 
@@ -141,13 +141,16 @@ def _ids(path: Path) -> set[str]:
         raise DataError(f"--list: {path} is not a CSV file in UTF-8 ({error})") from None
 
 
-def _from_folder(path: Path) -> Iterator[tuple[str, list[Caption] | DataError]]:
+def _from_folder(path: Path, listing: Listing) -> Iterator[tuple[str, list[Caption] | DataError]]:
     """Yields (id, captions) of the files ID.csv in a folder."""
     for file in sorted(path.glob("*.csv")):
+        noticed = Notices()
         try:
-            yield file.stem, caption_files.read_captions(file)
+            yield file.stem, caption_files.read_captions(file, noticed)
         except DataError as error:
             yield file.stem, error
+        for kind, detail, _ in noticed:
+            listing.notice(kind, [file.stem], detail)
 
 
 def _from_json(path: Path) -> Iterator[tuple[str, object]]:

@@ -3,7 +3,8 @@
     split/class/file    class/file    split/file    file
 
 Folders are splits when they are called train, val, test and the like, with or without a number.
-Beside `talk.mp4`, a file `talk.vtt` (or .srt, .csv, .txt; also `talk.en.vtt`) holds its captions.
+Beside `talk.mp4`, a file `talk.vtt` (or .srt, .csv, .txt; also `talk.en.vtt`) holds its captions;
+see `beside`.
 Trees that mix these forms are refused with what was found.
 """
 
@@ -20,14 +21,13 @@ from pathlib import Path, PurePosixPath
 
 from vatt.data.ingest import captions as caption_files
 from vatt.data.ingest.manifest import Row
-from vatt.data.ingest.sources import WHOLE, Listing, Options, Times, files
+from vatt.data.ingest.sources import WHOLE, Listing, Options, Times, beside, files
 from vatt.errors import DataError, UserError
 
 _ACCEPTED = "accepted: split/class/file, class/file, split/file, or files without folders"
 _SPLIT = re.compile(
     r"(train|training|val|valid|validation|dev|test|testing|eval|evaluation)(_?\d+)?", re.IGNORECASE
 )
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_]\w+)?")  # in "talk.en.vtt"
 _REST = 0.5  # s at the end of a file for which no clip is made; half a clip if that is less
 _BATCH = 64  # files whose lengths one job reads
 
@@ -66,9 +66,7 @@ def _listing(path: Path, options: Options, endings: Sequence[str], what: str) ->
             f"--input: {path} holds no {what}; found: {shown or 'nothing'}; accepted: "
             f"{', '.join(endings)}"
         )
-    caption_of = _match(media, captions)
-    unused = sorted(set(captions) - set(caption_of.values()))
-    listing.notice("captions without a media file of that name, left out", unused)
+    caption_of = beside.match(media, captions, options.caption_language, listing)
     splits, classes = _layout(path, [name.split("/") for name in media], options.split)
     if options.test_share and (splits or options.split):
         raise UserError("--test_share is for trees without splits, and this one has them")
@@ -125,23 +123,6 @@ def _scan(
     if links:
         left_out["links to folders"] = links
     return media, captions, sorted(left_out.items())
-
-
-def _match(media: list[str], captions: list[str]) -> dict[str, str]:
-    """Returns {media file: its captions}; of several the first by kind, without language first."""
-    by_stem: dict[str, tuple] = {}
-    for name in captions:
-        file = PurePosixPath(name)
-        kind = caption_files.ENDINGS.index(file.suffix.lower())
-        stem = file.with_suffix("")
-        stems = [(stem, False)]
-        if _LANGUAGE.fullmatch(stem.suffix.removeprefix(".")):
-            stems.append((stem.with_suffix(""), True))
-        for stem, in_language in stems:
-            choice = (in_language, kind, name)
-            by_stem[str(stem)] = min(choice, by_stem.get(str(stem), choice))
-    stems = {name: str(PurePosixPath(name).with_suffix("")) for name in media}
-    return {name: by_stem[stem][-1] for name, stem in stems.items() if stem in by_stem}
 
 
 def _layout(path: Path, media: list[list[str]], split: str | None) -> tuple[bool, bool]:
