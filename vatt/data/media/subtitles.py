@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -87,7 +88,8 @@ def read_subtitles(
             return [], languages, others
         stream, form = texts[number]
         if start > _BEFORE:
-            container.seek(int((start - _BEFORE + zero) * av.time_base))
+            with contextlib.suppress(av.error.FFmpegError):  # then from the beginning
+                container.seek(int((start - _BEFORE + zero) * av.time_base))
         found = list(_shown(container, stream, _FORMS[form], zero, end))
         return found, languages, others
 
