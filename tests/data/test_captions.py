@@ -8,6 +8,8 @@ from vatt.data.ingest.captions import overlapping, read_captions, seconds
 from vatt.errors import DataError
 from vatt.notices import Notices
 
+CUE = "1\n00:00:01,000 --> 00:00:02,000\n- so --> that\n\n"
+
 
 def side_file(tmp_path, name: str, text: str | bytes):
     path = tmp_path / name
@@ -157,6 +159,21 @@ def test_a_moment_is_in_one_of_two_clips_that_follow_each_other():
     assert overlapping(told, 2.0, 4.0, 0.0) == [(0.0, 0.0, "now")]
 
 
+def test_arrows(tmp_path):
+    text = f"{CUE}2\n00:00:03,000 -> 00:00:04,000\n3 -> 4\n"
+    told = [(1.0, 2.0, "- so --> that"), (3.0, 4.0, "3 -> 4")]
+    assert read_captions(side_file(tmp_path, "a.srt", text)) == told
+    vtt = "WEBVTT\n\n00:01.000 --> 00:02.000\n- so --> that\n"
+    assert read_captions(side_file(tmp_path, "a.vtt", vtt)) == told[:1]
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.srt", "never said"), ("a.vtt", "WEBVTT\n")])
+def test_files_without_a_caption_are_told(tmp_path, name, text):
+    notices = Notices()
+    assert read_captions(side_file(tmp_path, name, text), notices) == []
+    assert ("caption files without a caption", name, True) in list(notices)
+
+
 def test_plain_text_is_one_caption_of_the_whole_video_and_of_every_clip(tmp_path):
     told = read_captions(side_file(tmp_path, "a.txt", " one\nsentence  \n"))
     assert told == [(0.0, math.inf, "one sentence")]
@@ -184,6 +201,8 @@ def test_csv(tmp_path, column):
         ("a.csv", 'start,end,text\n0,1,"' + "x" * 200_000 + '"\n', ["not a CSV file"]),
         ("a.vtt", "WEBVTT\n\n00:01 -> x --> 00:02\nx\n", ["00:01 -> x --> 00:02"]),
         ("a.srt", "1\n00:00:01,000 -->\nx\n", ["00:00:01,000 -->"]),
+        ("a.srt", f"{CUE}2\n0O:00:03,000 --> 00:00:04,000\nx\n", ["0O:00:03,000 -->"]),
+        ("a.srt", f"{CUE}2\n00:00:03,000 -> later\nx\n", ["00:00:03,000 -> later"]),
         ("a.vtt", b"WEBVTT\n\n\xff\xfe\x00", ["not UTF-8"]),
         ("a.sbv", "x", ["'.sbv'", ".vtt, .srt, .csv, .txt"]),
     ],

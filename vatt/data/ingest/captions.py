@@ -32,6 +32,9 @@ Caption = tuple[float, float, str]
 _TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)$")
 ENDINGS = (".vtt", ".srt", ".csv", ".txt")
 MAX_SECONDS = 1e9  # 31 years
+_ARROW = re.compile(r"\s*-+>\s*")
+# How a line of times begins, perhaps of wrong ones.
+_TIMES = re.compile(r"\s*-?\d(?:.*-->|\d*:[\d:.,]+\s*->)")
 _COMMENTS = ("NOTE", "STYLE", "REGION")  # first words of blocks that are not shown
 _TIME_MAP = "X-TIMESTAMP-MAP="
 _TICKS = 90_000  # of MPEG-2 in a second
@@ -100,6 +103,8 @@ def read_captions(
     if backwards:
         kind = "captions that end before they begin, left out"
         notices.add(kind, f"{path.name}: {len(backwards)} of {len(captions)}", whole_file=True)
+    if not captions:
+        notices.add("caption files without a caption", path.name, whole_file=True)
     return sorted(caption for caption in captions if caption[0] <= caption[1])
 
 
@@ -137,12 +142,10 @@ def overlapping(captions: list[Caption], start: float, end: float, context: floa
 def _from_blocks(
     path: Path, text: str, notices: Notices, media_start: Callable[[], float]
 ) -> Iterator[Cue]:
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if not text.startswith("WEBVTT"):
-        yield from _of_block(path, text.split("\n"), subrip=True)
-        return
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
+    subrip = not text.startswith("WEBVTT")
     shift, shifts, lost = 0.0, set(), 0
-    for block in re.split(r"\n\n+", text.strip("\n")):
+    for block in [text] if subrip else re.split(r"\n\n+", text):
         lines = block.split("\n")
         words = lines[0].split()
         if words[:1] == ["WEBVTT"]:  # stands again where files were put one behind the other
@@ -151,9 +154,10 @@ def _from_blocks(
             shifts.add(round(shift, 3))
         if words[:1] in ([word] for word in _COMMENTS):
             continue
-        if not any("-->" in line for line in lines):
-            lost += words[:1] != ["WEBVTT"]
-        for begin, finish, shown in _of_block(path, lines):
+        marks = _marks(lines)
+        if not marks:
+            lost += bool(words) and words[0] != "WEBVTT"
+        for begin, finish, shown in _of_block(path, lines, marks, subrip):
             yield begin + shift, finish + shift, shown
     if any(shifts):
         several = ", ".join(f"{shift:g} s" for shift in sorted(shifts))
@@ -164,16 +168,19 @@ def _from_blocks(
         notices.add(kind, f"{path.name}: {lost}", whole_file=True)
 
 
-def _of_block(path: Path, lines: list[str], subrip: bool = False) -> Iterator[Cue]:
-    """Yields the cues of a block: each of their lines of times begins one.
+def _marks(lines: list[str]) -> list[int]:
+    """Numbers of the lines of times; in a sentence, there may also be an arrow."""
+    arrows = [k for k, line in enumerate(lines) if "-->" in line or _TIMES.match(line)]
+    return arrows[:1] + [k for k in arrows[1:] if _TIMES.match(lines[k])]
 
-    What stands between ends with the number of the next cue, if there is one.
+
+def _of_block(path: Path, lines: list[str], marks: list[int], subrip: bool) -> Iterator[Cue]:
+    """Yields the cues of a block: each of its lines of times begins one.
+
+    What stands between two ends with the number of the latter, if it has one.
     """
-    marks = [k for k, line in enumerate(lines) if "-->" in line]
-    # An arrow in a sentence: no line of times begins with a letter.
-    marks = marks[:1] + [k for k in marks[1:] if lines[k].lstrip()[:1] in "-0123456789"]
     for mark, following in itertools.zip_longest(marks, marks[1:]):
-        begin, _, finish = lines[mark].partition("-->")
+        begin, finish = _ARROW.split(lines[mark], maxsplit=1)
         try:
             times = seconds(begin), seconds(finish.split()[0])
         except (ValueError, IndexError):
