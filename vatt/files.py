@@ -98,3 +98,12 @@ def parse_json(text: str) -> Any:
         raise ValueError("a number of thousands of digits") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def version(path: Path) -> tuple[int, int]:
+    """Size and time of change of a file: two files can well have the same size."""
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns

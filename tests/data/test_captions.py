@@ -149,6 +149,7 @@ def test_a_comma_without_quotes_is_a_part_of_the_last_column(tmp_path):
     assert {notice.kind: notice.detail for notice in notices} == {
         "captions without text, left out": "a.csv: 1 of 5",
         "captions that end before they begin, left out": "a.csv: 1 of 4",
+        "captions that end when they begin, kept": "a.csv: 1 of 4",
     }
     assert all(notice.whole_file for notice in notices)
 

@@ -99,10 +99,12 @@ def read_captions(
         captions = from_cues(cues, path.name, notices)
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error})") from None
-    backwards = [caption for caption in captions if caption[1] < caption[0]]
-    if backwards:
-        kind = "captions that end before they begin, left out"
-        notices.add(kind, f"{path.name}: {len(backwards)} of {len(captions)}", whole_file=True)
+    for kind, count in {
+        "captions that end before they begin, left out": sum(c[1] < c[0] for c in captions),
+        "captions that end when they begin, kept": sum(c[1] == c[0] for c in captions),
+    }.items():
+        if count:
+            notices.add(kind, f"{path.name}: {count} of {len(captions)}", whole_file=True)
     if not captions:
         notices.add("caption files without a caption", path.name, whole_file=True)
     return sorted(caption for caption in captions if caption[0] <= caption[1])

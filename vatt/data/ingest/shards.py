@@ -22,7 +22,7 @@ from vatt.data.ingest import spoken, state
 from vatt.data.ingest.manifest import Row
 from vatt.data.ingest.sources import WHOLE, Times
 from vatt.errors import DataError
-from vatt.files import sha256
+from vatt.files import sha256, version
 from vatt.notices import Notices
 
 if TYPE_CHECKING:
@@ -132,19 +132,10 @@ def _fingerprint(rows: tuple[Row, ...], settings: Settings) -> str:
         fields["told"] = fields.pop("timed_captions")
         if not row.features:
             del fields["features"]
-        parts.append([fields, *(_version(root / name) for name in row.files)])
+        parts.append([fields, *(version(root / name) for name in row.files)])
     used = {name for row in rows for name, _ in row.features}
     parts += [[kind.name, kind.rate, kind.width] for kind in settings.features if kind.name in used]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _version(path: Path) -> tuple[int, int]:
-    """Size and time of change of a file: two files can well have the same size."""
-    try:
-        stat = path.stat()
-    except (OSError, ValueError):
-        return -1, -1
-    return stat.st_size, stat.st_mtime_ns
 
 
 # Work --------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from vatt.data.ingest import languages, markup
 from vatt.data.ingest.captions import Caption
 from vatt.data.ingest.manifest import Row
 from vatt.errors import DataError
-from vatt.notices import Notices
+from vatt.files import version
+from vatt.notices import Notice, Notices
 
 if TYPE_CHECKING:
     from vatt.data import media
@@ -45,20 +46,38 @@ def of_clip(
     said = [(0.0, seconds, row.caption)] if row.caption else []
     timed = list(row.timed_captions)
     if side_file is not None:
-        start = functools.partial(_first_stamp, path)
-        timed += caption_files.read_captions(side_file, notices, start)
+        found, noticed = _beside(side_file, path, *version(side_file))
+        timed += found
+        notices.extend(noticed)
     elif path is not None and seconds > 0 and not said and not timed:
         timed += _inside(path, clip.start, clip.end, settings, notices)
     if path is not None and seconds > 0:
-        timed = _within(timed, path, clip.end, side_file or path, notices)
+        timed = _within(timed, path, clip.end, side_file, notices)
     said += caption_files.overlapping(timed, clip.start, clip.end, settings.caption_context)
     return sorted(said, key=lambda caption: not caption_files.near(caption, 0.0, seconds, 0.0))
 
 
-def _first_stamp(path: Path | None) -> float:
+# Clips of one file ask again.
+@functools.lru_cache(maxsize=64)
+def _beside(
+    side_file: Path, path: Path | None, *_version: int
+) -> tuple[tuple[Caption, ...], tuple[Notice, ...]]:
     from vatt.data import media
 
-    return media.first_stamp(path) if path is not None else 0.0
+    notices = Notices()
+    start = functools.partial(media.first_stamp, path) if path is not None else float
+    return tuple(caption_files.read_captions(side_file, notices, start)), tuple(notices)
+
+
+@functools.lru_cache(maxsize=4096)
+def _length(path: Path, *_version: int) -> float:
+    """How long a file is (s), infinite if that cannot be told."""
+    from vatt.data import media
+
+    try:
+        return media.length(path)
+    except DataError:
+        return math.inf
 
 
 def _inside(
@@ -84,7 +103,11 @@ def _inside(
     cues = [(begin, finish, markup.lines_of(text)) for begin, finish, text in found]
     if found:
         notices.add("captions taken from inside the file", whole_file=True)
-    return sorted(caption_files.from_cues(cues, path.name, notices))
+    noticed = Notices()
+    captions = sorted(caption_files.from_cues(cues, path.name, noticed))
+    for kind, *_ in noticed:  # the numbers are those of a clip
+        notices.add(kind, path.name, whole_file=True)
+    return captions
 
 
 def tell(
@@ -110,27 +133,16 @@ def tell(
 
 
 def _within(
-    captions: list[Caption], path: Path, end: float, where: Path, notices: Notices
+    captions: list[Caption], path: Path, end: float, side_file: Path | None, notices: Notices
 ) -> list[Caption]:
     """Leaves out captions behind the end of the file, which may be those of another one."""
     timed = [begin for begin, finish, _ in captions if math.isfinite(finish)]
     if max(timed, default=0.0) < end:
         return captions
-    stat = path.stat()
-    length = _length(path, stat.st_size, stat.st_mtime_ns)
+    length = _length(path, *version(path))
     late = sum(begin >= length for begin in timed)
     if late:
         kind = "captions that begin after the end of the file, left out"
-        notices.add(kind, f"{where.name}: {late} of {len(captions)}", whole_file=True)
+        detail = f"{side_file.name}: {late} of {len(captions)}" if side_file else ""
+        notices.add(kind, detail, whole_file=True)
     return [c for c in captions if c[0] < length or not math.isfinite(c[1])]
-
-
-@functools.lru_cache(maxsize=4096)
-def _length(path: Path, *_version: int) -> float:
-    """How long a file is (s), infinite if that cannot be told; clips of one file ask it again."""
-    from vatt.data import media
-
-    try:
-        return media.length(path)
-    except DataError:
-        return math.inf
