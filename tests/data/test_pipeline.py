@@ -243,6 +243,21 @@ def test_every_sample_is_evaluated_once(tmp_path, evaluation, records):
     assert sources == [stored[index].encode() for index in indices]
 
 
+def test_a_clip_is_asked_for_by_what_is_said_in_it(evaluation, tmp_path):
+    examples = []
+    for index, starts in enumerate([(-2.0, 0.5), (5.0, 6.0), (0.2, 0.5), (-2.0, 1.1)]):
+        told = corpus.example(index, captions=["before", "behind"])  # of 1.2 s
+        example = tf.train.SequenceExample.FromString(told)
+        for name, times in {"caption/start": starts, "caption/end": np.add(starts, 0.6)}.items():
+            example.context.feature[name].float_list.value[:] = times
+        examples.append(example.SerializeToString())
+    corpus.write_set(tmp_path, "around", examples, shards=1)
+    cfg = evaluation("around")
+    batch = next(iter(pipeline.evaluation_batches(cfg, "around", "train", data_dir=tmp_path)))
+    assert batch["caption"].numpy().tolist() == [b"behind", b"", b"before", b""]
+    assert batch["text_mask"].numpy().tolist() == [1, 0, 1, 0]
+
+
 @pytest.mark.parametrize("multi_crop", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_evaluation_batch(data_dir, evaluation, multi_crop):
     cfg = evaluation(multi_crop=multi_crop, num_windows_test=3)

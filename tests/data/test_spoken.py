@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from media_files import grey_frames, write
 
-from vatt.data import cards, clips, media, records
+from vatt.data import cards, clips, media, records, text
 from vatt.data.ingest import command, languages
 from vatt.data.ingest.sources import Listing, beside
 from vatt.data.records import said_inside
@@ -49,8 +49,8 @@ def with_subtitles(source, path, streams):
                 packet.stream = copies[packet.stream.index]
                 new.mux(packet)
         for stream, (codec, _, told) in zip(added, streams, strict=True):
-            for start, end, text in told:
-                raw = text.encode()
+            for start, end, words in told:
+                raw = words.encode()
                 if codec == "mov_text":
                     raw = len(raw).to_bytes(2, "big") + raw
                 if codec == "ass":
@@ -66,10 +66,17 @@ def with_subtitles(source, path, streams):
 def ingest(folder, output, *options) -> tuple[dict[str, records.ClipRecord], dict]:
     fixed = ["--min_side=16", "--sample_rate=8000", "--workers=1", "--fps=10"]
     assert command.main([f"--input={folder}", f"--output_dir={output}", *fixed, *options]) == 0
-    shards = [s.path for s in cards.read(output / "card.yaml").shards("train")]
+    shards = cards.read(output / "card.yaml").shards("train")
     found = [records.decode(raw) for path in shards for raw in records.read_shard(path)]
     known = json.loads((output / "manifest.json").read_text())
     return {f"{clip.source}@{clip.start:g}": clip for clip in found}, known
+
+
+def said_in(serialised: bytes, seconds: float) -> list[bytes]:
+    record = clips.parse(tf.constant(serialised))
+    times = record.caption_starts, record.caption_ends
+    found = text.said_inside(record.captions, *times, tf.constant(seconds))
+    return found.numpy().tolist()
 
 
 @pytest.mark.parametrize(
@@ -107,10 +114,10 @@ def test_captions_of_files_in_a_folder(video, tmp_path):
     cues = "\n\n00:01.500 --> 00:01.900\nbefore\n\n00:01.900 --> 00:02.500\ninside\n"
     (folder / "long.vtt").write_text(f"WEBVTT{cues}")
     found, known = ingest(folder, tmp_path / "a", "--clip_seconds=2")
-    assert [text for *_, text in found["inside.mkv@0"].captions] == ["inside"]
-    assert [text for *_, text in found["talk.mkv@0"].captions] == ["daneben"]
+    assert [words for *_, words in found["inside.mkv@0"].captions] == ["inside"]
+    assert [words for *_, words in found["talk.mkv@0"].captions] == ["daneben"]
     # What is said in a clip comes first, and it alone counts.
-    assert [text for *_, text in found["long.mp4@2"].captions] == ["inside", "before"]
+    assert [words for *_, words in found["long.mp4@2"].captions] == ["inside", "before"]
     counts = known["splits"]["train"]
     assert (counts["with_text"], counts["with_text_around"]) == (4, 2)
     several = "in several languages, one taken; --caption_language says which"
@@ -122,8 +129,8 @@ def test_captions_of_files_in_a_folder(video, tmp_path):
         "captions that begin after the end of the file, left out": 1,
     }
     found, known = ingest(folder, tmp_path / "b", "--caption_language=de")
-    assert [text for *_, text in found["inside.mkv@0"].captions] == ["hallo"]
-    assert [text for *_, text in found["talk.mkv@0"].captions] == ["daneben"]
+    assert [words for *_, words in found["inside.mkv@0"].captions] == ["hallo"]
+    assert [words for *_, words in found["talk.mkv@0"].captions] == ["daneben"]
     assert not any("several languages" in kind for kind in known["notices"])
 
 
@@ -131,26 +138,23 @@ def test_a_file_is_asked_for_by_what_is_said_in_it(video, tmp_path):
     folder = tmp_path / "v"
     folder.mkdir()
     (folder / "a.mp4").write_bytes(video.read_bytes())
-    text = "start,end,text\n0.5,1.8,alpha\n1.7,2.1,bravo\n2.2,2.9,charlie\n"
-    (folder / "a.csv").write_text(text)
+    table = "start,end,text\n0.5,1.8,alpha\n1.7,2.1,bravo\n2.2,2.9,charlie\n"
+    (folder / "a.csv").write_text(table)
     found, _ = ingest(folder, tmp_path / "set", "--clip_seconds=2")
-    spec = clips.ClipSpec("a", 4, 1, 10.0, 0, 1, True, False, True, 0)
     inside = {}
     for name, clip in found.items():
-        record = clips.parse(tf.constant(records.encode(clip)))
-        inside[name] = [text.decode() for text in clips.captions_inside(record, spec).numpy()]
+        assert len(clip.frames) == 20  # 2 s
+        inside[name] = [sentence.decode() for sentence in said_in(records.encode(clip), 2.0)]
     # "bravo" is said in the first clip for the most part, though it is heard in the second, too.
     assert inside == {"a.mp4@0": ["alpha", "bravo"], "a.mp4@2": ["charlie"]}
-    assert [text for *_, text in found["a.mp4@2"].captions] == ["bravo", "charlie", "alpha"]
+    assert [words for *_, words in found["a.mp4@2"].captions] == ["bravo", "charlie", "alpha"]
 
 
 def test_captions_without_times_are_said_in_the_clip():
     clip = records.ClipRecord("a", frames=[b"x"], captions=[(0.0, 0.0, "one"), (0.0, 0.0, "two")])
     example = tf.train.SequenceExample.FromString(records.encode(clip))
     del example.context.feature["caption/start"], example.context.feature["caption/end"]
-    record = clips.parse(tf.constant(example.SerializeToString()))
-    spec = clips.ClipSpec("a", 1, 1, 10.0, 0, 1, True, False, True, 0)
-    assert clips.captions_inside(record, spec).numpy().tolist() == [b"one", b"two"]
+    assert said_in(example.SerializeToString(), 5.0) == [b"one", b"two"]
 
 
 @pytest.mark.parametrize(

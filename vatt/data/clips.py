@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import tensorflow as tf
 
-from vatt.data import audio, records, sampling, text, views, vision
+from vatt.data import audio, sampling, text, views, vision
 from vatt.data.features import (
     AUDIO,
     AUDIO_MASK,
@@ -348,21 +348,6 @@ def evaluation_audio(
     return samples[..., tf.newaxis] if cfg.raw_audio else spectrogram(samples, cfg)
 
 
-def captions_inside(record: Record, spec: ClipSpec) -> tf.Tensor:
-    """String [n]: what is said in a clip, not around it; without times, all captions."""
-    frames = tf.cast(tf.shape(record.frames)[0], tf.float32)
-    seconds = frames / spec.fps if spec.has_video else tf.constant(0.0)  # 0: not known
-    times = record.caption_starts, record.caption_ends
-    total = tf.shape(record.captions)[0]
-    timed = tf.logical_and(*(tf.equal(tf.shape(part)[0], total) for part in times))
-    inside = tf.cond(
-        timed,
-        lambda: records.said_inside(*times, seconds),
-        lambda: tf.fill([total], True),
-    )
-    return tf.boolean_mask(record.captions, inside)
-
-
 def evaluation_clip(
     serialized: tf.Tensor,
     cfg: configs.dataset.Evaluation | configs.dataset.Finetune,
@@ -402,7 +387,11 @@ def evaluation_clip(
         waveform, mask = present(record.waveform if spec.has_audio else tf.zeros([0]))
         clip[AUDIO], clip[AUDIO_MASK] = evaluation_audio(waveform, spec, windows, cfg), mask
     if TEXT in modalities:
-        caption = text.select_captions(captions_inside(record, spec), 1, "first")  # [1]
+        seconds = tf.cast(tf.shape(record.frames)[0], tf.float32) / (spec.fps or 1.0)
+        said = text.said_inside(
+            record.captions, record.caption_starts, record.caption_ends, seconds
+        )
+        caption = text.select_captions(said, 1, "first")  # [1]
         words = cfg.max_num_words
         clip[TEXT] = tokenize(caption, words) if spec.has_text else absent(TEXT, [1, words])
         clip[TEXT_MASK] = text.has_words(clip[TEXT], cfg)

@@ -20,7 +20,7 @@ import tensorflow as tf
 from absl import logging
 
 from vatt import assets
-from vatt.data import sampling
+from vatt.data import records, sampling
 from vatt.errors import DataError, nearest
 
 WORD_TOKENIZER = "WordTokenizer"
@@ -279,6 +279,23 @@ def has_words(ids: tf.Tensor, cfg: TextConfig) -> tf.Tensor:
     marks = int(cfg.use_bos) + int(cfg.use_eos)
     found = tf.math.count_nonzero(ids, axis=-1, dtype=tf.int32) > marks
     return tf.cast(tf.reduce_any(found, axis=-1), tf.float32)
+
+
+def said_inside(
+    captions: tf.Tensor, starts: tf.Tensor, ends: tf.Tensor, seconds: tf.Tensor
+) -> tf.Tensor:
+    """Returns the captions, string [n], that are said in a clip of so many seconds (0: unknown).
+
+    Those around it are left out. Without times, `starts` and `ends` [0], all are said in it.
+    """
+    timed = tf.size(starts) == tf.size(captions)
+    timed = tf.logical_and(timed, tf.size(ends) == tf.size(captions))
+    inside = tf.cond(
+        timed,
+        lambda: records.said_inside(starts, ends, seconds),
+        lambda: tf.fill(tf.shape(captions), True),
+    )
+    return tf.boolean_mask(captions, inside)
 
 
 def select_captions(

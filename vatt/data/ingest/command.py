@@ -200,7 +200,7 @@ def _run(arguments: argparse.Namespace) -> int:
         parts = ", ".join(f"{stats[f'with_{kind}']} with {what}" for kind, what in kinds)
         for name, feature in stats.get("features", {}).items():
             parts += f", {feature['records']} with {name}"
-        if stats["with_text_around"]:
+        if "with_text_around" in stats:
             parts += f", {stats['with_text_around']} with captions around them only"
         classes = f" of {len(stats['classes'])} classes" if stats["classes"] else ""
         log.say(

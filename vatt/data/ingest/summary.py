@@ -37,7 +37,7 @@ LABELS_FILE = "labels.txt"
 FAILURES_FILE = "failures.csv"
 NOTICES_FILE = "notices.csv"
 MODALITIES = ("video", "audio", "text", "labels")
-_COUNTED = (*MODALITIES, "text_around")  # clips around which something is said, but not in them
+_AROUND = "with_text_around"  # clips around which something is said, but nothing in them
 DURATION_EDGES = (
     *(0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45),
     *(60, 90, 120, 180, 300, 600, 1800),
@@ -57,6 +57,7 @@ class Tally:
         self.records = 0
         self._split, self._show = split, show
         self._with: Counter[str] = Counter()
+        self._around = 0
         self._classes: Counter[str] = Counter()
         self._sizes: set[tuple[int, int]] = set()
         self._seconds: list[float] = []
@@ -75,7 +76,7 @@ class Tally:
         seconds = samples.seconds(clip)
         inside = any(records.said_inside(*times, seconds) for *times, _ in clip.captions)
         self._with["text"] += inside
-        self._with["text_around"] += bool(clip.captions) and not inside
+        self._around += bool(clip.captions) and not inside
         self._with["labels"] += bool(clip.labels)
         self._classes.update(clip.labels)
         self._seconds.append(seconds)
@@ -99,21 +100,21 @@ class Tally:
             "seconds": round(sum(self._seconds), 3),
             "shortest": round(min(self._seconds, default=0.0), 3),
             "longest": round(max(self._seconds, default=0.0), 3),
-            **{f"with_{what}": self._with[what] for what in _COUNTED},
+            **{f"with_{modality}": self._with[modality] for modality in MODALITIES},
             "durations": {DURATIONS[place]: places[place] for place in sorted(places)},
             "classes": dict(sorted(self._classes.items())),
             "sizes": sorted(self._sizes)[:2],  # two are enough to know that they differ
             "samples": [dataclasses.asdict(sample) for sample in self._samples],
-            **_optional(self._features, self._levels),
+            **_optional(self._features, self._levels, self._around),
         }
 
 
 def _optional(
-    features: Mapping[str, dict[str, Any]], sounds: Iterable[levels.Counts]
+    features: Mapping[str, dict[str, Any]], sounds: Iterable[levels.Counts], around: int
 ) -> dict[str, Any]:
-    """The entries `features` and `levels` of a shard or a set, where there is anything."""
+    """The entries of a shard or a set that stand there where there is anything only."""
     by_name = {name: features[name] for name in sorted(features)}
-    found = {"features": by_name, "levels": levels.total(sounds)}
+    found = {"features": by_name, "levels": levels.total(sounds), _AROUND: around}
     return {name: counts for name, counts in found.items() if counts}
 
 
@@ -144,12 +145,16 @@ def totals(stats: Iterable[dict]) -> dict[str, Any]:
         "shortest": min((shard.get("shortest", 0.0) for shard in shards), default=0.0),
         "longest": max((shard.get("longest", 0.0) for shard in shards), default=0.0),
         **{
-            f"with_{what}": sum(shard.get(f"with_{what}", 0) for shard in shards)
-            for what in _COUNTED
+            f"with_{modality}": sum(shard.get(f"with_{modality}", 0) for shard in shards)
+            for modality in MODALITIES
         },
         "durations": {name: durations[name] for name in DURATIONS if durations[name]},
         "classes": dict(sorted(classes.items())),
-        **_optional(features, (shard.get("levels", {}) for shard in shards)),
+        **_optional(
+            features,
+            (shard.get("levels", {}) for shard in shards),
+            sum(shard.get(_AROUND, 0) for shard in shards),
+        ),
     }
 
 
@@ -205,7 +210,7 @@ def write_card(
     height, width = sizes.pop() if len(sizes) == 1 else (None, None)
     video, audio, text = (any(s[f"with_{m}"] for s in stats) for m in ("video", "audio", "text"))
     total = totals(stats)
-    around = total["with_text_around"] > 0  # training reads those too
+    text = text or _AROUND in total  # training reads those too
     pictures = video and total["longest"] <= 1.0 / fps
     features = {
         feature: cards.FeatureInfo(width=about["width"], rate=about["rate"])
@@ -221,7 +226,7 @@ def write_card(
         tasks=known.tasks or _tasks(video or bool(features), audio, text, bool(labels), pictures),
         video=cards.VideoInfo(fps=fps, height=height, width=width) if video else None,
         audio=cards.AudioInfo(sample_rate=sample_rate) if audio else None,
-        text=cards.TextInfo() if text or around else None,
+        text=cards.TextInfo() if text else None,
         features=features,
         splits=_splits(stats),
         paper_splits=known.paper_splits,
