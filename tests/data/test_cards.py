@@ -74,6 +74,12 @@ def test_missing_data_set_says_where_and_how(data_dir, monkeypatch):
     with pytest.raises(DataError, match=r"vatt\.data\.toy .*--sets toy_howto"):
         cards.load("toy_howto", data_dir)
     monkeypatch.delenv("VATT_DATA_DIR", raising=False)
+    typo = data_dir.parent / f"{data_dir.name}x"
+    with pytest.raises(DataError, match=r"data_dir is '.*', and there is no such") as caught:
+        cards.load("birds", typo)
+    assert str(caught.value).endswith(f"Did you mean '{data_dir.name}'?")
+    with pytest.raises(DataError, match=r"no such folder\.\nTo make it: .*zz/records/birds"):
+        cards.load("birds", data_dir / "zz" / "records")
     with pytest.raises(DataError, match="VATT_DATA_DIR"):
         cards.load("birds")
 

@@ -347,6 +347,10 @@ def test_what_cannot_be_checked_is_said(tmp_path, capsys, monkeypatch):
         assert main([name]) == 3
         assert message in capsys.readouterr().err
     assert main(["pets", "--workers=1"]) == 0  # found in VATT_DATA_DIR
+    monkeypatch.delenv("VATT_DATA_DIR")
+    assert main(["pets", "--workers=1"]) == 3
+    assert "Set --data_dir, or the environment variable VATT_DATA_DIR" in capsys.readouterr().err
+    assert main(["pets", "--workers=1", f"--data_dir={tmp_path}"]) == 0
     assert main([str(tmp_path / "pets" / "card.yaml"), "--workers=1"]) == 0
     with pytest.raises(SystemExit) as stop:
         main(["pets", "--samples=0"])

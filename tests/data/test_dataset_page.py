@@ -170,7 +170,7 @@ def test_the_page_shows_the_counts(tmp_path):
     assert text[row : row + 10] == ["train", "4", "2.00", "0.25 s", "7200.00 s", *"1110", "0"]
     row = text.index("test")
     assert text[row : row + 10] == ["test", "1", "0.00", "1.50 s", "1.50 s", *"0001", "0"]
-    assert text[text.index("dog") :][:2] == ["dog", "3"]
+    assert text[text.index("dog") :][:2] == ["dog", "test 0, train 3"]
     assert text[text.index("under 0.5 s") + 1] == "1"
     assert text[text.index("0.5 - 1 s") + 1] == "0"  # a gap in the histogram is shown as one
     assert text[text.index("min_side") + 1] == "256"
@@ -249,7 +249,8 @@ def test_many_classes_are_folded_away(tmp_path):
     assert "260 rarer classes" in page.text
     bars = [part for part in page.text if part.startswith("class ")]
     assert bars[:2] == ["class 007", "class 000"]
-    assert page.text[page.text.index("class 007") + 1] == "15"
+    assert page.text[page.text.index("class 007") + 1] == "test 5, train 10"
+    assert any("; class 299: test 0, train 0" in part for part in page.text)
 
 
 def test_groups_of_labels_have_charts_of_their_own(tmp_path):
@@ -260,5 +261,13 @@ def test_groups_of_labels_have_charts_of_their_own(tmp_path):
         dataset_page.write(tmp_path / "pets", card, stats, [], {}).read_text(encoding="utf-8")
     ).text
     row = text.index("size")
-    assert text[row : row + 5] == ["size", "small", "2", "big", "0"]
+    two, none = "test 0, train 2", "test 0, train 0"
+    assert text[row : row + 5] == ["size", "small", two, "big", none]
     assert text.index("tame") < row
+
+
+def test_of_one_split_a_class_has_one_number_and_no_sound_has_no_rate(tmp_path):
+    page = Page(make(tmp_path / "pets", {"train": CLIPS["train"][:2]}))
+    assert page.text[page.text.index("dog") :][:2] == ["dog", "1"]
+    heard = [part for part in page.text if " fps, " in part]
+    assert ["1000 Hz" in part for part in heard] == [True, False]  # a.mp4, b.mp4

@@ -273,7 +273,7 @@ def test_progress_and_end_stand_in_the_log(corpus, tmp_path, monkeypatch):
     log = (output / "ingest.log").read_text(encoding="utf-8")
     lines = [line[21:] for line in log.splitlines()]
     assert lines[0] == f"clips: {CLIPS}, there already: 0; shards: 2"
-    form = r"(\d+) of 48 clips, [\d.]+ clips/s, [\d.]+ videos/s, [\d:]+ left"
+    form = r"(\d+) of 48 clips, [\d.]+ clips/s, [\d.]+ files/s, [\d:]+ left"
     made = [int(found[1]) for line in lines if (found := re.fullmatch(form, line))]
     assert made == list(range(1, CLIPS + 1))
     assert f"set: {CLIPS} clips in " in log

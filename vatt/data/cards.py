@@ -86,8 +86,14 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Card:
     folder = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT_VARIABLE)
     if not folder:
         raise DataError(
-            f"data set '{name}': no data folder given. Set data_dir, or the environment variable "
-            f"{ENVIRONMENT_VARIABLE}, to the folder that holds {name}/{CARD_FILE}."
+            f"data set '{short(name)}': no data folder given. Set --data_dir, or the environment "
+            f"variable {ENVIRONMENT_VARIABLE}, to the folder that holds {short(name)}/{CARD_FILE}."
+        )
+    if not os.path.isdir(folder):
+        source = "data_dir" if data_dir is not None else ENVIRONMENT_VARIABLE
+        raise DataError(
+            f"data set '{short(name)}': {source} is '{short(folder, 200)}', and there is no such "
+            f"folder.{_similar_folder(Path(folder)) or _how_to_make(name, Path(folder))}"
         )
     path = Path(folder) / name / CARD_FILE
     if os.path.isfile(path):  # False for what cannot be a name at all
@@ -98,6 +104,13 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Card:
         f"data set '{short(name)}' not found: looked for {short(path, 200)}; data sets there: "
         f"{', '.join(present) or 'none'}.{hint}{_how_to_make(name, Path(folder))}"
     )
+
+
+def _similar_folder(folder: Path) -> str:
+    beside = folder.parent
+    if not os.path.isdir(beside):
+        return ""
+    return nearest(folder.name, [path.name for path in beside.iterdir() if path.is_dir()])
 
 
 def _how_to_make(name: str, folder: Path) -> str:

@@ -24,11 +24,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         description="Read a data set end to end and say what is wrong with it.",
     )
     add = parser.add_argument
-    add("card", help="folder of the data set, its card.yaml, or a name in $VATT_DATA_DIR")
-    add("--splits", nargs="+", metavar="SPLIT", help="only these (default: all)")
+    add("card", help="folder of the data set, its card.yaml, or a name in --data_dir")
+    add("--data_dir", metavar="DIR", help="folder of the data sets ($VATT_DATA_DIR)")
+    add("--splits", nargs="+", metavar="SPLIT", help="only these (all)")
     add("--contact_sheet", type=Path, metavar="PNG", help="picture of clips to be written")
     add("--samples", type=int, default=12, help="clips on the contact sheet (12)")
-    add("--workers", type=int, help="processes (default: one per core)")
+    add("--workers", type=int, help="processes (one per core)")
     arguments = parser.parse_args(argv)
     for name, value in (("samples", arguments.samples), ("workers", arguments.workers)):
         if value is not None and value < 1:
@@ -36,8 +37,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def find_card(name: str) -> Card:
-    """Returns the card in a folder or file, or that of a data set in $VATT_DATA_DIR.
+def find_card(name: str, data_dir: str | None = None) -> Card:
+    """Returns the card in a folder or file, or that of a data set in `data_dir`.
 
     Raises:
       DataError: there is none, or it is not valid.
@@ -46,7 +47,8 @@ def find_card(name: str) -> Card:
 
     path = Path(name)
     if not os.path.exists(path):  # maybe what cannot be a name at all
-        return cards.read(path) if path.suffix or len(path.parts) != 1 else cards.load(name)
+        is_path = path.suffix or len(path.parts) != 1
+        return cards.read(path) if is_path else cards.load(name, data_dir)
     if path.is_dir() and not (path / cards.CARD_FILE).is_file():
         inside = ", ".join(sorted(p.parent.name for p in path.glob(f"*/{cards.CARD_FILE}")))
         hint = f"; data sets in it: {inside}" if inside else ""
@@ -62,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     shown = arguments.samples if arguments.contact_sheet else 0
     try:
-        card = find_card(arguments.card)
+        card = find_card(arguments.card, arguments.data_dir)
         report = check_splits(card, arguments.splits, samples=shown, workers=arguments.workers)
         print(describe(report))
         write(report)

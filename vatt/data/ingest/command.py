@@ -69,11 +69,11 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--format", default=sources.AUTO, help=f"auto (default), {', '.join(sources.FORMATS)}"
     )
-    group.add_argument("--media_root", type=Path, help="folder that holds all media")
+    group.add_argument("--media_root", type=Path, help="folder that holds all media (the input's)")
     group.add_argument("--labels", type=Path, help="file with all classes in order, one per line")
     group.add_argument("--list", type=Path, help="CSV file with the ids to take: video_id")
     group.add_argument(
-        "--clip_seconds", type=_real(0.1, 3600), help="length of clips of long files"
+        "--clip_seconds", type=_real(0.1, 3600), help="length of clips of long files (uncut)"
     )
     group.add_argument("--clip_step", type=_real(0.1, 3600), help="s between them (clip_seconds)")
     group.add_argument(

@@ -46,7 +46,7 @@ class Progress:
         bar = self._bar.format_dict
         made = bar["n"] + clips - bar["initial"]
         rate = made / max(bar["elapsed"], 1e-3)
-        files = f"{rate * self._files_per_clip:.1f} videos/s"
+        files = f"{rate * self._files_per_clip:.1f} files/s"
         if made:
             self._bar.set_postfix_str(files, refresh=False)
         self._bar.update(clips)

@@ -60,7 +60,7 @@ a{color:var(--bar)}
 tbody tr{border-top:1px solid var(--line)}
 svg{display:block;max-width:100%;height:auto}
 .bars{max-width:760px}
-.bar{display:grid;grid-template-columns:minmax(80px,30%) 1fr 60px;gap:10px;align-items:center;
+.bar{display:grid;grid-template-columns:minmax(80px,30%) 1fr minmax(60px,25%);gap:10px;align-items:center;
   font-size:13px;line-height:20px}
 .bar span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .bar span:first-child{text-align:right}
@@ -219,11 +219,14 @@ def _classes(card: Card, splits: Mapping[str, dict]) -> str:
         group = name.partition("=")[0]
         groups.setdefault(group if group in card.attributes else "", []).append(name)
     for group, names in sorted(groups.items()):
-        bars = [(name.removeprefix(f"{group}="), counts[name]) for name in names]
+        bars = [
+            (name.removeprefix(f"{group}="), counts[name], _by_split(name, splits))
+            for name in names
+        ]
         heading = f"<h3>{escape(group)}</h3>" if group else ""
         parts.append(heading + _bars(bars[:_MAX_BARS]))
         if len(bars) > _MAX_BARS:
-            rest = ", ".join(f"{name} {count:,}" for name, count in bars[_MAX_BARS:])
+            rest = "; ".join(f"{name}: {told}" for name, _, told in bars[_MAX_BARS:])
             parts.append(
                 f"<details><summary>{len(bars) - _MAX_BARS} rarer classes</summary>"
                 f"<p>{escape(rest)}</p></details>"
@@ -239,9 +242,18 @@ def _classes(card: Card, splits: Mapping[str, dict]) -> str:
     return "\n".join(parts)
 
 
+def _by_split(label: str, splits: Mapping[str, dict]) -> str:
+    """Clips of a class, in each split where there are several."""
+    counts = {name: split["classes"].get(label, 0) for name, split in splits.items()}
+    if len(counts) == 1:
+        return f"{counts.popitem()[1]:,}"
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
 def _durations(total: Mapping[str, Any]) -> str:
-    counts = [(name, total["durations"].get(name, 0)) for name in summary.DURATIONS]
-    filled = [number for number, (_, count) in enumerate(counts) if count]
+    found = [(name, total["durations"].get(name, 0)) for name in summary.DURATIONS]
+    counts = [(name, count, f"{count:,}") for name, count in found]
+    filled = [number for number, (_, count, _) in enumerate(counts) if count]
     if not filled:
         return ""
     return f"<h2>Durations</h2>{_bars(counts[filled[0] : filled[-1] + 1])}"
@@ -310,13 +322,13 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: str = "")
     return f'<div class="scroll"><table class="{style}">{head}<tbody>{body}</tbody></table></div>'
 
 
-def _bars(rows: Sequence[tuple[str, int]]) -> str:
-    """Horizontal bars, the longest as wide as there is room."""
-    most = max(count for _, count in rows) or 1
+def _bars(rows: Sequence[tuple[str, int, str]]) -> str:
+    """Horizontal bars of label, count and how it is written; the longest takes all the room."""
+    most = max(count for _, count, _ in rows) or 1
     parts = [
-        f'<div class="bar" title="{escape(label)}: {count:,}"><span>{escape(label)}</span>'
-        f'<span><b style="width:{100 * count / most:.1f}%"></b></span><i>{count:,}</i></div>'
-        for label, count in rows
+        f'<div class="bar" title="{escape(label)}: {escape(told)}"><span>{escape(label)}</span>'
+        f'<span><b style="width:{100 * count / most:.1f}%"></b></span><i>{escape(told)}</i></div>'
+        for label, count, told in rows
     ]
     return f'<div class="bars">{"".join(parts)}</div>'
 

@@ -53,7 +53,7 @@ def make(clip: ClipRecord, split: str, *, frames: int = 6, width: int = 160) -> 
         time = number / clip.fps if clip.fps else float(number)
         pictures.append([round(time, 3), base64.b64encode(encoded).decode("ascii")])
     properties = [f"{clip.fps:g} fps" if clip.fps and len(stored) > 1 else "", size]
-    properties.append(f"{clip.sample_rate} Hz" if clip.sample_rate else "")
+    properties.append(f"{clip.sample_rate} Hz" if clip.waveform is not None else "")
     return Sample(
         split=split,
         source=clip.source,

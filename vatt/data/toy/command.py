@@ -32,11 +32,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--sets",
         default="all",
-        help=f"comma-separated; known: {', '.join(_SETS)} (default: %(default)s)",
+        help=f"comma-separated; known: {', '.join(_SETS)} (%(default)s)",
     )
-    parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of videos")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
-    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="factor on the number of videos (1)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
+    parser.add_argument("--workers", type=int, help="processes (one per core)")
     return parser.parse_args(argv)
 
 
