@@ -60,8 +60,8 @@ a{color:var(--bar)}
 tbody tr{border-top:1px solid var(--line)}
 svg{display:block;max-width:100%;height:auto}
 .bars{max-width:760px}
-.bar{display:grid;grid-template-columns:minmax(80px,30%) 1fr minmax(60px,25%);gap:10px;align-items:center;
-  font-size:13px;line-height:20px}
+.bar{display:grid;grid-template-columns:minmax(80px,30%) 1fr minmax(60px,25%);gap:10px;
+  align-items:center;font-size:13px;line-height:20px}
 .bar span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .bar span:first-child{text-align:right}
 .bar b{display:block;height:14px;background:var(--bar)}
