@@ -42,6 +42,11 @@ def test_texts_have_a_size_and_an_encoding(tmp_path):
         files.read_json(tmp_path / "a.json")
 
 
+def test_names_that_are_not_utf8_are_written_escaped(tmp_path):
+    files.replace_text(tmp_path / "a.csv", "caf\udce9.mp4,ü\n")
+    assert (tmp_path / "a.csv").read_bytes() == b"caf\\udce9.mp4,\xc3\xbc\n"
+
+
 def test_names_under_a_folder(tmp_path):
     folder = tmp_path / "set"
     (folder / "part").mkdir(parents=True)

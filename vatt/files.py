@@ -54,9 +54,9 @@ def inside(folder: str | os.PathLike, name: str, hint: str = "") -> Path:
 
 
 def replace_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file in UTF-8."""
+    """Writes a text file in UTF-8; names of files that are not, as Python has them, escaped."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def sha256(path: str | os.PathLike) -> str:

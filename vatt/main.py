@@ -15,6 +15,7 @@ continues), 130 interrupted before there was anything to save.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -176,7 +177,7 @@ def _config_of_run() -> Path | None:
     if (FLAGS.mode or "").lower() != "eval" or not FLAGS.model_dir:
         return None
     file = Path(FLAGS.model_dir) / "config.yaml"
-    return file.absolute() if file.is_file() else None
+    return file.absolute() if os.path.isfile(file) else None
 
 
 def _help() -> str:

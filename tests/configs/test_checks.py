@@ -58,6 +58,13 @@ def test_refused_with_a_suggestion(override, path, says):
     assert says in found[path]
 
 
+@pytest.mark.parametrize("name", ["model_dir", "data_dir", "checkpoint_path"])
+@pytest.mark.parametrize("path", ["a\0b", "runs/" + "a" * 256, "ü" * 128, "caf\udce9"])
+def test_paths_that_cannot_be(name, path):
+    found = problems({name: path})
+    assert "expected a path in UTF-8, its names at most 255 bytes long" in found[name]
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [

@@ -111,6 +111,15 @@ def test_captions_inside_a_jsonl_line_are_stored_with_their_times(video, tmp_pat
         ('{"path": "a", "start": NaN}', "start 'nan'"),
         ('{"path": "a", "label": [1]}', "label [1] is not a list of names"),
         ('{"path": "a", "captions": [[1, "x"]]}', "is not [start, end, text]"),
+        ("[" * 100_000, "not JSON (nested too deeply)"),
+        (
+            '{"path": "a", "start": ' + "9" * 5000 + "}",
+            "not JSON (a number of thousands of digits)",
+        ),
+        ('{"path": "a", "start": ' + "9" * 400 + "}", "9...' is not a time"),
+        ('{"path": "a", "end": 1e999}', "end 'inf' is not a time"),
+        ('{"path": "a", "captions": [[0, 1e300, "x"]]}', "is not [start, end, text]"),
+        ('{"path": "a", "split": "' + "a" * 101 + '"}', "letters, digits and _ only, at most 100"),
     ],
 )
 def test_bad_jsonl_lines_are_counted_and_named(tmp_path, line, message):
@@ -119,7 +128,7 @@ def test_bad_jsonl_lines_are_counted_and_named(tmp_path, line, message):
         listing(tmp_path / "a.jsonl")
     assert "1 lines cannot be used" in str(error.value)
     assert "line 2: " in str(error.value)
-    assert message in str(error.value)
+    assert message in str(error.value) and len(str(error.value)) < 1000
 
 
 # Folders -----------------------------------------------------------------------------------------
@@ -325,6 +334,16 @@ def test_captions_of_videos_from_json_and_from_csv_files(video, tmp_path):
     assert from_csv.notices == [[name, None, None, kind, ""] for name in ("idB", "idC")]
 
 
+def test_times_that_no_recording_has_are_left_out(tmp_path):
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "a.mp4").write_bytes(b"")
+    told = {"a": {"start": [0, 0, 5], "end": [1, 10**400, 1e300], "text": ["x", "y", "z"]}}
+    (tmp_path / "caption.json").write_text(json.dumps(told))
+    found = listing(tmp_path / "caption.json", media_root=tmp_path / "media")
+    assert [row.timed_captions for row in found.rows] == [((0.0, 1.0, "x"),)]
+    assert [notice[-1] for notice in found.notices] == ["2"]
+
+
 def test_every_caption_lies_in_a_clip_unless_it_is_longer():
     rng = np.random.default_rng(3)
     for _ in range(50):
@@ -439,6 +458,7 @@ def _splits(output: Path) -> dict:
         ("a, 0.0, 10.0, /m/09x0r, /m/0", "5 values, not YTID"),
         ('a, 10.0, 5.0, "/m/09x0r"', "'10.0' and '5.0' are not start and end"),
         ('a, nan, 5.0, "/m/09x0r"', "'nan' and '5.0' are not start and end"),
+        ('a, 0.0, 1e300, "/m/09x0r"', "'0.0' and '1e300' are not start and end"),
         ('a, 0.0, 5.0, ""', "the id or the labels are empty"),
     ],
 )

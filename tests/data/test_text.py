@@ -56,6 +56,8 @@ def test_select_unknown_names_the_choices():
         (["<pad>", "<bos>", "<eos>", "<unk>", "Red"], "'Red' .id 4. is not lower-case"),
         (["<pad>", "<bos>", "two words"], "line 3: 'two words'"),
         ([], "is empty"),
+        ([f"{'9' * 5000} a", "1 b"], r"line 1: '9{77}\.\.\.' is not one word"),
+        (["x" * 5000] * 2, r"the word 'x{77}\.\.\.' stands twice"),
     ],
 )
 def test_bad_vocabularies(tmp_path, words, message):

@@ -10,10 +10,13 @@ from vatt.configs.model import PretrainModel
 from vatt.configs.problems import ConfigError, Problem, Problems, divides
 from vatt.errors import nearest
 
+_LONGEST_NAME = 255  # of the usual file systems
+
 
 def problems(config: experiment.ExperimentConfig) -> list[Problem]:
     """Returns everything that does not fit together in a whole configuration."""
     return [
+        *_paths(config),
         *_model(config),
         *_inputs(config),
         *_loop(config.train),
@@ -35,6 +38,18 @@ def check_batch(config: experiment.ExperimentConfig, num_replicas: int) -> None:
     )
     if found:
         raise ConfigError(found)
+
+
+def _paths(config: experiment.ExperimentConfig) -> Problems:
+    for name in ("model_dir", "data_dir", "checkpoint_path"):
+        path = getattr(config, name) or ""
+        try:
+            fits = "\0" not in path and max(map(len, path.encode().split(b"/"))) <= _LONGEST_NAME
+        except UnicodeEncodeError:  # on disk the name is in another encoding
+            fits = False
+        if not fits:
+            accepted = f"expected a path in UTF-8, its names at most {_LONGEST_NAME} bytes long"
+            yield Problem(name, path, accepted)
 
 
 # Model and clips -------------------------------------------------------------------------------

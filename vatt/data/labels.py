@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from vatt.errors import DataError
+from vatt.errors import DataError, short
 
 _SHOWN = 5
 
@@ -49,9 +49,10 @@ def _indexed_names(path: Path, rows: list[list[str]]) -> list[str]:
         rows = rows[1:]  # header
     for position, row in enumerate(rows):
         if len(row) < 2 or row[0].strip() != str(position):
+            found = short(",".join(row))
             raise DataError(
-                f"label_file: {path}: '{','.join(row)}' stands where class {position} should; each "
-                f"row is 'index,name', and indices count from 0 without gaps"
+                f"label_file: {path}: '{found}' stands where class {position} should; "
+                f"each row is 'index,name', and indices count from 0 without gaps"
             )
     return [row[-1].strip() for row in rows]
 
@@ -62,7 +63,7 @@ def label_fault(labels: Sequence[str] | None, num_classes: int | None) -> str:
         return ""
     twice = [name for name, times in collections.Counter(labels).items() if times > 1]
     if twice:
-        return f"{len(twice)} labels stand more than once: {', '.join(twice[:_SHOWN])}"
+        return f"{len(twice)} labels stand more than once: {short(', '.join(twice[:_SHOWN]), 400)}"
     if num_classes is not None and len(labels) != num_classes:
         return f"{len(labels)} labels, but num_classes is {num_classes}"
     return ""

@@ -21,7 +21,7 @@ from absl import logging
 
 from vatt import assets
 from vatt.data import records, sampling
-from vatt.errors import DataError, nearest
+from vatt.errors import DataError, nearest, short
 
 WORD_TOKENIZER = "WordTokenizer"
 BERT_TOKENIZER = "BertTokenizer"
@@ -37,6 +37,7 @@ PUNCTUATION = r"[!-/:-@\[-`{-~]"  # the 32 ASCII punctuation characters
 WIDE_SPACE = (
     r"[\x{1c}-\x{1f}\x{1680}\x{2000}-\x{2006}\x{2008}-\x{200a}\x{2028}\x{2029}\x{205f}\x{3000}]"
 )
+_DIGITS = 9  # of an id
 CAPTION_SELECTIONS = ("nearest", "first", "random")
 
 
@@ -149,12 +150,11 @@ def read_vocabulary(path: str | Path, kind: str = WORD_TOKENIZER) -> Vocabulary:
 def _words_of_lines(lines: Sequence[str], path: Path) -> list[str]:
     # Not at all white space: the tokenizer leaves the no-break space in a word.
     fields = [re.split(r"[ \t]+", line.strip(" \t")) for line in lines]
-    if not all(len(field) == 2 and field[0].isdecimal() for field in fields):
+    if not all(len(f) == 2 and f[0].isdecimal() and len(f[0]) <= _DIGITS for f in fields):
         for number, field in enumerate(fields, 1):
             if len(field) != 1 or not field[0]:
-                raise DataError(
-                    f"{path}, line {number}: '{lines[number - 1]}' is not one word (or 'id word')."
-                )
+                line = short(lines[number - 1])
+                raise DataError(f"{path}, line {number}: '{line}' is not one word (or 'id word').")
         return [field[0] for field in fields]
     by_id = {int(number): word for number, word in fields}
     if sorted(by_id) != list(range(len(fields))):
@@ -167,13 +167,14 @@ def _check_words(words: Sequence[str], kind: str, path: Path) -> None:
     for number, word in enumerate(words):
         if word in seen:
             raise DataError(
-                f"{path}: the word '{word}' stands twice, as id {seen[word]} and as id {number}."
+                f"{path}: the word '{short(word)}' stands twice, as id {seen[word]} and as id "
+                f"{number}."
             )
         seen[word] = number
         if word != _ascii_lower(word) and not (kind == BERT_TOKENIZER and word.startswith("[")):
             raise DataError(
-                f"{path}: '{word}' (id {number}) is not lower-case; captions are lower-cased, so "
-                f"it would never be found."
+                f"{path}: '{short(word)}' (id {number}) is not lower-case; captions are "
+                f"lower-cased, so it would never be found."
             )
     missing = [word for word in SPECIAL_WORDS[kind] if word not in seen]
     if missing:

@@ -19,16 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from vatt.data.features import FEATURE_NAME, RECORD
+from vatt.data.features import FEATURE_NAME, MAX_NAME, RECORD
 from vatt.data.ingest.captions import Caption, seconds
-from vatt.errors import DataError, nearest
+from vatt.errors import DataError, nearest, short
 from vatt.files import inside, parse_json
 
 COLUMNS = ("path", "start", "end", "split", "label", "caption", "captions")
 _KNOWN = (*COLUMNS, f"{RECORD.feature}NAME")
 JSON_LINES = (".jsonl", ".ndjson")
 FEATURE = RECORD.feature  # and a name
-SPLIT = re.compile(r"[A-Za-z0-9_]+")
+SPLIT = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_NAME}}}")
 EXACT, TRIM, PIECE = "exact", "trim", "piece"  # values of `Row.fit`
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _SHOWN = 5
@@ -204,7 +204,7 @@ def _features(fields: dict[str, object]) -> tuple[tuple[str, str], ...]:
 def check_split(split: str) -> None:
     """Raises a ValueError for what cannot be the name of a split."""
     if not SPLIT.fullmatch(split):
-        raise ValueError(f"split '{split}': letters, digits and _ only")
+        raise ValueError(f"split '{short(split)}': letters, digits and _ only, at most {MAX_NAME}")
 
 
 def _text(fields: dict[str, object], name: str) -> str:
@@ -212,7 +212,7 @@ def _text(fields: dict[str, object], name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ValueError(f"{name} {value!r} is not text")
+        raise ValueError(f"{name} {short(repr(value))} is not text")
     return value.strip()
 
 
@@ -224,14 +224,14 @@ def _time(fields: dict[str, object], name: str) -> float | None:
         value = (value or "").strip()
         return seconds(value) if value else None
     except (ValueError, AttributeError):
-        raise ValueError(f"{name} '{value}' is not a time in seconds or h:mm:ss") from None
+        raise ValueError(f"{name} '{short(value)}' is not a time in seconds or h:mm:ss") from None
 
 
 def _several(fields: dict[str, object], name: str) -> tuple[str, ...]:
     value = fields.get(name)
     if isinstance(value, list):
         if not all(isinstance(part, str) and part.strip() for part in value):
-            raise ValueError(f"{name} {value!r} is not a list of names")
+            raise ValueError(f"{name} {short(repr(value))} is not a list of names")
         return tuple(dict.fromkeys(part.strip() for part in value))
     return tuple(
         dict.fromkeys(part.strip() for part in _text(fields, name).split(";") if part.strip())
@@ -246,7 +246,7 @@ def _timed_captions(captions: list) -> tuple[Caption, ...]:
             times = seconds(str(start)), seconds(str(end))
             words = " ".join(text.split())
         except (TypeError, ValueError, AttributeError):
-            raise ValueError(f"caption {caption!r} is not [start, end, text]") from None
+            raise ValueError(f"caption {short(repr(caption))} is not [start, end, text]") from None
         if words:
             timed.append((*times, words))
     return tuple(sorted(timed))

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vatt.data.ingest import manifest
+from vatt.data.ingest.captions import MAX_SECONDS
 from vatt.data.ingest.manifest import Row
 from vatt.data.ingest.sources import Listing, Options, files
 from vatt.errors import DataError, nearest
@@ -116,7 +117,7 @@ def _segment(fields: list[str]) -> tuple[str, float, float, tuple[str, ...]]:
         start, end = float(fields[1]), float(fields[2])
     except ValueError:
         start = end = math.nan
-    if not 0 <= start < end < math.inf:
+    if not 0 <= start < end <= MAX_SECONDS:
         raise ValueError(f"'{fields[1]}' and '{fields[2]}' are not start and end in seconds")
     mids = tuple(dict.fromkeys(mid.strip() for mid in mids if mid.strip()))
     if not name or not mids:

@@ -117,7 +117,12 @@ def _captions(found: object) -> tuple[list[Caption], int]:
 def _usable(start: object, end: object, text: object) -> bool:
     """Published files have NaN where nothing is said."""
     numbers = all(isinstance(time, int | float) for time in (start, end))
-    return numbers and 0 <= start <= end < math.inf and isinstance(text, str) and bool(text.strip())
+    return (
+        numbers
+        and 0 <= start <= end <= caption_files.MAX_SECONDS
+        and isinstance(text, str)
+        and bool(text.strip())
+    )
 
 
 # Files -------------------------------------------------------------------------------------------
