@@ -47,6 +47,9 @@ def test_the_chief_is_counted_first(environment, jobs, kind, place, index):
     [
         ("{worker: []", {}, "cannot be read"),
         ("[1]", {}, "cannot be read"),
+        ("[" * 100_000, {}, "cannot be read"),
+        ("9" * 5000, {}, "cannot be read"),
+        ({"worker": ["a:" + "9" * 5000]}, {"type": "worker"}, "different addresses host:port"),
         ({"worker": TWO}, {}, "its task is None 0, its cluster has worker 0, worker 1"),
         ({"worker": TWO}, {"type": "worker", "index": 2}, "its task is worker 2"),
         ({"worker": TWO}, {"type": "ps", "index": 0}, "its task is ps 0"),

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,9 +67,20 @@ class BadRecords:
         self._failure: DataError | None = None
         self._lock = threading.Lock()
         if self.path is not None and self.path.is_file():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    self._remember([row[column] for column in COLUMNS])
+            self._read(self.path)
+
+    def _read(self, path: Path) -> None:
+        """Takes over what a list has; lines that are damaged are found again with the record."""
+        damaged = 0
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            for row in csv.DictReader(file):
+                values = [row.get(column) for column in COLUMNS]
+                if None in values or not re.fullmatch(r"\d{1,18}", values[3]):
+                    damaged += 1
+                else:
+                    self._remember(values)
+        if damaged:
+            logging.warning("%s: %d lines cannot be read", path, damaged)
 
     @classmethod
     def of_run(

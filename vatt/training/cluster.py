@@ -8,7 +8,6 @@ variable itself, and says less about what is wrong with it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vatt.errors import UserError
+from vatt.files import parse_json
 
 VARIABLE = "TF_CONFIG"
 _JOBS = ("chief", "worker")  # tasks that train, in the order in which TensorFlow counts them
@@ -69,11 +69,11 @@ def of_environment() -> Cluster | None:
     if not text:
         return None
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         jobs, task = content.get("cluster") or {}, content.get("task") or {}
         kind, place = task.get("type"), task.get("index", 0)
         addresses = [address for job in _JOBS for address in jobs.get(job, ())]
-        whole = all(re.fullmatch(r"\S+:\d+", address) for address in addresses)
+        whole = all(re.fullmatch(r"\S+:\d{1,5}", address) for address in addresses)
     except (ValueError, AttributeError, TypeError) as error:
         raise _refused(f"cannot be read ({error})") from error
     if not addresses:
