@@ -14,11 +14,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from vatt.notices import Notice, Notices
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SILENCE = -60.0  # dB
 PIECE = 0.05  # s
@@ -37,6 +38,8 @@ Counts = dict[str, Any]
 
 def of(waveform: np.ndarray, sample_rate: int) -> Counts:
     """Counts one clip; nothing for one without samples."""
+    import numpy as np  # the command line of ingest does without
+
     if not len(waveform):
         return {}
     samples = np.asarray(waveform, np.float32)
