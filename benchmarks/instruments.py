@@ -1,4 +1,4 @@
-r"""Renders sounds of six kinds at a level of choice: what `docs/results.md` says of quiet ones.
+r"""Renders sounds of six kinds at a level of choice: what quiet ones teach a classifier.
 
     python benchmarks/instruments.py --output_dir runs/instruments/media --peak -35
     python -m vatt.data.ingest --input runs/instruments/media \
