@@ -1,12 +1,15 @@
 """TF_CONFIG: which worker this process is, and what is said where it cannot be one."""
 
 import json
+import signal
 import socket
+import threading
+import time
 
 import pytest
 
-from vatt.errors import UserError
-from vatt.training import cluster
+from vatt.errors import UserError, WorkerError
+from vatt.training import cluster, signals
 
 TWO = ["a:1", "b:2"]
 
@@ -64,10 +67,43 @@ def test_nonsense_is_told(environment, jobs, task, said):
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_those_who_do_not_answer_are_named():
-    with socket.create_server(("127.0.0.1", 0)) as there, socket.socket() as gone:
-        gone.bind(("127.0.0.1", 0))  # and does not listen
-        ports = [s.getsockname()[1] for s in (gone, there)]
-        addresses = ["127.0.0.1:1", *(f"127.0.0.1:{port}" for port in ports)]
-        members = cluster.Cluster(addresses, 0)
-        assert members.not_answering() == [f"worker 1 of 3 (127.0.0.1:{ports[0]})"]
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return [f"127.0.0.1:{port}" for port in ports]
+
+
+def test_all_meet_whoever_comes_first():
+    addresses, told = free_ports(3), []
+    first = [
+        threading.Thread(target=cluster.Cluster(addresses, i).meet, args=[told.append])
+        for i in (0, 2)
+    ]
+    for thread in first:
+        thread.start()
+    while len(told) < 2:
+        time.sleep(0.01)
+    assert any(line.startswith("worker 0 of 3") for line in told)
+    assert all(f"worker 1 of 3 ({addresses[1]})" in line for line in told)
+    cluster.Cluster(addresses, 1).meet(told.append)
+    host, port = addresses[1].split(":")
+    with socket.create_server((host, int(port))):  # as TensorFlow listens there from now on
+        for thread in first:
+            thread.join()
+
+
+def test_who_waits_for_others_can_be_stopped():
+    def stop(line):
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(signals.Interrupted), signals.stop_requests(at_once=True):
+        cluster.Cluster(free_ports(2), 1).meet(stop)
+
+
+def test_a_port_in_use_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(WorkerError, match=r"worker 1 of 2 .* cannot listen there"):
+            cluster.Cluster(["127.0.0.1:1", address], 1).meet(print)

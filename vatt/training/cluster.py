@@ -11,15 +11,18 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vatt.errors import UserError
+from vatt.errors import UserError, WorkerError
 from vatt.files import parse_json
 
 VARIABLE = "TF_CONFIG"
 _JOBS = ("chief", "worker")  # tasks that train, in the order in which TensorFlow counts them
 _EVALUATOR = "evaluator"  # a task beside the cluster, with mode eval only
+_LOOK_S, _TELL_S = 0.5, 30.0  # between two looks, and two lines, while others are waited for
+_BACKLOG = 1024
 
 
 @dataclass(frozen=True)
@@ -43,20 +46,44 @@ class Cluster:
         """A worker, for people."""
         return f"worker {index} of {len(self.addresses)} ({self.addresses[index]})"
 
-    def not_answering(self) -> list[str]:
-        """Names of the workers to whose address nothing connects, the others' if all answer."""
-        others = [i for i in range(len(self.addresses)) if i != self.index]
-        silent = [i for i in others if not _answers(self.addresses[i])]
-        return [self.name(i) for i in silent or others]
+    def meet(self, tell: Callable[[str], object]) -> None:
+        """Waits until each of the others has answered once; `tell` hears whom it waits for.
+
+        TensorFlow would wait as well, but deaf to signals: it comes when all are there.
+
+        Raises:
+          WorkerError: something else listens at the port of this worker.
+        """
+        try:
+            door = _listening(int(self.addresses[self.index].rpartition(":")[2]))
+        except OSError as error:
+            raise WorkerError(f"{self.me}: cannot listen there ({error.strerror})") from error
+        with door:
+            waiting = [i for i in range(len(self.addresses)) if i != self.index]
+            due = time.monotonic()
+            while waiting := [i for i in waiting if not _answers(self.addresses[i])]:
+                if time.monotonic() >= due:
+                    tell(f"{self.me} waits for {', '.join(map(self.name, waiting))}")
+                    due += _TELL_S
+                time.sleep(_LOOK_S)
+
+
+def _listening(port: int) -> socket.socket:
+    """Listens where TensorFlow will, on all interfaces."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(
+            ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
+        )
+    return socket.create_server(("", port), backlog=_BACKLOG)
 
 
 def _answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=1) as found:
+            return found.getsockname() != found.getpeername()  # a free port may be given to itself
     except OSError:
         return False
-    return True
 
 
 def of_environment() -> Cluster | None:

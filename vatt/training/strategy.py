@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
 import tensorflow as tf
 from absl import logging
 
@@ -13,7 +10,6 @@ from vatt.errors import UserError, WorkerError
 from vatt.training import cluster, signals
 
 SEVERAL = "multi_worker_mirrored"
-_LOOK_S, _TELL_S = 0.5, 30.0  # between two looks, and two lines, while others are waited for
 
 
 def build(cfg: configs.experiment.RuntimeConfig) -> tf.distribute.Strategy:
@@ -71,35 +67,22 @@ def local_replicas(strategy: tf.distribute.Strategy) -> int:
 
 
 def _several(members: cluster.Cluster | None) -> tf.distribute.Strategy:
-    """Waits for the other workers, in a thread: signals are answered in this one."""
+    """Waits for the other workers and connects with them."""
     if members is None:
         logging.warning("TF_CONFIG names no workers: this process is the only one")
         return tf.distribute.MultiWorkerMirroredStrategy()
     if members.index is None:
         raise UserError("TF_CONFIG: the task `evaluator` trains nothing; it takes --mode=eval")
-    built: list[tf.distribute.Strategy] = []
-    failed: list[Exception] = []
-
-    def connect() -> None:
-        try:
-            built.append(tf.distribute.MultiWorkerMirroredStrategy())
-        except (ValueError, RuntimeError, tf.errors.OpError) as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    logging.info("%s waits for the others", members.me)
-    since = time.monotonic()
-    while thread.is_alive():
-        thread.join(_LOOK_S)
+    members.meet(logging.info)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WorkerError(
+            f"{members.me}: cannot be connected with the others ({reason})"
+        ) from error
+    finally:
         signals.take_back()  # TensorFlow takes SIGTERM for itself when it connects
-        if time.monotonic() - since > _TELL_S:
-            since = time.monotonic()
-            logging.info("%s still waits for %s", members.me, ", ".join(members.not_answering()))
-    if failed:
-        reason = (str(failed[0]).splitlines() or [type(failed[0]).__name__])[0]
-        raise WorkerError(f"{members.me}: cannot be connected with the others ({reason})")
-    return built[0]
 
 
 def _devices(count: int | None) -> list[str]:
