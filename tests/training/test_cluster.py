@@ -57,6 +57,7 @@ def test_the_chief_is_counted_first(environment, jobs, kind, place, index):
         ({"worker": TWO}, {"type": "worker", "index": 2}, "its task is worker 2"),
         ({"worker": TWO}, {"type": "ps", "index": 0}, "its task is ps 0"),
         ({"worker": ["a", "b:2"]}, {"type": "worker"}, "different addresses host:port"),
+        ({"worker": ["a:70000", "b:2"]}, {"type": "worker"}, "different addresses host:port"),
         ({"worker": ["a:1", "a:1"]}, {"type": "worker"}, "different addresses host:port"),
     ],
 )

@@ -100,7 +100,8 @@ def of_environment() -> Cluster | None:
         jobs, task = content.get("cluster") or {}, content.get("task") or {}
         kind, place = task.get("type"), task.get("index", 0)
         addresses = [address for job in _JOBS for address in jobs.get(job, ())]
-        whole = all(re.fullmatch(r"\S+:\d{1,5}", address) for address in addresses)
+        ports = [re.fullmatch(r"\S+:(\d{1,5})", address) for address in addresses]
+        whole = all(port and int(port[1]) < 2**16 for port in ports)
     except (ValueError, AttributeError, TypeError) as error:
         raise _refused(f"cannot be read ({error})") from error
     if not addresses:
