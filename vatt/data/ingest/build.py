@@ -74,6 +74,7 @@ def ingest(
         labels,
         features.plan(listing.rows, options.feature_rate, listing.root),
         options.caption_language,
+        options.downmix,
     )
     shards = work.plan_shards(listing.rows, num_shards, settings)
     others = state.kept(output_dir, shards, settings)

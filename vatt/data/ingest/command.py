@@ -107,6 +107,13 @@ def _add_record_options(parser: argparse.ArgumentParser) -> None:
     add("--sample_rate", type=_whole(1000, 192_000), default=48000, help="Hz (48000)")
     add("--jpeg_quality", type=_whole(1, 100), default=90, help="1 to 100 (90)")
     add(
+        "--downmix",
+        choices=("auto", "mean", "first"),
+        default="auto",
+        help="what the channels of sound become: their mean, the first one, or (auto) their mean "
+        "but the first one where they cancel each other out",
+    )
+    add(
         "--caption_context",
         type=_real(0, 3600),
         default=2.0,
@@ -158,11 +165,10 @@ def _rate(text: str) -> tuple[str, float]:
     return name, _real(1e-4, 1e6)(number)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _options(arguments: argparse.Namespace) -> sources.Options:
     from vatt.data import workers as pool
 
-    started, folder = time.monotonic(), arguments.output_dir
-    options = sources.Options(
+    return sources.Options(
         media_root=arguments.media_root,
         clip_seconds=arguments.clip_seconds,
         clip_step=arguments.clip_step,
@@ -171,9 +177,14 @@ def _run(arguments: argparse.Namespace) -> int:
         labels=arguments.labels,
         caption_context=arguments.caption_context,
         caption_language=arguments.caption_language,
+        downmix=arguments.downmix,
         workers=arguments.workers or pool.available_cores(),
         feature_rate=arguments.feature_rate,
     )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    started, folder = time.monotonic(), arguments.output_dir
     made = build.ingest(
         [arguments.manifest] if arguments.manifest else arguments.input,
         folder,
@@ -184,7 +195,7 @@ def _run(arguments: argparse.Namespace) -> int:
         min_side=arguments.min_side,
         sample_rate=arguments.sample_rate,
         jpeg_quality=arguments.jpeg_quality,
-        options=options,
+        options=_options(arguments),
         beam_args=arguments.beam_args,
     )
     log = Log(folder)

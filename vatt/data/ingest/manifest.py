@@ -29,7 +29,7 @@ _KNOWN = (*COLUMNS, f"{RECORD.feature}NAME")
 JSON_LINES = (".jsonl", ".ndjson")
 FEATURE = RECORD.feature  # and a name
 SPLIT = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_NAME}}}")
-EXACT, TRIM, PIECE = "exact", "trim", "piece"  # values of `Row.fit`
+EXACT, TRIM, PIECE, STILL = "exact", "trim", "piece", "still"  # values of `Row.fit`
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _SHOWN = 5
 
@@ -41,7 +41,8 @@ class Row:
     `path` is empty where there are only features: those are (name, path), in order of names.
 
     `fit` says how the times belong to the file: EXACT as they are, TRIM the file may end before the
-    clip, PIECE as TRIM, and a file that is no longer than the clip has been cut to it already.
+    clip, PIECE as TRIM, and a file that is no longer than the clip has been cut to it already,
+    STILL there are none: it is a picture, or the first one of a GIF.
     """
 
     path: str

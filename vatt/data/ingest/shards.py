@@ -50,6 +50,7 @@ class Settings:
     labels: tuple[str, ...]
     features: tuple[Kind, ...] = ()
     caption_language: str | None = None
+    downmix: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,8 @@ def _read_media(row: Row, root: Path, settings: Settings) -> media.MediaClip:
         min_side=settings.min_side,
         sample_rate=settings.sample_rate,
         jpeg_quality=settings.jpeg_quality,
+        downmix=settings.downmix,
+        still=row.fit == manifests.STILL,
     )
 
 
@@ -247,7 +250,7 @@ def _fitted(row: Row, path: Path) -> Times:
     """Returns the times of a clip in its file; see `manifest.Row`."""
     from vatt.data import media
 
-    if row.fit == manifests.EXACT:
+    if row.fit in (manifests.EXACT, manifests.STILL):
         return row.start, row.end
     length = media.length(path)
     if row.fit == manifests.PIECE and length <= row.end - row.start + media.SLACK:

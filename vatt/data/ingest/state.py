@@ -97,8 +97,8 @@ def kept(folder: Path, shards: list[Shard], settings: Settings) -> list[dict[str
             problem = f"which has {len(found)} of {count} shards: complete it by its own command"
         elif any(known.get("basis") not in accepted for known in found):
             problem = (
-                "which was made with another --fps, --min_side, --sample_rate or --jpeg_quality, "
-                "or with other classes: make all splits by one command"
+                "which was made with another --fps, --min_side, --sample_rate, --jpeg_quality or "
+                "--downmix, or with other classes: make all splits by one command"
             )
         elif other := _other_features(found, settings.features):
             problem = f"{other}: make all splits by one command"
@@ -132,7 +132,8 @@ def _joined(state: Path) -> str:
 
 def basis(settings: Settings, labelled: bool) -> list:
     """What shards of one data set must have in common; the order of classes only with labels."""
-    common = (settings.fps, settings.min_side, settings.sample_rate, settings.jpeg_quality)
+    common = [settings.fps, settings.min_side, settings.sample_rate, settings.jpeg_quality]
+    common += [settings.downmix] if settings.downmix != "auto" else []  # as before it was asked
     labels = "\n".join(settings.labels) if labelled else ""
     return [*common, hashlib.sha256(labels.encode()).hexdigest()]
 

@@ -15,6 +15,7 @@ MAX_SIDE = 65500  # of a JPEG
 MAX_FRAMES = 2**20
 MAX_BYTES = 2**30  # of the pictures, and of the sound, of one clip: a record holds below 2 GiB
 SLACK = 0.5  # s
+AUTO, MEAN, FIRST = "auto", "mean", "first"  # what several channels of sound become
 
 
 class MediaError(DataError):
@@ -44,6 +45,7 @@ class Request:
     min_side: int
     sample_rate: int
     jpeg_quality: int
+    downmix: str = AUTO
 
     def num_frames(self, end: float | None = None) -> int:
         """Number of frames up to `end` (s), by default that of the clip."""

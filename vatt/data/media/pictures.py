@@ -10,15 +10,20 @@ import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from PIL import Image
 
+from vatt.data.media import filters, timing
 from vatt.data.media.clip import MAX_BYTES, SLACK, MediaClip, MediaError, Request, check_size
+from vatt.notices import Notices
 
 TICK = 1e-4  # s by which a time stamp may be late
 _DOUBT = 2e-3  # s around an instant within which a picture is decoded though it may not be taken
 _WAITING = 8 * 1280 * 720  # pixels of pictures that are not yet JPEG
+_PAUSE = 1.0  # s between pictures, of which the file says that they last less
 _KNOWN = 64  # time stamps that are remembered: more than pictures can be out of order
 _COLOURS = (0, 1, 2, 4, 5, 6, 7, 9)  # colour spaces of ISO/IEC 23001-8 that FFmpeg converts
 _COLOURS_OF_JPEG = (2, 5, 6)  # BT.601; players take it for that where a file does not say
 _UNKNOWN_COLOURS = 2
+_LIKE = 0.03  # of a side by which shapes may differ so that one is stretched to the other
+ON_WHITE = "transparent pictures: laid on white"
 _EQUAL = {"interpolation": Interpolation.BICUBIC, "threads": 1}
 _SMALLER = {"interpolation": Interpolation.AREA, "threads": 1}
 # What 16 to 235 (Y) and 16 to 240 (Cb, Cr) of videos are in JPEG, 0 to 255.
@@ -30,7 +35,14 @@ _AS_IT_IS = bytes(range(256))
 class Pictures:
     """Picks the frames of a clip from decoded frames in order of time."""
 
-    def __init__(self, request: Request, zero: float, video: av.VideoStream):
+    def __init__(
+        self,
+        request: Request,
+        zero: float,
+        video: av.VideoStream,
+        notices: Notices,
+        steady: timing.Steady | None = None,
+    ):
         self._request = request
         self._zero = zero  # s, time stamp of the start of the file
         self._video = video
@@ -44,7 +56,14 @@ class Pictures:
         self._jpegs: list[bytes] = []
         self._bytes = 0
         self._shown: av.VideoFrame | None = None
-        self._encoder = Encoder(request, pixel_aspect(video))
+        self._notices, self._steady = notices, steady
+        self._encoder = Encoder(request, notices, pixel_aspect(video))
+        self._packets = 0
+        self._first = 0.0  # s, when the first picture is shown
+        self._is_damaged = False  # since the last picture that needs no others
+        self._shown_damaged = False
+        self._damaged = self._lost = 0  # frames taken, packets
+        self._pauses: list[float] = []  # s
         self.is_empty = True
         self.reach = 0.0  # s, until when the last picture is shown
 
@@ -55,6 +74,7 @@ class Pictures:
 
     def expect(self, packet: av.Packet) -> None:
         """Tells of a packet that will be decoded; comes some packets ahead of `decode`."""
+        self._packets += 1
         if packet.pts is not None:
             insort(self._stamps, packet.pts)
             del self._stamps[:-_KNOWN]
@@ -62,9 +82,15 @@ class Pictures:
     def decode(self, packet: av.Packet) -> list[av.VideoFrame]:
         """Decodes a packet; H.264 pictures that are neither taken nor referred to are left out."""
         codec = self._video.codec_context
-        if codec.name == "h264" and codec.has_b_frames:
+        if codec.name == "h264" and codec.has_b_frames and self._steady is None:
             codec.skip_frame = "DEFAULT" if self._may_be_taken(packet.pts) else "NONREF"
+        self._is_damaged |= packet.is_corrupt
         return packet.decode()
+
+    def miss(self, moment: float | None) -> None:
+        """Counts a packet that cannot be decoded, which would be shown at `moment` (s)."""
+        self._is_damaged = True
+        self._lost += moment is not None and self._request.start <= moment < self._request.end
 
     def _may_be_taken(self, stamp: int | None) -> bool:
         """Whether the picture with this time stamp is shown at an instant that is asked for."""
@@ -77,21 +103,34 @@ class Pictures:
             return index < len(self._times)
         return self._times[index] < self._stamps[after] * self._tick - self._zero + _DOUBT
 
+    def moment(self, frame: av.VideoFrame) -> float | None:
+        """Returns from when a decoded frame is shown (s); None: its file does not say."""
+        stamped = timing.stamped(frame, self._zero)
+        return stamped if self._steady is None else self._steady.moment(stamped, self._lasts(frame))
+
+    def _lasts(self, frame: av.VideoFrame) -> float:
+        return frame.duration * self._tick or self._interval
+
     def add(self, frame: av.VideoFrame, moment: float) -> None:
         """Takes a frame that is shown from `moment` (s)."""
         self.is_empty = False
+        self._is_damaged = frame.is_corrupt or (self._is_damaged and not frame.key_frame)
         if self._shown is None:
+            self._first = moment
             self._show(frame, moment)
+        if moment > max(self.reach, self._request.start) + _PAUSE:
+            self._pauses.append(moment - self.reach)
         while not self.done and self._times[self._count] < moment - TICK:
             self._take()
         self._show(frame, moment)
 
     def _show(self, frame: av.VideoFrame, moment: float) -> None:
-        self._shown = frame
-        self.reach = moment + (frame.duration * self._tick or self._interval)
+        self._shown, self._shown_damaged = frame, self._is_damaged
+        self.reach = moment + self._lasts(frame)
 
     def _take(self) -> None:
         self._count += 1
+        self._damaged += self._shown_damaged
         if self._taken and self._taken[-1][0] is self._shown:
             self._taken[-1][1] += 1
             return
@@ -109,54 +148,118 @@ class Pictures:
             self._jpegs += [jpeg] * times
         self._taken.clear()
 
-    def finish(self, clip: MediaClip, shorten: bool) -> None:
-        """Gives a clip its pictures; if `shorten`, it ends where they do."""
+    def finish(self, clip: MediaClip, shorten: bool, has_sound: bool) -> None:
+        """Gives a clip its pictures.
+
+        Args:
+          clip: gets them.
+          shorten: whether it may end where they do.
+          has_sound: whether there is sound up to its end; then a single picture stays as long.
+        """
         if self._shown is None:
             raise MediaError("no picture of the clip can be decoded")
-        while not self.done and self._times[self._count] <= self.reach + SLACK:
+        end = self._request.end
+        stays = has_sound and self._packets == 1 and self._first <= SLACK
+        if stays and end > self.reach + SLACK:
+            self._notices.add("a single picture with long sound: it stays", f"up to {end:.2f} s")
+        while not self.done and (stays or self._times[self._count] <= self.reach + SLACK):
             self._take()
         self._encode()
+        self._tell()
         if not self.done:
-            if not shorten or self.reach <= self._request.start:
+            if not (shorten and has_sound) or self.reach <= self._request.start:
                 raise MediaError(
                     f"the pictures stop at {self.reach:.2f} s, before the end of the clip "
-                    f"at {self._request.end:g} s"
+                    f"at {end:g} s"
                 )
             clip.end = self.reach
             del self._jpegs[self._request.num_frames(clip.end) :]
+            detail = f"from {clip.end:.2f} to {end:.2f} s"
+            self._notices.add("the sound goes on after the last picture: left out", detail)
         clip.frames = self._jpegs
         clip.height, clip.width = self._encoder.size
 
+    def _tell(self) -> None:
+        """Tells what is damaged or missing."""
+        if self._damaged or self._lost:
+            detail = f"{self._damaged} of {self._count} stored pictures"
+            detail += f", {self._lost} packets lost" if self._lost else ""
+            self._notices.add("damaged pictures: stored as far as they can be decoded", detail)
+        if self._pauses:
+            detail = f"{len(self._pauses)}, {sum(self._pauses):.2f} s in all"
+            self._notices.add("gaps between the pictures: the last one stays", detail)
+
 
 class Encoder:
-    """Makes JPEGs of frames: upright, with square pixels, the shorter side reduced."""
+    """Makes JPEGs of frames: upright, with square pixels, the shorter side reduced.
 
-    def __init__(self, request: Request, aspect: float = 1.0):
-        self._request, self._aspect = request, aspect
+    All have the size of the first one, whatever comes after it.
+    """
+
+    def __init__(self, request: Request, notices: Notices, aspect: float = 1.0):
+        self._request, self._notices, self._aspect = request, notices, aspect
         self._scaler, self._converter = VideoReformatter(), VideoReformatter()
+        self._asked: tuple[int, int] | None = None  # width and height of the first, as it lies
+        self._stored = (0, 0)  # and as it is stored
         self.size = (0, 0)  # height and width of the first
 
     def encode(self, frame: av.VideoFrame) -> bytes:
         """Returns a frame as JPEG."""
-        height, width = frame.height, max(1, round(frame.width * self._aspect))
-        check_size(width, height)  # the size can change inside a file
-        factor = min(1.0, self._request.min_side / min(height, width))
-        height, width = max(1, round(height * factor)), max(1, round(width * factor))
-        if frame.colorspace not in _COLOURS:
-            frame.colorspace = _UNKNOWN_COLOURS
-        image = self._converted(frame, width, height, factor < 1)
-        image = _upright(image, frame)
+        image = _upright(self._fitted(frame), frame)
         if self.size == (0, 0):
             self.size = (image.height, image.width)
         target = io.BytesIO()
         image.save(target, "JPEG", quality=self._request.jpeg_quality, subsampling="4:2:0")
         return target.getvalue()
 
+    def _fitted(self, frame: av.VideoFrame) -> Image.Image:
+        """Returns a frame at the size that is stored; of another shape, with black beside it."""
+        height, width = frame.height, max(1, round(frame.width * self._aspect))
+        check_size(width, height)  # the size can change inside a file
+        if self._asked is None:
+            factor = min(1.0, self._request.min_side / min(height, width))
+            self._asked = (width, height)
+            self._stored = (max(1, round(width * factor)), max(1, round(height * factor)))
+        if self._asked == (width, height):
+            return self._made(frame, *self._stored, self._stored != self._asked)
+        detail = "{}x{}, then {}x{}".format(*self._asked, width, height)
+        self._notices.add("the size of the pictures changes: all are stored at the first", detail)
+        factor = min(self._stored[0] / width, self._stored[1] / height)
+        inner = (max(1, round(width * factor)), max(1, round(height * factor)))
+        free = [b - a for a, b in zip(inner, self._stored, strict=True)]
+        if all(a <= _LIKE * b for a, b in zip(free, self._stored, strict=True)):
+            return self._made(frame, *self._stored, factor < 1)
+        whole = Image.new("RGB", self._stored)
+        image = self._made(frame, *inner, factor < 1)
+        whole.paste(image.convert("RGB"), (free[0] // 2, free[1] // 2))
+        return whole
+
+    def _made(self, frame: av.VideoFrame, width: int, height: int, smaller: bool) -> Image.Image:
+        """Returns a frame at another size, without rows of two times and transparency."""
+        if frame.colorspace not in _COLOURS:
+            frame.colorspace = _UNKNOWN_COLOURS
+        if frame.interlaced_frame and frame.height > 1:
+            self._notices.add("interlaced pictures: one field of each is stored")
+            frame = filters.one_field(frame)
+        if filters.has_alpha(frame):
+            rgba = self._converter.reformat(frame, format="rgba", **_EQUAL)
+            visible = filters.on_white(Image.fromarray(rgba.to_ndarray()))
+            if visible is not None:
+                self._notices.add(ON_WHITE)
+                frame = av.VideoFrame.from_ndarray(np.asarray(visible), "rgb24")
+        return self._converted(frame, width, height, smaller)
+
     def _converted(
         self, frame: av.VideoFrame, width: int, height: int, smaller: bool
     ) -> Image.Image:
         """Returns a frame at another size, in RGB or in what JPEG makes of it, YCbCr."""
         size = (width, height)
+        if filters.is_hdr(frame):
+            self._notices.add("HDR pictures: tone-mapped to the range of ordinary screens")
+            how = _SMALLER if smaller else _EQUAL
+            deep = self._converter.reformat(frame, *size, "rgb48le", **how).to_ndarray()
+            facts = (frame.color_trc, frame.color_primaries)
+            return Image.fromarray(filters.tone_mapped(deep, *facts))
         if not smaller:
             rgb = self._converter.reformat(frame, *size, "rgb24", **_EQUAL)
             return Image.fromarray(rgb.to_ndarray())

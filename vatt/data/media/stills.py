@@ -9,8 +9,10 @@ import av
 import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
+from vatt.data.media import filters
 from vatt.data.media.clip import MAX_PIXELS, MediaClip, MediaError, Request, check_size
-from vatt.data.media.pictures import Encoder
+from vatt.data.media.pictures import ON_WHITE, Encoder
+from vatt.notices import Notices
 
 _ORIENTATIONS = {  # EXIF
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -29,8 +31,10 @@ _SIGNATURES = {
 }
 
 
-def open_still(path: Path) -> Image.Image | None:
+def open_still(path: Path, first: bool = False) -> Image.Image | None:
     """Opens a still image, of which so far only the header is read; None if a file is not one.
+
+    An animated one is a still image only where its first picture will do.
 
     Raises:
       MediaError: it is damaged, or of a kind that is not read.
@@ -52,7 +56,7 @@ def open_still(path: Path) -> Image.Image | None:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path, formats=[kind])
-        if kind == "JPEG" or not getattr(image, "is_animated", False):
+        if first or kind == "JPEG" or not _is_animated(image):
             return image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise MediaError(f"the image exceeds the limit of {MAX_PIXELS} pixels") from error
@@ -70,20 +74,31 @@ def read_still(image: Image.Image, path: Path, request: Request) -> MediaClip:
     """Returns a still image as a clip of one frame."""
     width, height = image.size
     check_size(width, height)
+    notices = Notices()
     try:
         image.load()
+        if image.format != "JPEG" and _is_animated(image):
+            notices.add("animated images: the first picture is stored")
         turn = _ORIENTATIONS.get(_orientation(image))
         pixels = np.asarray(image) >> 8 if image.mode.startswith("I") else None  # 16 bits of grey
         upright = Image.fromarray(pixels.astype(np.uint8)) if pixels is not None else image
-        upright = upright.convert("RGB")
+        see_through = upright.has_transparency_data
+        visible = filters.on_white(upright.convert("RGBA")) if see_through else None
+        if visible is not None:
+            notices.add(ON_WHITE)
+        upright = visible or upright.convert("RGB")
         upright = upright.transpose(turn) if turn is not None else upright
     except Exception as error:  # decoders raise all kinds
         raise MediaError(f"the image is damaged: {error}") from error
     if min(width, height) <= request.min_side and _is_plain_jpeg(image):
         return MediaClip(0.0, 0.0, [path.read_bytes()], height, width)
-    encoder = Encoder(request)
+    encoder = Encoder(request, notices)
     jpeg = encoder.encode(av.VideoFrame.from_ndarray(np.asarray(upright), "rgb24"))
-    return MediaClip(0.0, 0.0, [jpeg], *encoder.size)
+    return MediaClip(0.0, 0.0, [jpeg], *encoder.size, notices=notices)
+
+
+def _is_animated(image: Image.Image) -> bool:
+    return getattr(image, "is_animated", False)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 
-from vatt.data.media.reading import opened
+from vatt.data.media.opening import opened
 
 Subtitle = tuple[float, float, str]  # start and end (s from the start of the file), text with tags
 

@@ -48,6 +48,7 @@ class Options:
     labels: Path | None = None  # the classes in order
     caption_context: float = 2.0  # s
     caption_language: str | None = None  # "en", "pt-BR"
+    downmix: str = "auto"  # of the channels of sound
     workers: int = 1
     feature_rate: Mapping[str, float] = field(default_factory=dict)  # vectors per second, by name
 

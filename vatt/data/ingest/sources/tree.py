@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from vatt.data.ingest import captions as caption_files
-from vatt.data.ingest.manifest import Row
+from vatt.data.ingest.manifest import STILL, Row
 from vatt.data.ingest.sources import WHOLE, Listing, Options, Times, beside, files
 from vatt.errors import DataError, UserError
 
@@ -44,7 +44,9 @@ def from_folder(path: Path, options: Options) -> Listing:
 
 def from_images(path: Path, options: Options) -> Listing:
     """Pictures: each becomes a clip of one frame."""
-    return _listing(path, options, files.IMAGES, "pictures")
+    listing = _listing(path, options, files.IMAGES, "pictures")
+    listing.rows = [dataclasses.replace(row, fit=STILL) for row in listing.rows]
+    return listing
 
 
 def _listing(path: Path, options: Options, endings: Sequence[str], what: str) -> Listing:
