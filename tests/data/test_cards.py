@@ -189,6 +189,25 @@ def test_folds():
 
 
 @pytest.mark.parametrize(
+    ("names", "folds"),
+    [
+        (["Train", "Validation"], [("Train", "Validation")]),
+        (["training", "val", "testing"], [("training", "testing")]),
+        (["TRAIN", "dev"], [("TRAIN", "dev")]),
+        (["Train", "train", "Test", "test", "eval"], [("train", "test")]),  # the usual names first
+        (
+            ["evaluation_2", "Train_2", "train_1", "val_1"],
+            [("train_1", "val_1"), ("Train_2", "evaluation_2")],
+        ),
+        (["train", "test", "eval2000", "dev93"], [("train", "test")]),
+        (["train", "held_out"], []),
+    ],
+)
+def test_other_names_of_splits_are_understood(names, folds):
+    assert with_splits(*names).folds() == folds
+
+
+@pytest.mark.parametrize(
     "name, count",
     [("hmdb51", 3), ("ucf101", 3), ("esc50", 5), ("kinetics400", 1), ("mit", 1), ("msrvtt", 0)],
 )
@@ -525,7 +544,9 @@ def test_manifest_program_for_youcook2(tmp_path):
     step = {"segment": [41, 54], "id": 0, "sentence": "spread margarine, on bread"}
     videos = {"a-1": "training", "b_2": "validation", "gone": "validation"}
     database = {name: {"subset": part, "annotations": [step]} for name, part in videos.items()}
-    _touch(root, "videos/a-1.mkv", "videos/b_2.mp4")
+    _touch(
+        root, "videos/a-1.mkv", "videos/b_2.mp4", "videos/b_2.description", "videos/gone.info.json"
+    )
     (root / "youcookii_annotations_trainval.json").write_text(json.dumps({"database": database}))
     assert _run_program("youcook2", tmp_path) == "2 clips; 1 videos are missing\n"
     rows = read_manifest(root / "manifest.csv")

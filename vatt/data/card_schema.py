@@ -12,7 +12,7 @@ from typing import Literal
 import pydantic
 
 from vatt.data import framing
-from vatt.data.features import FEATURE_NAME, RECORD, name_fault
+from vatt.data.features import FEATURE_NAME, RECORD, name_fault, split_part
 from vatt.data.labels import label_fault
 from vatt.errors import DataError, nearest, short
 from vatt.files import read_json
@@ -36,6 +36,18 @@ _OLD_TASKS = {  # in cards written before the names were fixed
 }
 
 _SHOWN = 5
+
+
+def _unusual(name: str) -> int:
+    """How far the name of a split is from the usual one: first the name, then its capitals."""
+    usual = re.compile(rf"{split_part(name)[0]}(_?\d+)?")
+    return 0 if usual.fullmatch(name) else 1 if usual.fullmatch(name.lower()) else 2
+
+
+def _pair(parts: dict[str, str]) -> tuple[str, str] | None:
+    """The splits to train and to test on."""
+    test = parts.get("test") or parts.get("valid")
+    return (parts["train"], test) if test and "train" in parts else None
 
 
 def _stays_inside(name: str | None) -> str | None:
@@ -243,27 +255,31 @@ class Card(_Part):
 
         `train_1` goes with `test_1` and so on (also `train1` with `test1`), in order of numbers; in
         a set without numbers `train` goes with `test`, or with `valid` where there is no `test`.
-        Sets without such splits have no pair. Of a set that is only described, the published splits
+        Other names of these are understood (`features.SPLIT_NAMES`), also with capitals. Sets
+        without such splits have no pair. Of a set that is only described, the published splits
         count.
 
         Raises:
           DataError: a numbered split lacks its counterpart.
         """
         names = list(self.splits or self.paper_splits)
-        matches = [(re.fullmatch(r"(train|test)_?(\d+)", name), name) for name in names]
-        numbered = {(match[1], int(match[2])): name for match, name in matches if match}
-        for part, number in numbered:
-            other = "test" if part == "train" else "train"
-            if (other, number) not in numbered:
+        found: dict[int | None, dict[str, str]] = {}  # by number and part; the first name counts
+        for name in sorted(names, key=_unusual):
+            part, number = split_part(name)
+            if part:
+                found.setdefault(number, {}).setdefault(part, name)
+        plain = found.pop(None, {})
+        pairs = {number: _pair(parts) for number, parts in sorted(found.items())}
+        for number, pair in pairs.items():
+            alone = found[number].get("train") or found[number].get("test")
+            if pair is None and alone and not _unusual(alone):
+                other = "test" if alone.startswith("train") else "train"
                 raise DataError(
-                    f"data set '{self.name}': split '{numbered[part, number]}' has no counterpart "
+                    f"data set '{self.name}': split '{alone}' has no counterpart "
                     f"'{other}_{number}'; splits: {', '.join(names)}."
                 )
-        folds = sorted({number for _, number in numbered})
-        if folds:
-            return [(numbered["train", fold], numbered["test", fold]) for fold in folds]
-        tests = [name for name in ("test", "valid") if name in names and "train" in names]
-        return [("train", test) for test in tests[:1]]
+        numbered = [pair for pair in pairs.values() if pair]
+        return numbered or [pair for pair in [_pair(plain)] if pair]
 
     def fold_of(self, split: str) -> str:
         """Returns the number of the fold that a split belongs to, as text; empty without folds."""

@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from vatt.errors import DataError, nearest
 
 MAX_NAME = 100  # bytes; with it, names of files stay below the 255 that file systems take
+SPLIT_NAMES = {  # of a split to train on, to test on, and to choose by; the first is the usual one
+    "train": ("train", "training"),
+    "test": ("test", "testing", "eval", "evaluation"),
+    "valid": ("valid", "val", "validation", "dev"),
+}
 JOINED = "+"  # between the names of splits, in the name of a shard that they share and when reading
 
 
@@ -81,3 +86,16 @@ def name_fault(name: str) -> str:
 def splits_of(joined: str) -> list[str]:
     """Returns the names of the splits in "test_2+train_1", or the only one."""
     return joined.split(JOINED)
+
+
+def split_part(name: str) -> tuple[str, int | None]:
+    """Returns which part of a set a split is, "" for none of SPLIT_NAMES, and its number."""
+    word, number = re.fullmatch(r"(.*?)(?:_?(\d+))?", name, re.DOTALL).groups()
+    parts = [part for part, words in SPLIT_NAMES.items() if word.lower() in words]
+    return (parts[0] if parts else ""), (int(number) if number else None)
+
+
+def other_folds(first: str, second: str) -> bool:
+    """Says whether two splits are of two folds of cross-validation, which share their clips."""
+    numbers = [re.search(r"\d+$", name) for name in (first, second)]
+    return all(numbers) and int(numbers[0][0]) != int(numbers[1][0])

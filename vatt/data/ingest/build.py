@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from vatt.data.features import name_fault
+from vatt.data.ingest import classes, overlap, sources, state
 from vatt.data.ingest import shards as work
-from vatt.data.ingest import sources, state
 from vatt.data.ingest.log import Log, Progress
 from vatt.data.ingest.shards import Settings, Shard
-from vatt.errors import DataError, UserError, nearest, short
-from vatt.files import replace_text
+from vatt.errors import DataError, UserError, short
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def ingest(
     name = _checked(name or output_dir.resolve().name)
     output_dir.mkdir(parents=True, exist_ok=True)
     log = Log(output_dir)
-    labels = _label_map(listing, options.labels, output_dir)
+    labels = classes.settle(listing, options.labels, output_dir)
     settings = Settings(
         str(listing.root.resolve()),
         *(fps, min_side, sample_rate, jpeg_quality),
@@ -77,17 +76,34 @@ def ingest(
         options.downmix,
     )
     shards = work.plan_shards(listing.rows, num_shards, settings)
-    others = state.kept(output_dir, shards, settings)
-    state.remove_others(output_dir, shards)
-    write_labels(output_dir, labels)
-    _say_if_classes_are_missing(name, labels, log)
+    splits = {row.split for row in listing.rows} | set(listing.drawn)
+    others = _clear(output_dir, splits, shards, settings, listing, log)
+    classes.write(output_dir, labels)
+    classes.say_if_missing(name, labels, log)
     stats = _make(shards, settings, output_dir, options.workers, beam_args, log)
     stats = sorted(stats + others, key=lambda shard: (shard["split"], shard["file"]))
-    splits = {row.split for row in listing.rows}
     unused = state.unused(output_dir, splits, listing.failures)
     unused += state.noticed(output_dir, splits, listing.notices)
     failures, notices = _describe(name, output_dir, settings, stats, unused)
     return Made(summary.totals(stats), summary.by_split(stats + unused), failures, notices)
+
+
+def _clear(
+    folder: Path,
+    splits: set[str],
+    shards: list[Shard],
+    settings: Settings,
+    listing: sources.Listing,
+    log: Log,
+) -> list[dict[str, Any]]:
+    """Makes room for these splits; returns the stats of the shards of the others, which stay."""
+    others = state.kept(folder, splits, settings)
+    state.keep_drawn(folder, splits, listing.drawn)
+    overlap.tell(listing, others, folder)
+    for root, clips in state.replaced(folder, splits, settings.media_root).items():
+        log.say(f"replaced: {clips} clips that an earlier command took from {root}")
+    state.remove_others(folder, splits, shards)
+    return others
 
 
 def _checked(name: str) -> str:
@@ -130,18 +146,6 @@ def _describe(
     return failures, notices
 
 
-def _say_if_classes_are_missing(name: str, labels: Sequence[str], log: Log) -> None:
-    from vatt.data import cards
-
-    classes = (cards.describe(name).num_classes or 0) if name in cards.known() else 0
-    if 0 < len(labels) < classes:
-        log.say(
-            f"only {len(labels)} of the {classes} classes of {name} are "
-            "there; to give classes the numbers of the whole set, name all of them by "
-            "--labels FILE"
-        )
-
-
 def _make(
     shards: list[Shard],
     settings: Settings,
@@ -176,56 +180,3 @@ def _make(
         for job, made in pool.run_jobs(work.make_shard, jobs, workers, progress.update):
             stats[todo[job]] = made
     return stats
-
-
-# Classes -----------------------------------------------------------------------------------------
-
-
-def _label_map(listing: sources.Listing, given: Path | None, folder: Path) -> tuple[str, ...]:
-    """Returns the names of all classes in their order.
-
-    Given by the format or `--labels`, else by an earlier run into the folder, else alphabetical.
-
-    Raises:
-      DataError: a class is not among those, or they are not those of the earlier run.
-    """
-    from vatt.data.ingest import summary
-
-    used = {label: row for row in listing.rows for label in row.labels}
-    known = summary.read_labels(folder)
-    where = folder / summary.LABELS_FILE
-    way_out = "choose a new --output_dir, or name all classes in order by --labels FILE"
-    if listing.labels is not None:
-        names, where = list(listing.labels), "the table of classes"
-        if known is not None and known != names and given is None:
-            raise DataError(f"{folder / summary.LABELS_FILE} has other classes: {way_out}")
-    elif given is not None:
-        names, where = _read_names(given), given
-    else:
-        names = sorted(used) if known is None else known
-    for label in sorted(set(used) - set(names)):
-        raise DataError(
-            f"{used[label].source}: class '{label}' is not in {where}.{nearest(label, names)} "
-            f"Classes keep their numbers: {way_out}"
-        )
-    return tuple(names)
-
-
-def _read_names(path: Path) -> list[str]:
-    from vatt.data import cards
-
-    try:
-        return cards.read_labels(path)
-    except DataError as error:
-        raise DataError(f"--labels: {error}") from None
-
-
-def write_labels(folder: Path, labels: Sequence[str]) -> None:
-    """Writes the classes of a data set, one per line, before any record has their numbers."""
-    from vatt.data.ingest import summary
-
-    for label in labels:
-        if not label or label != label.strip() or len(label.splitlines()) > 1:
-            raise DataError(f"class {label!r}: must be one line without spaces at its ends")
-    if labels and list(labels) != summary.read_labels(folder):
-        replace_text(folder / summary.LABELS_FILE, "".join(f"{label}\n" for label in labels))

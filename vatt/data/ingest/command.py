@@ -80,7 +80,7 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
         "--test_share",
         type=_real(0, 1),
         default=0.0,
-        help="share of the files that becomes the split test, chosen by their paths (0)",
+        help="share of the files, by class, that becomes the split test, chosen by their paths (0)",
     )
     group.add_argument(
         "--feature_rate",

@@ -4,7 +4,8 @@ Columns: `path` (media file, relative to the manifest), `start`, `end` (s; empty
 and any of `split` (default train), `label`, `caption` (one sentence for the whole clip), `captions`
 (side file with times). `split` and `label` may hold several values, separated by ";". A column
 `feature/<name>` has a file of extracted features (`.npy` or `.npz`, [steps, width]) per row; with
-one, a row needs no `path`.
+one, a row needs no `path`. A CSV file may also have ";", "|" or tabs between its columns, and an
+index without a name, as pandas writes it.
 
 A JSONL file (.jsonl, .ndjson) has one object per line with the same names. There `split` and
 `label` may also be lists, and `captions` a list of [start, end, text] (s from the file's start).
@@ -31,6 +32,9 @@ FEATURE = RECORD.feature  # and a name
 SPLIT = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_NAME}}}")
 EXACT, TRIM, PIECE, STILL = "exact", "trim", "piece", "still"  # values of `Row.fit`
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_SEPARATORS = (",", "\t", ";", "|")  # of columns; several values of one field stand with ";"
+_UNNAMED = re.compile(r"(Unnamed: \d+)?")  # the index of a pandas table, also of one read again
 _SHOWN = 5
 
 
@@ -113,12 +117,42 @@ def refuse_lines(path: Path, problems: list[str]) -> None:
 
 def _table(path: Path, file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
     """The rows of a CSV or TSV file, with their line numbers."""
-    reader = csv.DictReader(file, dialect="excel-tab" if path.suffix.lower() == ".tsv" else "excel")
-    columns = [name.strip() for name in reader.fieldnames or []]
-    reader.fieldnames = columns
-    _check_columns(path, columns)
-    for row in reader:
-        yield reader.line_num, row
+    lines = csv.reader(file, delimiter=_separator(path, file))
+    columns = [name.strip() for name in next(lines, [])]
+    named = [name for name in columns if not _UNNAMED.fullmatch(name)]
+    _check_columns(path, named)
+    for values in lines:
+        if values:
+            yield lines.line_num, _fields(columns, values)
+
+
+def _separator(path: Path, file: TextIO) -> str:
+    """What stands between the columns, told by the first line: the sign that gives most of ours."""
+    head = file.readline()
+    file.seek(0)
+
+    def known(sign: str) -> int:
+        names = {name.strip().lower() for name in next(csv.reader([head], delimiter=sign), [])}
+        return sum(name in COLUMNS or name.startswith(FEATURE) for name in names)
+
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    return max((usual, *_SEPARATORS), key=known)
+
+
+def _fields(columns: list[str], values: list[str]) -> dict[str, object] | ValueError:
+    """One row by names. Columns without a name may hold an index, as pandas writes it, or nothing.
+
+    An error stands for a row that cannot be used.
+    """
+    if len(values) > len(columns):
+        return ValueError(f"{len(values) - len(columns)} values more than there are columns")
+    fields: dict[str, object] = {}
+    for name, value in zip(columns, values, strict=False):
+        if not _UNNAMED.fullmatch(name):
+            fields[name] = value
+        elif value.strip() and not value.strip().isdecimal():
+            return ValueError(f"'{value}' stands in a column without a name")
+    return fields
 
 
 def _json_lines(file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
@@ -138,6 +172,8 @@ def _check_columns(path: Path, columns: list[str]) -> None:
             f"{', '.join(_KNOWN)}.{nearest('path', columns)}"
         )
     for name in columns:
+        if columns.count(name) > 1:
+            raise DataError(f"{path}: column '{name}' stands {columns.count(name)} times")
         _check_name(name, f"{path}: column ")
 
 
@@ -160,8 +196,6 @@ def _rows(number: int, fields: object, default_split: str) -> list[Row]:
         raise fields
     if not isinstance(fields, dict):
         raise ValueError(f"a {type(fields).__name__}, not an object with {', '.join(_KNOWN)}")
-    if None in fields:
-        raise ValueError(f"{len(fields[None])} values more than there are columns")
     for name in fields:
         try:
             _check_name(name)
@@ -259,6 +293,8 @@ def locate(root: Path, name: str) -> Path:
     Raises:
       ValueError: it is an address, or leads out of `root` (also through a link), or nowhere.
     """
+    if _DRIVE.match(name):
+        raise ValueError("begins with a drive: paths are relative to the table or --media_root")
     if "\0" in name or is_address(name):
         raise ValueError("not a path of a local file")
     return inside(root, name, "; --media_root names the folder that holds all media")

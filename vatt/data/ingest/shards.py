@@ -175,6 +175,8 @@ def make_shard(
         "split": shard.split,
         "fingerprint": shard.fingerprint,
         "basis": state.basis(settings, any(row.labels for row in shard.rows)),
+        "root": settings.media_root,
+        "files": sorted({row.source for row in shard.rows}),
         "bytes": path.stat().st_size if writer.records else 0,
         "sha256": sha256(path) if writer.records else "",
         **tally.stats(),

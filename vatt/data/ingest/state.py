@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _STATE = ".shards"  # folder of what is known of finished shards
 _UNUSED = "unused.json"  # in it: what was found but could not become a clip
+_DRAWN = "drawn.json"  # the splits into which files were drawn
 _NOTICED = "noticed.json"  # and what was noticed of the input as a whole
 
 
@@ -60,9 +61,9 @@ def _complete(state: Path, folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def remove_others(folder: Path, shards: list[Shard]) -> None:
+def remove_others(folder: Path, splits: set[str], shards: list[Shard]) -> None:
     """Removes partial files, and shards of these splits that earlier commands made otherwise."""
-    wanted, splits = {shard.name for shard in shards}, _splits(shards)
+    wanted = {shard.name for shard in shards}
     for state in (folder / _STATE).glob("*.tfrecord.json"):
         if splits.issuperset(splits_of(_joined(state))) and state.stem not in wanted:
             (folder / state.stem).unlink(missing_ok=True)  # only what we wrote has such a file
@@ -71,13 +72,53 @@ def remove_others(folder: Path, shards: list[Shard]) -> None:
         partial.unlink()
 
 
-def kept(folder: Path, shards: list[Shard], settings: Settings) -> list[dict[str, Any]]:
+def replaced(folder: Path, splits: set[str], root: str) -> dict[str, int]:
+    """Clips of these splits that earlier commands took from another folder than `root`, by it."""
+    found: dict[str, int] = {}
+    for state in sorted((folder / _STATE).glob("*.tfrecord.json")):
+        known = _complete(state, folder) if splits.issuperset(splits_of(_joined(state))) else None
+        if known and known["records"] and (other := str(known.get("root", root))) != root:
+            found[other] = found.get(other, 0) + known["records"]
+    return found
+
+
+def keep_drawn(folder: Path, splits: set[str], drawn: Sequence[str]) -> None:
+    """Keeps which splits have come from one drawing; those are made together or not at all.
+
+    Args:
+      folder: of the data set.
+      splits: those this command makes.
+      drawn: those of them into which it has drawn the files.
+
+    Raises:
+      DataError: the command would make only some of the splits that an earlier one has drawn.
+    """
+    path = folder / _STATE / _DRAWN
+    known = _read(path)
+    known = {str(split) for split in known} if isinstance(known, list) else set()
+    left = {
+        split
+        for state in (folder / _STATE).glob("*.tfrecord.json")
+        for split in known.intersection(splits_of(_joined(state))) - splits
+    }
+    if left and splits & known:
+        raise DataError(
+            f"{folder} holds the splits {' and '.join(sorted(known))} as --test_share has divided "
+            f"the files; this command would make '{', '.join(sorted(splits & known))}' anew beside "
+            f"the old '{', '.join(sorted(left))}', and a file could be in both: give --test_share "
+            "again, or choose a new --output_dir"
+        )
+    if drawn or splits & known:
+        path.parent.mkdir(exist_ok=True)
+        replace_text(path, json.dumps(sorted(drawn)))
+
+
+def kept(folder: Path, splits: set[str], settings: Settings) -> list[dict[str, Any]]:
     """Stats of the shards of other splits, which earlier commands made.
 
     Raises:
       DataError: they are not complete, or cannot stand in one data set with these shards.
     """
-    splits = _splits(shards)
     others: dict[str, list[Path]] = {}
     for state in sorted((folder / _STATE).glob("*.tfrecord.json")):
         split = _joined(state)
@@ -120,10 +161,6 @@ def _other_features(shards: Sequence[dict[str, Any]], kinds: Sequence[Kind]) -> 
                     f"{there['rate']:g} vectors per second, not {kind.width} and {kind.rate:g}"
                 )
     return ""
-
-
-def _splits(shards: Sequence[Shard]) -> set[str]:
-    return {split for shard in shards for split in splits_of(shard.split)}
 
 
 def _joined(state: Path) -> str:
@@ -171,10 +208,7 @@ def noticed(folder: Path, splits: set[str], found: list[list]) -> list[dict[str,
 
 def _merged(path: Path, splits: set[str], found: dict[str, list[list]]) -> dict[str, list[list]]:
     """Rows of this command with those that earlier ones kept for other splits."""
-    try:
-        known = read_json(path)
-    except (OSError, ValueError):
-        known = {}
+    known = _read(path)
     known = known if isinstance(known, dict) else {}
     others = {
         key: rows
@@ -190,6 +224,14 @@ def _merged(path: Path, splits: set[str], found: dict[str, list[list]]) -> dict[
 
 def _is_table(rows: object) -> bool:
     return isinstance(rows, list) and all(isinstance(r, list) and len(r) >= 4 for r in rows)
+
+
+def _read(path: Path) -> Any:
+    """What a file of the state says; None without one that can be read."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return None
 
 
 def _no_shard(split: str) -> dict[str, Any]:

@@ -216,6 +216,7 @@ def write_card(
         feature: cards.FeatureInfo(width=about["width"], rate=about["rate"])
         for feature, about in total.get("features", {}).items()
     }
+    seen = video and 2 * total["with_video"] >= total["records"]  # not a stray video among sounds
     card = cards.Card(
         name=name,
         description=known.description,
@@ -223,7 +224,7 @@ def write_card(
         homepage=known.homepage,
         licence=known.licence,
         notes=known.notes,
-        tasks=known.tasks or _tasks(video or bool(features), audio, text, bool(labels), pictures),
+        tasks=known.tasks or _tasks(seen or bool(features), audio, text, bool(labels), pictures),
         video=cards.VideoInfo(fps=fps, height=height, width=width) if video else None,
         audio=cards.AudioInfo(sample_rate=sample_rate) if audio else None,
         text=cards.TextInfo() if text else None,

@@ -62,6 +62,7 @@ class Listing:
     labels: tuple[str, ...] | None = None  # all classes in order, where the format tells
     failures: dict[str, list[list]] = field(default_factory=dict)  # [path, start, end, reason]
     notices: list[list] = field(default_factory=list)  # [path, start, end, kind, detail]
+    drawn: tuple[str, ...] = ()  # splits into which the files were drawn, though one may be empty
 
     def fail(self, split: str, path: str, times: Times, reason: str) -> None:
         """Lists something that should have become a clip of `split` and cannot."""
@@ -144,6 +145,7 @@ def read(inputs: Sequence[str], form: str, options: Options) -> Listing:
     function: Callable[[Path, Options], Listing] = getattr(importlib.import_module(module), name)
     listings = [function(path, dataclasses.replace(options, split=split)) for split, path in parts]
     listing = _joined(listings)
+    _join_labels(listing)
     if not listing.rows and not listing.failures:
         raise DataError(f"{', '.join(inputs)}: there is no clip in it")
     return listing
@@ -200,6 +202,34 @@ def _joined(listings: list[Listing]) -> Listing:
     return joined
 
 
+def _join_labels(listing: Listing) -> None:
+    """Makes one row of those that differ in their labels only: tables with one label per row.
+
+    What is the same in labels, too, stays as it is.
+    """
+    same: dict[Row, list[Row]] = {}
+    for row in listing.rows:
+        same.setdefault(dataclasses.replace(row, labels=(), line=0), []).append(row)
+    joined: dict[int, Row | None] = {}  # by the identity of a row; None: it is in another one
+    for rows in same.values():
+        if len(rows) == 1:
+            continue
+        row, times = rows[0], (rows[0].start, rows[0].end)
+        kinds = {row.labels for row in rows}
+        if len(kinds) == 1:
+            kind = "rows that stand several times, stored as often"
+            listing.notices.append([row.source, *times, kind, f"{len(rows)} times"])
+            continue
+        labels = tuple(dict.fromkeys(label for row in rows for label in row.labels))
+        joined |= {id(other): None for other in rows}
+        joined[id(row)] = dataclasses.replace(row, labels=labels)
+        kind = "several rows of one clip with other labels, joined"
+        listing.notices.append([row.source, *times, kind, ", ".join(labels)])
+    if joined:
+        rows = (joined.get(id(row), row) for row in listing.rows)
+        listing.rows = [row for row in rows if row is not None]
+
+
 def _under(prefix: str, name: str) -> str:
     return name if prefix == "." or not name else f"{prefix}/{name.removeprefix('./')}"
 
@@ -207,7 +237,28 @@ def _under(prefix: str, name: str) -> str:
 def from_manifest(path: Path, options: Options) -> Listing:
     """A CSV, TSV or JSONL file, see `vatt.data.ingest.manifest`."""
     rows = manifest.read_manifest(path, options.split or "train")
-    return Listing(options.media_root or path.parent, rows)
+    listing = Listing(options.media_root or path.parent, rows)
+    if any("\\" in name for row in rows for name in row.files):
+        listing.rows = [_from_windows(row, listing) for row in rows]
+    return listing
+
+
+def _from_windows(row: Row, listing: Listing) -> Row:
+    """The row with the paths of Windows as paths of this system, where that is what they are."""
+
+    def here(name: str) -> str:
+        turned = name.replace("\\", "/")
+        if name == turned or os.path.exists(listing.root / name):
+            return name
+        if os.path.exists(listing.root / turned):
+            listing.notice("paths with \\ read as paths with /", [name])
+            return turned
+        return name
+
+    features = tuple((name, here(path)) for name, path in row.features)
+    return dataclasses.replace(
+        row, path=here(row.path), captions=here(row.captions), features=features
+    )
 
 
 # Which format it is ------------------------------------------------------------------------------

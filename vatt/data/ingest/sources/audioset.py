@@ -47,7 +47,7 @@ def from_segments(path: Path, options: Options) -> Listing:
     if not root.is_dir():
         raise DataError(f"--media_root: there is no folder {root}")
     names = read_classes(options.labels or path.parent / CLASSES)
-    media = files.by_stem(root)
+    media = files.ByName(root)
     listing = Listing(root, [], tuple(names.values()))
     problems: list[str] = []
     split = options.split or "train"
@@ -57,11 +57,11 @@ def from_segments(path: Path, options: Options) -> Listing:
             hint = nearest(unknown[0], names)
             problems.append(f"line {number}: '{unknown[0]}' is not in the table of classes.{hint}")
             continue
-        cut = next((media[stem] for stem in _cut_names(name, start, end) if stem in media), None)
-        whole = media.get(name) or media.get(f"Y{name}")
-        if cut or whole:
+        cut = media.take(*_cut_names(name, start, end))
+        path = cut or media.take(name, f"Y{name}")
+        if path:
             row = Row(
-                path=cut or whole,
+                path=path,
                 start=None if cut else start,
                 end=None if cut else end,
                 split=split,
@@ -73,6 +73,7 @@ def from_segments(path: Path, options: Options) -> Listing:
         else:
             listing.fail(split, name, (start, end), f"no media file of that id below {root}")
     manifest.refuse_lines(path, problems)
+    media.tell(listing)
     return listing
 
 

@@ -6,9 +6,13 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from vatt.data.ingest import manifest
 from vatt.errors import DataError
+
+if TYPE_CHECKING:
+    from vatt.data.ingest.sources import Listing
 
 VIDEO = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
          ".3gp", ".3g2", ".mj2", ".wmv", ".asf", ".flv", ".ogv", ".vob", ".mxf", ".dv", ".rm",
@@ -39,6 +43,14 @@ def walk(folder: Path, links: list[str] | None = None) -> Iterator[str]:
         yield from ((here / name).as_posix() for name in sorted(files))
 
 
+def folders(folder: Path) -> Iterator[str]:
+    """Yields the paths of all folders under a folder as `walk` does those of files."""
+    for place, names, _ in os.walk(folder):
+        here = Path(place).relative_to(folder)
+        names[:] = sorted(name for name in names if not (Path(place) / name).is_symlink())
+        yield from ((here / name).as_posix() for name in names)
+
+
 def is_hidden(name: str) -> bool:
     """Says whether a file or a folder on the way to it begins with a dot."""
     return any(part.startswith(".") for part in name.split("/"))
@@ -60,18 +72,39 @@ def count_endings(folder: Path) -> Counter[str]:
     )
 
 
-def by_stem(folder: Path) -> dict[str, str]:
-    """Returns {name without ending: path} of all media files at any depth.
+class ByName:
+    """The media files at any depth below a folder, by their names without ending.
 
     Of several files of one name the first is taken: videos before sounds, then by path.
     """
-    found: dict[str, list[tuple[bool, str]]] = defaultdict(list)
-    for name in walk(folder):
-        file = PurePosixPath(name)
-        ending = file.suffix.lower()
-        if ending in VIDEO + AUDIO and not is_hidden(name) and is_utf8(name):
-            found[file.stem].append((ending in AUDIO, name))
-    return {stem: relative(min(names)[1]) for stem, names in found.items()}
+
+    def __init__(self, folder: Path) -> None:
+        found: dict[str, list[tuple[bool, str]]] = defaultdict(list)
+        for name in walk(folder):
+            file = PurePosixPath(name)
+            ending = file.suffix.lower()
+            if ending in VIDEO + AUDIO and not is_hidden(name) and is_utf8(name):
+                found[file.stem].append((ending in AUDIO, name))
+        self._files = {stem: [name for _, name in sorted(names)] for stem, names in found.items()}
+        self._taken: dict[str, None] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def take(self, *stems: str) -> str | None:
+        """Returns the file of the first of these names that there is."""
+        for stem in stems:
+            if stem in self._files:
+                self._taken[stem] = None
+                return relative(self._files[stem][0])
+        return None
+
+    def tell(self, listing: Listing) -> None:
+        """Lists the files that were taken where there are others of the same name."""
+        for first, *others in (self._files[stem] for stem in sorted(self._taken)):
+            if others:
+                kind = "media files of the same name in several places or kinds, one taken"
+                listing.notice(kind, [first], f"not {', '.join(others)}")
 
 
 def relative(name: str) -> str:

@@ -38,7 +38,7 @@ def from_captions(path: Path, options: Options) -> Listing:
     if not options.media_root.is_dir():
         raise DataError(f"--media_root: there is no folder {options.media_root}")
     wanted = _ids(options.list) if options.list else None
-    media = files.by_stem(options.media_root)
+    media = files.ByName(options.media_root)
     listing = Listing(options.media_root, [])
     split = options.split or "train"
     seen: set[str] = set()
@@ -47,16 +47,18 @@ def from_captions(path: Path, options: Options) -> Listing:
             continue
         seen.add(name)
         try:
-            if name not in media:
+            file = media.take(name)
+            if file is None:
                 raise DataError(f"no media file of that name below {options.media_root}")
             captions, bad = _captions(captions)
         except DataError as error:
             listing.fail(split, name, WHOLE, str(error))
             continue
-        listing.rows += _clips(media[name], captions, options)
+        listing.rows += _clips(file, captions, options)
         if bad:
             kind = "captions without text or with impossible times, left out"
             listing.notice(kind, [name], str(bad))
+    media.tell(listing)
     if not seen:
         raise DataError(f"--input: {path} holds no captions of videos that are asked for")
     for name in sorted((wanted or set()) - seen):

@@ -14,20 +14,17 @@ import dataclasses
 import hashlib
 import itertools
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from vatt.data.features import split_part
 from vatt.data.ingest import captions as caption_files
 from vatt.data.ingest.manifest import STILL, Row
 from vatt.data.ingest.sources import WHOLE, Listing, Options, Times, beside, files
 from vatt.errors import DataError, UserError
 
 _ACCEPTED = "accepted: split/class/file, class/file, split/file, or files without folders"
-_SPLIT = re.compile(
-    r"(train|training|val|valid|validation|dev|test|testing|eval|evaluation)(_?\d+)?", re.IGNORECASE
-)
 _REST = 0.5  # s at the end of a file for which no clip is made; half a clip if that is less
 _BATCH = 64  # files whose lengths one job reads
 
@@ -69,12 +66,17 @@ def _listing(path: Path, options: Options, endings: Sequence[str], what: str) ->
             f"{', '.join(endings)}"
         )
     caption_of = beside.match(media, captions, options.caption_language, listing)
+    listing.notice("folders without media, left out", _empty_folders(path, media))
     splits, classes = _layout(path, [name.split("/") for name in media], options.split)
-    if options.test_share and (splits or options.split):
-        raise UserError("--test_share is for trees without splits, and this one has them")
+    test: set[str] = set()
+    if options.test_share:
+        if splits or options.split:
+            raise UserError("--test_share is for trees without splits, and this one has them")
+        test = _drawn(media, options.test_share, classes, listing)
+        listing.drawn = ("test", "train")
     for name in media:
         parts = name.split("/")
-        drawn = options.split or _drawn(name, options.test_share)
+        drawn = options.split or ("test" if name in test else "train")
         row = Row(
             path=_below(prefix, name),
             split=parts[0] if splits else drawn,
@@ -93,11 +95,36 @@ def _below(prefix: Path, name: str) -> str:
     return files.relative((PurePosixPath(prefix.as_posix()) / name).as_posix())
 
 
-def _drawn(name: str, test_share: float) -> str:
-    """Chooses the split by the name alone: files that come or go do not move the others."""
+def _drawn(media: list[str], share: float, classes: bool, listing: Listing) -> set[str]:
+    """Chooses the files of the split `test` by the hashes of their names.
+
+    Without classes each file is drawn by its name alone: files that come or go do not move others.
+    Of a class its share is taken, the files with the lowest hashes: a file that comes or goes moves
+    at most one other, and none to or from another class. Each part gets one file at least.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in media:
+        groups.setdefault(name.split("/")[-2] if classes else "", []).append(name)
+    chosen: set[str] = set()
+    for group, names in groups.items():
+        if classes:
+            count = math.floor(len(names) * share + 0.5)
+            if 0 < share < 1:
+                count = max(1, min(count, len(names) - 1)) if len(names) > 1 else 0
+        else:
+            count = sum(_draw(name) < share for name in names)
+        chosen.update(sorted(names, key=_draw)[:count])
+        if 0 < share < 1 and count in (0, len(names)):
+            what, part = "classes" if classes else "folders", "train" if count else "test"
+            kind = f"{what} without a file in the split {part}"
+            listing.notice(kind, [group or "."], f"{len(names)} in all")
+    return chosen
+
+
+def _draw(name: str) -> float:
+    """A number from 0 to 1 that stands for a name."""
     name_bytes = name.encode(errors="surrogateescape")
-    draw = int.from_bytes(hashlib.sha256(name_bytes).digest()[:8]) / 2**64
-    return "test" if draw < test_share else "train"
+    return int.from_bytes(hashlib.sha256(name_bytes).digest()[:8]) / 2**64
 
 
 # What is there -----------------------------------------------------------------------------------
@@ -127,6 +154,15 @@ def _scan(
     return media, captions, sorted(left_out.items())
 
 
+def _empty_folders(path: Path, media: list[str]) -> Iterator[str]:
+    """Yields the folders that hold nothing to take, the outermost ones."""
+    filled = {str(folder) for name in media for folder in PurePosixPath(name).parents}
+    for name in files.folders(path):
+        above = str(PurePosixPath(name).parent)
+        if name not in filled and above in filled and not files.is_hidden(name):
+            yield name
+
+
 def _layout(path: Path, media: list[list[str]], split: str | None) -> tuple[bool, bool]:
     """Returns whether the tree has folders for splits, and for classes; `split`: given as such."""
     depths = Counter(len(parts) - 1 for parts in media)
@@ -141,7 +177,7 @@ def _layout(path: Path, media: list[list[str]], split: str | None) -> tuple[bool
     if depth == 0:
         return False, False
     tops = sorted({parts[0] for parts in media})
-    named = [top for top in tops if _SPLIT.fullmatch(top)]
+    named = [top for top in tops if split_part(top)[0]]
     others = [top for top in tops if top not in named]
     if split and (depth == 2 or not others):
         raise DataError(
