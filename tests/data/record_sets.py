@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,11 +26,12 @@ def jpeg(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (
 
 def clip(source: str, start: float = 0.0, end: float = 1.5, **fields) -> records.ClipRecord:
     """A clip with everything; `fields` replace parts of it."""
+    phase = zlib.crc32(source.encode()) % 997  # another sound for each source
     whole = {
         "fps": 10.0,
         "sample_rate": 1000,
         "frames": [jpeg()] * 3,
-        "waveform": np.sin(np.arange(1500, dtype=np.float32) / 3),
+        "waveform": np.sin(np.arange(1500, dtype=np.float32) / 3 + phase),
         "captions": [(0.0, 1.0, f"this is {source}")],
         "labels": ["dog"],
         "label_indices": [1],

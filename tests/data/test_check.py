@@ -222,6 +222,7 @@ def test_the_same_source_in_two_splits(tmp_path, capsys):
         "sources": 2,
         "overlapping": 1,
         "examples": ["a.mp4"],
+        "renamed": False,
     }
     expected = "leakage: 2 sources are in test and in train, 1 of them with the same moments"
     assert expected in capsys.readouterr().out
@@ -243,7 +244,7 @@ def test_the_same_source_in_two_splits(tmp_path, capsys):
 )
 def test_which_splits_may_share_sources(first, second, leaks):
     clips = {first: {"a": [(0.0, 1.0)]}, second: {"a": [(0.0, 1.0)], "b": [(0.0, 1.0)]}}
-    assert bool(leakage.find(clips)) == leaks
+    assert bool(leakage.find(clips, {})) == leaks
 
 
 def test_overlap_is_that_of_comparing_all_pairs():
@@ -255,10 +256,44 @@ def test_overlap_is_that_of_comparing_all_pairs():
             for n in rng.integers(1, 4, 2)
         )
         truth = any(a < d and c < b for a, b in first for c, d in second)
-        (leak,) = leakage.find({"train": {"x": first}, "test": {"x": second}})
+        (leak,) = leakage.find({"train": {"x": first}, "test": {"x": second}}, {})
         assert leak.overlapping == truth
         seen.add(truth)
     assert seen == {True, False}
+
+
+def test_the_same_content_under_two_names_is_leakage(tmp_path, capsys):
+    folder, tone = tmp_path / "pets", np.sin(np.arange(900, dtype=np.float32))
+    sound, nothing = {"frames": None}, {"waveform": np.zeros(500, np.float32)}
+    train = [clip("a.wav", waveform=tone, **sound), clip("b.wav", **sound), *TRAIN[:2]]
+    test = [clip("copy.wav", waveform=tone, labels=[], label_indices=[], **sound), *TEST]
+    black = [clip(f"black{k}.mp4", **nothing) for k in range(2)]  # alike, but no copies
+    write_set(folder, {"train": [*train, black[0]], "test": [*test, black[1]]})
+    assert run(folder) == 3
+    printed = capsys.readouterr().out
+    said = "leakage: 1 clips with the same content are in test and in train under other names"
+    assert said in printed
+    assert "copy.wav = a.wav" in printed
+    (leak,) = json.loads((folder / "check.json").read_text())["leaks"]
+    assert (leak["renamed"], leak["sources"]) == (True, 1)
+
+
+def test_records_are_judged_by_what_the_set_is_for(tmp_path):
+    nine = [clip(f"{k}.wav", frames=None) for k in range(9)]
+    card, _ = write_set(tmp_path / "sounds", {"train": [*nine, clip("v.mp4"), clip("w.mp4")]})
+    assert card.tasks == ["audio_classification"]
+    report = check_splits(card, workers=1)
+    assert (report.bad, report.fine) == ([], True)
+    assert "split 'train': 9 of 11 records have no pictures" in report.notes
+    mute = clip("mute.mp4", waveform=None)  # of no use here
+    report = check_splits(write_set(tmp_path / "mute", {"train": [*nine, mute]})[0], workers=1)
+    (bad,) = report.bad
+    assert bad[-1] == "no sound, and the set is for audio_classification only"
+    videos = [clip(f"{k}.mp4", labels=[], label_indices=[]) for k in range(3)]
+    sound = clip("a.wav", frames=None, labels=[], label_indices=[])
+    card, _ = write_set(tmp_path / "videos", {"train": [*videos, sound]})
+    card = card.model_copy(update={"tasks": ["pretrain", "retrieval"]})
+    assert "no frames" in check_splits(card, workers=1).bad[0][-1]
 
 
 # Contact sheet -----------------------------------------------------------------------------------

@@ -90,7 +90,11 @@ def describe(report: Report) -> str:
     for leak in report.leaks:
         first, second = leak.splits
         times = f", {leak.overlapping:,} of them with the same moments" if leak.overlapping else ""
-        lines.append(f"leakage: {leak.sources:,} sources are in {first} and in {second}{times}")
+        what = "clips with the same content" if leak.renamed else "sources"
+        names = " under other names" if leak.renamed else ""
+        lines.append(
+            f"leakage: {leak.sources:,} {what} are in {first} and in {second}{names}{times}"
+        )
         lines += [f"  {source}" for source in leak.examples]
         lines += _more(leak.overlapping or leak.sources)
     if report.problems:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from vatt.data.records import ClipRecord
 
 
+AUDIO_TASK = "audio_classification"
+
+
 @dataclass(frozen=True)
 class Job:
     """One shard to be read."""
@@ -55,21 +58,20 @@ class _Reading:
         self.damaged: list[RawRecord] = []
         self.found = 0
         self.unusable: list[tuple[int, int, str]] = []  # index, offset, reason
-        self.clips: list[tuple[str, float, float]] = []
+        self.clips: list[tuple[str, float, float, str]] = []  # source, start, end, content
         self.shown: list[Sample] = []
         self.misnamed = 0
         self.example = ""
 
     def add(self, record: RawRecord) -> None:
         """Takes in one record of the walk."""
-        from vatt.data import records
         from vatt.data.ingest import samples
 
         self.found += 1
         if record.problem:
             self.damaged.append(record)
             return
-        clip, fault = records.examine(record.data, self.card)
+        clip, fault = self._examine(record.data)
         if fault:
             self.unusable.append((record.index, record.offset, fault))
             return
@@ -79,9 +81,23 @@ class _Reading:
             self.example = self.example or f"record {record.index}: {clip.labels}, card: {names}"
         clip.labels = clip.labels or names or [str(index) for index in clip.label_indices]
         self.tally.add(clip)
-        self.clips.append((clip.source or _content(clip), clip.start, clip.end))
+        content = _content(clip)
+        alike = "" if _empty(clip) else content
+        self.clips.append((clip.source or content, clip.start, clip.end, alike))
         if len(self.shown) < len(self.job.show) and record.index >= self.job.show[len(self.shown)]:
             self.shown.append(samples.make(clip, self.job.split, frames=8, width=200))
+
+    def _examine(self, data: bytes) -> tuple[ClipRecord | None, str]:
+        """Judges a record by what the set is for: a sound need not have pictures to be heard."""
+        from vatt.data import records
+
+        clip, fault = records.examine(data, self.card)
+        tasks, sound = self.card.tasks, clip is not None and clip.waveform is not None
+        if fault and sound and not clip.frames and (AUDIO_TASK in tasks or not tasks):
+            return records.examine(data, self.card.model_copy(update={"video": None}))
+        if not fault and not sound and tasks == [AUDIO_TASK]:
+            fault = f"no sound, and the set is for {AUDIO_TASK} only"
+        return clip, fault
 
     def stats(self, lost: Sequence[Damage], problem: str) -> dict[str, Any]:
         """Everything found, when the shard has been read."""
@@ -114,8 +130,16 @@ class _Reading:
         }
 
 
+def _empty(clip: ClipRecord) -> bool:
+    """Whether nothing moves and nothing is heard: such clips are alike without being copies."""
+    frames, sound = clip.frames or (), clip.waveform
+    still = len(frames) != 1 and len(set(frames)) < 2
+    silent = sound is None or not len(sound) or sound.min() == sound.max()
+    return still and silent and not clip.features
+
+
 def _content(clip: ClipRecord) -> str:
-    """Stands for the source of a clip that names none: equal content, equal source."""
+    """Stands for what a clip shows and sounds like, and for its source where it names none."""
     import hashlib
 
     digest = hashlib.blake2b(digest_size=12)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vatt.data.check import leakage
 from vatt.data.check.report import Report
-from vatt.data.check.shards import Job, check_shard
+from vatt.data.check.shards import AUDIO_TASK, Job, check_shard
 from vatt.data.features import JOINED, splits_of
 from vatt.data.ingest import levels, summary
 from vatt.errors import DataError, nearest
@@ -53,7 +53,7 @@ def check_splits(
     for split in dict.fromkeys(name for job in jobs for name in splits_of(job.split)):
         part = [shard for shard in stats if split in splits_of(shard["split"])]
         _count(report, card, split, part)
-    report.leaks = leakage.find(_clips_by_split(stats))
+    report.leaks = leakage.find(_clips_by_split(stats), _contents(stats))
     return report
 
 
@@ -139,6 +139,13 @@ def _count(report: Report, card: Card, split: str, shards: list[dict]) -> None:
         report.problems.append(f"split '{split}': not one record can be used")
     for notice in levels.notices(found.get("levels", {})):
         report.notes.append(f"split '{split}': {notice.kind}: {notice.detail}")
+    without = usable - found["with_video"]
+    if card.video and without:
+        tasks = ", ".join(task for task in card.tasks if task != AUDIO_TASK)
+        needed = f", which {tasks} cannot use" if tasks else ""
+        report.notes.append(
+            f"split '{split}': {without} of {usable} records have no pictures{needed}"
+        )
     for modality in ("audio", "text"):
         if getattr(card, modality) and usable and not found[f"with_{modality}"]:
             report.notes.append(f"split '{split}': the card has {modality}, but no record has")
@@ -159,6 +166,15 @@ def _clips_by_split(stats: Iterable[dict]) -> leakage.Clips:
     for shard in stats:
         for split in splits_of(shard["split"]):
             sources = clips.setdefault(split, defaultdict(list))
-            for source, start, end in shard["clips"]:
+            for source, start, end, _ in shard["clips"]:
                 sources[source].append((start, end))
     return clips
+
+
+def _contents(stats: Iterable[dict]) -> leakage.Contents:
+    contents: leakage.Contents = {}
+    for shard in stats:
+        for split in splits_of(shard["split"]):
+            sources = contents.setdefault(split, {})
+            sources |= {content: source for source, *_, content in shard["clips"] if content}
+    return contents
