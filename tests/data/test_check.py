@@ -386,6 +386,7 @@ def test_what_cannot_be_checked_is_said(tmp_path, capsys, monkeypatch):
     assert main(["pets", "--workers=1"]) == 3
     assert "Set --data_dir, or the environment variable VATT_DATA_DIR" in capsys.readouterr().err
     assert main(["pets", "--workers=1", f"--data_dir={tmp_path}"]) == 0
+    monkeypatch.setenv("VATT_DATA_DIR", str(tmp_path))
     assert main([str(tmp_path / "pets" / "card.yaml"), "--workers=1"]) == 0
     with pytest.raises(SystemExit) as stop:
         main(["pets", "--samples=0"])

@@ -267,7 +267,9 @@ def test_groups_of_labels_have_charts_of_their_own(tmp_path):
 
 
 def test_of_one_split_a_class_has_one_number_and_no_sound_has_no_rate(tmp_path):
-    page = Page(make(tmp_path / "pets", {"train": CLIPS["train"][:2]}))
+    card, stats = write_set(tmp_path / "pets", {"train": CLIPS["train"][:2]}, shards=1)
+    path = dataset_page.write(tmp_path / "pets", card, stats, [], {})
+    page = Page(path.read_text(encoding="utf-8"))
     assert page.text[page.text.index("dog") :][:2] == ["dog", "1"]
     heard = [part for part in page.text if " fps, " in part]
     assert ["1000 Hz" in part for part in heard] == [True, False]  # a.mp4, b.mp4
