@@ -65,6 +65,11 @@ flags.DEFINE_list(
     "adding-a-method.md) or register data sets made in code (vatt.data.factories).",
     flag_values=FLAGS,
 )
+_define(
+    "folds",
+    "Run a fine-tuning for each fold of its set, in folders fold_<number> of model_dir, and write "
+    "mean and standard deviation of the figures: all, or numbers such as 1,3.",
+)
 flags.DEFINE_bool("verbose", False, "Keep TensorFlow's start-up messages.", flag_values=FLAGS)
 flags.DEFINE_bool(
     "allow_config_change",
@@ -129,14 +134,18 @@ def _run(argv: Sequence[str]) -> int:
 
     import_tensorflow_quietly(verbose=FLAGS.verbose)
     _show_log_lines()
+    options = {
+        "command": list(argv),
+        "allow_config_change": FLAGS.allow_config_change,
+        "fresh_start": FLAGS.fresh_start,
+    }
+    if FLAGS.folds is not None:
+        from vatt.experiments import folds
+
+        return folds.run(config, FLAGS.folds, **options)
     from vatt.experiments import executor
 
-    return executor.run(
-        config,
-        command=list(argv),
-        allow_config_change=FLAGS.allow_config_change,
-        fresh_start=FLAGS.fresh_start,
-    )
+    return executor.run(config, **options)
 
 
 def _import_modules(modules: Sequence[str]) -> None:

@@ -204,3 +204,27 @@ def test_vocabulary_limits_and_errors(tmp_path, capsys):
     assert not (tmp_path / "words.txt").exists()
     with pytest.raises(SystemExit):
         vocabulary.main(["--output", "words.txt"])
+
+
+@pytest.mark.parametrize("marks", [{}, {"use_bos": True}, {"use_bos": True, "use_eos": True}])
+def test_an_empty_caption_has_no_words_whatever_marks_it_is_given(marks):
+    cfg = types.SimpleNamespace(**{"use_bos": False, "use_eos": False} | marks)
+    words = text.Vocabulary(("<pad>", "<bos>", "<eos>", "<unk>", "red"), text.WORD_TOKENIZER)
+    tokenize = text.tokenizer(words, **marks)
+    ids = tokenize(tf.constant(["", "...", "red", "unheard of"]), 6)[:, tf.newaxis]  # [4, 1, 6]
+    assert text.has_words(ids, cfg).numpy().tolist() == [0, 0, 1, 1]
+    assert text.has_words(ids[:, 0], cfg).numpy() == 1  # one of several candidates
+
+
+def test_the_digest_is_that_of_the_words_in_their_order(tmp_path):
+    words = ["<pad>", "<bos>", "<eos>", "<unk>", "red", "ring"]
+    made = []
+    for name, lines in (
+        ("a", words),
+        ("b", [f"{number} {word}" for number, word in enumerate(words)]),
+        ("c", [*words[:4], "ring", "red"]),
+    ):
+        (tmp_path / name).write_text("\n".join(lines))
+        made.append(text.read_vocabulary(tmp_path / name))
+    assert made[0].digest == made[1].digest != made[2].digest
+    assert made[0].text.split() == words

@@ -206,7 +206,7 @@ def test_a_line_says_set_fold_clips_and_chance():
         "half, test, 6 queries in 12 clips: half_txt2vid_embd_R10 0.75 (chance 0.8333)  "
         "half_txt2vid_embd_MedianRank 5.5 (chance 6.5)",
         "noises, fold 2 (test_2), 40 clips: top_1_accuracy 0.9 (chance 0.25)",
-        "acts, mean of all folds, 480 clips: acts_top_1_accuracy 0.4042 ± 0.047 (chance 0.125)",
+        "acts, mean over folds, 480 clips: acts_top_1_accuracy 0.4042 ± 0.047 (chance 0.125)",
     ]
 
 
@@ -251,7 +251,7 @@ def test_lines_hold_the_most_telling_figures():
     assert summary.lines(found) == [
         "toy, 320 clips: toy_txt2vid_embd_R10 0.1875  toy_txt2vid_embd_MedianRank 27  "
         "toy_audio2vid_embd_R10 0.05625",
-        "acts, mean of all folds: acts_top_1_accuracy 0.4042  acts@audio_top_1_accuracy 0.8875",
+        "acts, mean over folds: acts_top_1_accuracy 0.4042  acts@audio_top_1_accuracy 0.8875",
     ]
     names = ("top_1_accuracy", "top_5_accuracy", "mean_class_accuracy", "sklearn_mAP")
     found = [Measure("acts", "classification", name, 0.5, samples=7) for name in names]

@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from vatt.data import cards, pipeline
-from vatt.errors import DataError
+from vatt.errors import DataError, UserError
 from vatt.evaluation import artefacts
 from vatt.evaluation.measures import Measure, published_names
 from vatt.evaluators import features
 from vatt.experiments import executor, pretrain
+from vatt.training.checkpoints import fingerprint
 from vatt.training.rundir import RunDir
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -144,7 +145,8 @@ def test_features_are_those_of_the_model_and_made_once(data_dir, run, tmp_path, 
         data_dir, tmp_path / "out", run, ["acts"], eval={"input": {"num_windows_test": 3}}
     )
     evaluate(other)
-    made = artefacts.load(tmp_path / "out" / "features" / "acts-video-test.npz")
+    place = tmp_path / "out" / "evaluations" / "acts"  # another evaluation than the first one
+    made = artefacts.load(place / "features" / "acts-video-test.npz")
     assert made["pooled"].shape[1] == 3
 
 
@@ -242,3 +244,96 @@ def test_batch_size_and_published_probe(data_dir, run, tmp_path):
 def test_a_set_that_offers_nothing_is_refused(data_dir, run, tmp_path):
     with pytest.raises(DataError, match=r"'talk' serves.*retrieval, video_classification"):
         evaluate(config(data_dir, tmp_path / "out", run, ["talk"]))
+
+
+# Where figures go ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_another_set_or_checkpoint_never_touches_the_figures_of_the_run(data_dir, run, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(run, own)
+    cfg = test_pretrain.config(data_dir, own, mode="eval")
+    first = evaluate(cfg)
+    kept = {p: p.read_bytes() for p in own.glob("metrics.json*")} | {
+        own / "report.html": (own / "report.html").read_bytes()
+    }
+    (record,) = [m for m in measures_of(own, 6) if m.name == "R10" and m.variant == "embd"][:1]
+    assert (record.set, record.split, record.samples, record.gallery) == ("search", "test", 5, 5)
+    assert record.checkpoint == fingerprint(own / "ckpt-6")
+
+    other = config(data_dir, own, own / "ckpt-6", ["acts"], eval={"probes": ["knn"]})
+    assert executor.run(other) == 0
+    there = own / "evaluations" / "acts"
+    assert "acts_knn_top_1_accuracy" in json.loads((there / "metrics.json").read_text())
+    assert "acts" in (there / "report.html").read_text()
+    assert yaml.safe_load((there / "config.yaml").read_text())["eval"]["input"]["name"] == ["acts"]
+    windows = {"input": {"num_windows_test": 3}}
+    assert executor.run(test_pretrain.config(data_dir, own, mode="eval", eval=windows)) == 0
+    assert [m.samples for m in measures_of(own / "evaluations" / "search", 6)]
+    elsewhere = config(data_dir, own, run, ["search"])
+    assert executor.run(elsewhere) == 0
+    assert (own / "evaluations" / "search-2" / "metrics.json").exists()
+    assert {p: p.read_bytes() for p in kept} == kept
+    assert executor.run(elsewhere) == 0 and not (own / "evaluations" / "search-3").exists()
+    assert json.loads((own / "metrics.json").read_text()) == first
+
+
+def measures_of(folder, step):
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    found = [row for row in rows if row["split"] == "eval" and row["step"] == step]
+    return [Measure.from_dict(fields) for row in found for fields in row["measures"]]
+
+
+# Vocabularies -------------------------------------------------------------------------------------
+
+
+def test_a_model_is_only_evaluated_with_its_own_words(data_dir, run, tmp_path):
+    words = (data_dir / "words.txt").read_text().split()
+    assert (run / "vocabulary.txt").read_text().split() == words
+    (tmp_path / "turned.txt").write_text("\n".join(words[:4] + words[:3:-1]))
+    (tmp_path / "same.txt").write_text("".join(f"{n} {word}\n" for n, word in enumerate(words)))
+
+    def given(name):
+        clip = {"vocabulary": str(tmp_path / name)}
+        return config(data_dir, tmp_path / "out", run, ["search"], eval={"input": clip})
+
+    with pytest.raises(DataError, match=r"eval\.input\.vocabulary: .*turned\.txt \(\d+ words\)"):
+        executor.run(given("turned.txt"))
+    assert not (tmp_path / "out" / "metrics.json").exists()
+    evaluate(given("same.txt"))
+    alone = tmp_path / "alone"  # a checkpoint taken out of its run
+    alone.mkdir()
+    for file in run.glob("ckpt-6*"):
+        shutil.copy(file, alone)
+    cfg = given("turned.txt")
+    cfg.checkpoint_path = str(alone / "ckpt-6")
+    with pytest.raises(DataError, match="was trained with"):
+        executor.run(cfg)
+    (alone / "ckpt-6.json").unlink()  # a run from before: its config.yaml names the vocabulary
+    manifest = json.loads((run / "ckpt-6.json").read_text())
+    del manifest["vocabulary"]
+    (alone / "ckpt-6.json").write_text(json.dumps(manifest))
+    shutil.copy(run / "config.yaml", alone)
+    with pytest.raises(DataError, match=r"words\.txt, \d+ words"):
+        executor.run(cfg)
+
+
+def test_a_run_moved_to_where_its_vocabulary_is_not_brings_it(data_dir, run, tmp_path):
+    clip = {"vocabulary": str(tmp_path / "gone.txt")}
+    cfg = config(data_dir, tmp_path / "out", run, ["search"], eval={"input": clip})
+    assert evaluate(cfg)["search_num_clips"] == 5
+    assert cfg.eval.input.vocabulary == str(run / "vocabulary.txt")
+
+
+def test_training_goes_on_and_is_evaluated_with_the_same_words_only(data_dir, run, tmp_path):
+    words = (data_dir / "words.txt").read_text().split()
+    (tmp_path / "turned.txt").write_text("\n".join(words[:4] + words[:3:-1]))
+    turned = {"input": {"vocabulary": str(tmp_path / "turned.txt")}}
+    cfg = test_pretrain.config(data_dir, tmp_path / "new", mode="train_and_eval", eval=turned)
+    with pytest.raises(DataError, match=r"train\.input, .*words\.txt"):
+        executor.run(cfg)
+    shutil.copytree(run, tmp_path / "copy")
+    cfg = test_pretrain.config(data_dir, tmp_path / "copy", train=turned)
+    with pytest.raises(UserError, match=r"vocabulary\.txt: differs"):
+        executor.run(cfg, allow_config_change=True)

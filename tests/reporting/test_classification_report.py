@@ -259,7 +259,7 @@ def test_folds_stand_under_their_mean_and_spread(synthetic, tmp_path):
     (tmp_path / "metrics.jsonl").write_text(synthetic.eval_line(30, found) + "\n")
     page = page_of(tmp_path)
     card = between(page, '<section class="card">', "</section>")
-    assert "<h3>acts<" in card and "mean of all folds, 81 clips" in card
+    assert "<h3>acts<" in card and "mean over folds, 81 clips" in card
     assert "75.0 ± 12.5 %" in card and "chance 25.0&nbsp;%" in card
     table = between(page, "<h2>Folds</h2>", "</table>")
     shown = re.findall(r"<td>([^<]*%)</td>", table)

@@ -283,8 +283,8 @@ class Card(_Part):
 
     def fold_of(self, split: str) -> str:
         """Returns the number of the fold that a split belongs to, as text; empty without folds."""
-        names = [name for pair in self.folds() for name in pair]
-        return re.sub(r"\D", "", split) if split in names else ""
+        part, number = split_part(split)
+        return str(number) if part and number is not None else ""
 
     def records(self, split: str) -> int:
         """Returns how many records a split has, counted when the card does not say it.

@@ -14,6 +14,7 @@ import tensorflow as tf
 from vatt.data import audio, clips, lengths, pipeline, sampling, views, vision
 from vatt.data.cards import Card
 from vatt.data.features import LABEL, VIDEO
+from vatt.data.text import Vocabulary
 
 if TYPE_CHECKING:
     from vatt import configs
@@ -42,6 +43,11 @@ class Examples:
     def record_shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shapes by name of what `maker` makes; they differ where `whole_batch` changes them."""
         return self.shapes
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words whose numbers are the text of an example; None without such text."""
+        return None
 
     def stride(self, card: Card) -> int:
         """The stride of `pipeline.clip_spec`: in frames at `cfg.fps`, else in those of `card`."""

@@ -10,6 +10,7 @@ split at white space. What the vocabulary lacks becomes <unk>.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,16 @@ class Vocabulary:
 
     def _special(self, position: int) -> int:
         return self.words.index(SPECIAL_WORDS[self.kind][position])
+
+    @property
+    def text(self) -> str:
+        """The words as a file has them, one per line."""
+        return "".join(f"{word}\n" for word in self.words)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the words in their order, and of how they are found."""
+        return hashlib.sha256(f"{self.kind}\n{self.text}".encode()).hexdigest()
 
     @property
     def pad_id(self) -> int:

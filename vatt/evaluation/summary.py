@@ -36,11 +36,11 @@ def lines(found: Sequence[Measure]) -> list[str]:
 
 
 def fold_of(measure: Measure) -> str:
-    """What was measured of a set: "test", "fold 2 (test_2)", "mean of all folds"."""
+    """What was measured of a set: "test", "fold 2 (test_2)", "mean over folds"."""
     if measure.fold:
         return f"fold {measure.fold} ({measure.split})"
     folded = measure.task in measures.PROBES or measure.spread is not None
-    return measure.split or ("mean of all folds" if folded else "")
+    return measure.split or ("mean over folds" if folded else "")
 
 
 def counts(measure: Measure) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -72,12 +73,16 @@ class Evaluator:
         """
         raise NotImplementedError
 
+    def check(self, prefix: str | os.PathLike) -> None:
+        """Raises DataError where a checkpoint does not belong to what it is evaluated on."""
+
     # -- which checkpoints -----------------------------------------------------------------
 
     def run(self) -> int:
         """`--mode=eval`: the checkpoint asked for once, else every one until the final step."""
         if self._cfg.checkpoint_path:
             loaded = transfer.load(self._cfg.checkpoint_path, self._model)
+            self.check(loaded.source.prefix)
             self.evaluate(loaded.source.step, fingerprint(loaded.source.prefix))
             return 0
         final = self._cfg.train.optimizer.learning_rate.total_steps
@@ -126,6 +131,7 @@ class Evaluator:
         if damage is None:
             try:
                 restore(prefix, variable_map(self._model))
+                self.check(prefix)
                 return fingerprint(prefix)
             except (CheckpointError, OSError):
                 damage = self._store.verify(step)  # again: it may have changed since

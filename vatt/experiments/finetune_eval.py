@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from vatt import configs, evaluators
 from vatt.data import cards
@@ -33,6 +34,15 @@ class Evaluator(evaluator.Evaluator):
         """Checks that the set has the classes of the classifier; reads no media yet."""
         super().__init__(cfg, model, strategy, rundir)
         self._set = labelled.open_set(cfg, "eval")
+        card, split = self._set.card, self._set.input.split
+        if (fold := card.fold_of(split)) and not cfg.eval.input.split:
+            logging.info(
+                "%s: fold %s of %d is evaluated (%s); --folds=all runs them all",
+                card.name,
+                fold,
+                len(card.folds()),
+                split,
+            )
         self._functions = Functions(model, self._set.modalities, self.on_replicas, strategy)
         if cfg.mode != "eval":
             trained = labelled.open_set(cfg, "train")

@@ -11,6 +11,7 @@ from absl import logging
 from vatt import methods
 from vatt.configs import experiment
 from vatt.data import pipeline
+from vatt.experiments import vocabularies
 from vatt.experiments.pretrain_eval import Evaluator
 from vatt.experiments.recipe import ExamplesRecipe
 from vatt.modeling import flops
@@ -24,12 +25,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 class PretrainRecipe(ExamplesRecipe):
     """A method, for the loop: its examples, its model, its objective over the global batch."""
 
-    files: Mapping[str, str] = {}
-
     def __init__(self, cfg: experiment.Pretrain, strategy: tf.distribute.Strategy) -> None:
         """Builds model and optimizer under `strategy`."""
         self._method = methods.of(cfg)
         super().__init__(cfg, self._method.examples(cfg))
+        self._words = self._examples.vocabulary
+        self.files = {} if self._words is None else {vocabularies.FILE: self._words.text}
         self.model = build_model(cfg, self.shapes, strategy)
         with strategy.scope():
             self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
@@ -44,7 +45,7 @@ class PretrainRecipe(ExamplesRecipe):
     @property
     def checkpoint_metadata(self) -> dict[str, object]:
         """What the manifest of a checkpoint says of the model in it."""
-        return layouts.metadata(
+        return vocabularies.metadata(self._words) | layouts.metadata(
             self.model, layouts.PRETRAIN, self._cfg.model_arch, self._method.name
         )
 
@@ -57,6 +58,8 @@ class PretrainRecipe(ExamplesRecipe):
         """Takes all weights from a checkpoint, or first values as the method has them."""
         if checkpoint:
             report = transfer.load(checkpoint, self.model)
+            if self._words and (wrong := vocabularies.differs(report.source.prefix, self._words)):
+                logging.warning("train.input.vocabulary: %s", wrong)
             logging.info("initialised from %s, training from step 0", report.table())
             return
         logging.info("initialised at random, seed %d", self._cfg.seed)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from vatt import configs, evaluators, methods
-from vatt.data import pipeline, text, vocabulary
+from vatt.data import pipeline, vocabulary
 from vatt.data.features import TEXT
+from vatt.data.text import Vocabulary
 from vatt.errors import DataError
 from vatt.evaluation import attention
 from vatt.evaluation.measures import Measure
 from vatt.evaluators import features, retrieval
 from vatt.evaluators.subject import POOLED, Arrays, Pretrained, Subject
-from vatt.experiments import evaluator
+from vatt.experiments import evaluator, vocabularies
 from vatt.modeling.pretraining import Pair, PretrainingModel
 from vatt.training.rundir import RunDir
+
+FIELD = "eval.input.vocabulary"
 
 
 class Evaluator(evaluator.Evaluator):
@@ -37,14 +42,15 @@ class Evaluator(evaluator.Evaluator):
         names = evaluators.chosen(cfg.eval, methods.of(cfg).evaluators)
         self._evaluators = {name: evaluators.named(name) for name in names}
         self._cards = [pipeline.load_card(name, cfg.data_dir) for name in cfg.eval.input.name]
+        self._words = self._vocabulary(model)
+        if self._words is not None and cfg.mode != "eval":
+            vocabularies.check_same(cfg.train.input, self._words)
         for card in self._cards:
             labelled = features.modalities(card)
             if retrieval.TASK in card.tasks:
                 pipeline.check_split(card, cfg.eval.input.split)
                 if card.text and TEXT in model.modalities:
-                    words = text.load_vocabulary(cfg.eval.input)
-                    field = "eval.input.vocabulary"
-                    vocabulary.check_words(card, cfg.eval.input.split, words, field)
+                    vocabulary.check_words(card, cfg.eval.input.split, self._words, FIELD)
             elif not labelled:
                 raise DataError(
                     f"eval.input.name: '{card.name}' serves {card.tasks}; pretraining is evaluated "
@@ -53,6 +59,25 @@ class Evaluator(evaluator.Evaluator):
                 )
             for split in (split for fold in card.folds() if labelled for split in fold):
                 card.shards(split)  # probes read files: sets from code have none
+
+    def _vocabulary(self, model: PretrainingModel) -> Vocabulary | None:
+        """The words of captions and of names of classes; None where no text is read."""
+        named = [card for card in self._cards if card.labels and "zero_shot" in self._evaluators]
+        compared = any(
+            features.pair_with_text(model.pairs, modality)
+            for card in named
+            for modality in features.modalities(card)
+        )
+        searched = TEXT in model.modalities and any(card.text for card in self._cards)
+        if not (searched or compared):
+            return None
+        folder = Path(self._cfg.checkpoint_path or self._rundir.checkpoints)
+        return vocabularies.load(self._cfg.eval.input, folder if folder.is_dir() else folder.parent)
+
+    def check(self, prefix: str | os.PathLike) -> None:
+        """Raises DataError where the checkpoint knows other words than those of the sets."""
+        if self._words is not None:
+            vocabularies.check(prefix, self._words, FIELD)
 
     def measure(self, step: int, checkpoint: str) -> list[Measure]:
         """Evaluates on every set; keeps what the report shows."""

@@ -18,6 +18,7 @@ import yaml
 from absl import logging
 
 from vatt import configs
+from vatt.errors import UserError
 from vatt.files import replace_text
 from vatt.training.rundir import RunDir
 
@@ -44,8 +45,8 @@ def place(run: RunDir, cfg: configs.ExperimentConfig) -> RunDir:
         return run
     asked = _asked(cfg.as_dict(), run.path)
     for folder in itertools.chain([run.path], _others(run.path, cfg)):
-        file = folder / CONFIG
-        if not file.exists() or _alike(_asked(_tree(file), run.path), asked):
+        tree = _recorded(folder)
+        if tree is None or _alike(_asked(tree, run.path), asked):
             break
     if folder == run.path:
         return run
@@ -60,10 +61,11 @@ def place(run: RunDir, cfg: configs.ExperimentConfig) -> RunDir:
 def claim(place: RunDir, cfg: configs.ExperimentConfig, command: Sequence[str]) -> None:
     """Leaves in a folder for figures alone what they are of: config.yaml and run.json."""
     place.path.mkdir(parents=True, exist_ok=True)
-    for_figures = place.path != place.checkpoints or cfg.checkpoint_path
-    if for_figures and not (place.path / CONFIG).exists():
-        source = cfg.checkpoint_path and str(Path(cfg.checkpoint_path).absolute())
-        recorded = cfg.model_copy(update={"checkpoint_path": source})
+    source = cfg.checkpoint_path if cfg.mode == "eval" else None
+    for_figures = source or place.path != place.checkpoints
+    if for_figures and _recorded(place.path) is None:
+        source = source and str(Path(source).absolute())
+        recorded = cfg.model_copy(update={"mode": "eval", "checkpoint_path": source})
         replace_text(place.path / CONFIG, configs.to_yaml(recorded))
         place.record_launch(cfg, command)
 
@@ -92,11 +94,7 @@ def _asked(tree: Mapping, folder: Path) -> dict[str, object]:
         path = Path(source)
         path = (path if path.is_dir() else path.parent).resolve()
         source = None if path == folder.resolve() else str(path)
-    return {
-        "eval": tree.get("eval") or {},
-        "precision": tree.get("precision"),
-        "source": source,
-    }
+    return {key: tree[key] for key in ("eval", "precision") if key in tree} | {"source": source}
 
 
 def _alike(before: object, after: object) -> bool:
@@ -107,6 +105,17 @@ def _alike(before: object, after: object) -> bool:
     return all(_alike(before[key], after[key]) for key in common)
 
 
-def _tree(file: Path) -> Mapping:
-    found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return found if isinstance(found, Mapping) else {}
+def _recorded(folder: Path) -> Mapping | None:
+    """What the figures in a folder are of; None where it is free to be used.
+
+    An evaluation that was refused leaves no figures, and so may be mended.
+    """
+    file = folder / CONFIG
+    if not file.exists():
+        return None
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: cannot be read as YAML ({error})") from error
+    tree = found if isinstance(found, Mapping) else {}
+    return None if tree.get("mode") == "eval" and not (folder / FIGURES).exists() else tree

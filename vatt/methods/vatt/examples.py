@@ -37,6 +37,11 @@ class VideoAudioText(Examples):
 
     cfg: PretrainInput
 
+    def __init__(self, cfg: PretrainInput, words: text.Vocabulary | None = None) -> None:
+        """Takes the configuration of the input, and its vocabulary if there are captions."""
+        super().__init__(cfg)
+        self._words = words
+
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shapes by name, without the batch axis."""
@@ -46,6 +51,11 @@ class VideoAudioText(Examples):
     def record_shapes(self) -> Mapping[str, tuple[int, ...]]:
         """`shapes` before space-to-depth."""
         return self.shapes | {VIDEO: pipeline.raw_shapes(self.cfg)[VIDEO]}
+
+    @property
+    def vocabulary(self) -> text.Vocabulary | None:
+        """The words whose numbers are the text of an example; None where no set has captions."""
+        return self._words
 
     def stride(self, card: Card) -> int:
         """As `pipeline.clip_spec` takes it; without `fps` as published for pretraining."""
@@ -91,14 +101,14 @@ def build(cfg: Pretrain) -> VideoAudioText:
       UserError: a vocabulary that is not there, larger than the model's word embedding, or without
         any word of the captions.
     """
-    data, stack = cfg.train.input, cfg.model.backbone_config
+    data, stack, words = cfg.train.input, cfg.model.backbone_config, None
     captioned = [card for card in pipeline.load_cards(data, cfg.data_dir) if card.text]
     if captioned:
         words = text.load_vocabulary(data)
         words.check_fits(stack.vocab_size, stack.word_embeddings)
         for card in captioned:
             vocabulary.check_words(card, data.split, words, "train.input.vocabulary")
-    return VideoAudioText(data)
+    return VideoAudioText(data, words)
 
 
 def initialise_words(model: MultimodalModel, cfg: ModelConfig) -> None:

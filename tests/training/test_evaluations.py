@@ -1,0 +1,116 @@
+"""Which folder the figures of an evaluation go to: never over those of something else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from vatt import configs
+from vatt.training import evaluations
+from vatt.training.rundir import RunDir
+
+TOY = {"config_file": "configs/pretrain/toy.yaml"}
+
+
+def config(folder, override="", mode="eval", source=None):
+    return configs.resolve(
+        **TOY,
+        mode=mode,
+        model_dir=str(folder),
+        params_override=override,
+        override_checkpoint=source and str(source),
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run that was trained and evaluated, and began with a checkpoint of another one."""
+    folder = tmp_path / "run"
+    RunDir(folder).claim(config(folder, mode="train", source=tmp_path / "older"))
+    (folder / "metrics.json").write_text("{}")
+    return folder
+
+
+def place(folder, *args, **kwargs):
+    cfg = config(folder, *args, **kwargs)
+    found = evaluations.place(RunDir(folder), cfg)
+    assert found.checkpoints == folder
+    evaluations.claim(found, cfg, ["vatt"])
+    (found.path / "metrics.json").write_text("{}")
+    return found.path.relative_to(folder).as_posix()
+
+
+@pytest.mark.parametrize(
+    ("override", "there"),
+    [
+        ("", "."),
+        ("eval.poll_interval_s=1,eval.input.batch_size=8,eval.report=false", "."),
+        ("data_dir=elsewhere,strategy_config.num_devices=2", "."),
+        ("eval.input.name=mine", "evaluations/mine"),
+        ("eval.input.name=[a,b]", "evaluations/a+b"),
+        ("eval.input.name=mine,eval.input.split=valid", "evaluations/mine-valid"),
+        ("eval.input.num_windows_test=2", "evaluations/toy_retrieval+toy_actions+toy_sounds"),
+        ("eval.probes=[knn]", "evaluations/toy_retrieval+toy_actions+toy_sounds"),
+        ("precision=mixed_bfloat16", "evaluations/toy_retrieval+toy_actions+toy_sounds"),
+    ],
+)
+def test_what_changes_a_figure_has_a_folder_of_its_own(run, override, there):
+    before = (run / "config.yaml").read_text()
+    assert place(run, override) == there
+    assert place(run, override) == there  # and the same one again
+    assert (run / "config.yaml").read_text() == before
+    recorded = yaml.safe_load((run / there / "config.yaml").read_text())
+    assert there == "." or recorded["eval"] == config(run, override).as_dict()["eval"]
+
+
+def test_two_evaluations_of_a_set_have_two_folders(run):
+    assert place(run, "eval.input.name=mine") == "evaluations/mine"
+    assert place(run, "eval.input.name=mine,eval.zero_shot=false") == "evaluations/mine-2"
+    assert place(run, "eval.input.name=mine") == "evaluations/mine"
+    launches = json.loads((run / "evaluations" / "mine" / "run.json").read_text())["launches"]
+    assert [launch["command"] for launch in launches] == [["vatt"]]
+
+
+def test_checkpoints_of_another_run_are_not_those_of_the_run(run, tmp_path):
+    assert place(run, source=run / "ckpt-10") == "."
+    other = place(run, source=tmp_path / "older")
+    assert other == "evaluations/toy_retrieval+toy_actions+toy_sounds"
+    recorded = yaml.safe_load((run / other / "config.yaml").read_text())
+    assert recorded["checkpoint_path"] == str(tmp_path / "older")
+
+
+def test_a_folder_for_figures_alone_belongs_to_what_was_evaluated_first(tmp_path):
+    (tmp_path / "a").mkdir()
+    assert place(tmp_path / "out", source=tmp_path / "a") == "."
+    assert place(tmp_path / "out", source=tmp_path / "a" / "ckpt-7") == "."
+    assert place(tmp_path / "out", "eval.input.name=x", source=tmp_path / "a") == "evaluations/x"
+
+
+def test_a_run_without_figures_may_be_given_another_evaluation_when_it_goes_on(run):
+    changed = config(run, "eval.input.name=mine", mode="train_and_eval")
+    assert evaluations.place(RunDir(run), changed).path == run / "evaluations" / "mine"
+    kept = evaluations.own(RunDir(run), changed)
+    assert kept.eval.input.name == ("toy_retrieval", "toy_actions", "toy_sounds")
+    assert kept.mode == "train_and_eval"
+    (run / "metrics.json").unlink()
+    assert evaluations.place(RunDir(run), changed).path == run
+
+
+def test_a_field_of_a_later_version_does_not_make_another_evaluation(run):
+    tree = yaml.safe_load((run / "config.yaml").read_text())
+    del tree["eval"]["zero_shot"], tree["eval"]["input"]["multi_crop"]
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+    assert place(run) == "."
+
+
+def test_an_evaluation_without_figures_leaves_its_folder_to_the_next_one(tmp_path):
+    (tmp_path / "a").mkdir()
+    for override in ("eval.input.name=wrong", "eval.input.name=right"):
+        cfg = config(tmp_path / "out", override, source=tmp_path / "a")
+        found = evaluations.place(RunDir(tmp_path / "out"), cfg)
+        evaluations.claim(found, cfg, ["vatt"])
+        assert found.path == tmp_path / "out"
+    recorded = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert recorded["eval"]["input"]["name"] == ["right"]
