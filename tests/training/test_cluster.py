@@ -77,22 +77,25 @@ def free_ports(count):
 
 
 def test_all_meet_whoever_comes_first():
-    addresses, told = free_ports(3), []
-    first = [
-        threading.Thread(target=cluster.Cluster(addresses, i).meet, args=[told.append])
-        for i in (0, 2)
-    ]
-    for thread in first:
+    addresses, told, servers = free_ports(3), [], []
+
+    def come(index):
+        cluster.Cluster(addresses, index).meet(told.append)
+        host, port = addresses[index].split(":")
+        servers.append(socket.create_server((host, int(port))))  # as TensorFlow listens from then
+
+    threads = [threading.Thread(target=come, args=[index]) for index in (0, 2, 1)]
+    for thread in threads[:2]:
         thread.start()
     while len(told) < 2:
         time.sleep(0.01)
-    assert any(line.startswith("worker 0 of 3") for line in told)
+    assert {line[:13] for line in told} == {"worker 0 of 3", "worker 2 of 3"}
     assert all(f"worker 1 of 3 ({addresses[1]})" in line for line in told)
-    cluster.Cluster(addresses, 1).meet(told.append)
-    host, port = addresses[1].split(":")
-    with socket.create_server((host, int(port))):  # as TensorFlow listens there from now on
-        for thread in first:
-            thread.join()
+    threads[2].start()
+    for thread in threads:
+        thread.join()
+    for server in servers:
+        server.close()
 
 
 def test_who_waits_for_others_can_be_stopped():
