@@ -19,16 +19,16 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each room may import from the rooms of lower levels, and from its own. `methods` is the look-up,
 # which imports methods only when it is asked for one; `methods.*` are the methods.
 LEVELS = {
-    "__init__": 0, "errors": 0, "files": 0, "notices": 0, "printing": 0, "quiet": 0,
-    "typing": 0,
-    "assets": 1, "methods": 1,
-    "configs": 2,
-    "data": 3, "modeling": 3, "objectives": 3,
-    "training": 4, "evaluation": 4,
-    "evaluators": 5, "reporting": 5,
-    "methods.*": 6,
-    "experiments": 7,
-    "main": 8, "api": 8, "export": 8, "tools": 8,
+    "__init__": 0, "errors": 0, "notices": 0, "printing": 0, "quiet": 0, "typing": 0,
+    "assets": 1, "files": 1, "methods": 1,
+    "locks": 2,
+    "configs": 3,
+    "data": 4, "modeling": 4, "objectives": 4,
+    "training": 5, "evaluation": 5,
+    "evaluators": 6, "reporting": 6,
+    "methods.*": 7,
+    "experiments": 8,
+    "main": 9, "api": 9, "export": 9, "tools": 9,
 }  # fmt: skip
 # Rooms for all methods, which know none of them. Tools may have things to say about one.
 GENERIC = set(LEVELS) - {"methods.*", "tools"}

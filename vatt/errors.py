@@ -30,6 +30,12 @@ class DataError(UserError):
     exit_code = EXIT_DATA
 
 
+class WriteError(UserError):
+    """A file or folder that cannot be written: the disk is full or read-only, no permission, ..."""
+
+    exit_code = EXIT_DATA
+
+
 class DivergedError(UserError):
     """A loss or gradient that is not finite."""
 

@@ -5,15 +5,20 @@ Texts are UTF-8, whatever the locale says.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from vatt.errors import WriteError
+
 MAX_TEXT = 2**30  # bytes of a file that is read at once
+OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # never of reading
 
 
 @contextmanager
@@ -21,14 +26,19 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a name to write to; at the end that file takes the place of `path`.
 
     After an error nothing is left of it, and an older `path` is untouched.
+
+    Raises:
+      WriteError: the disk is full, read-only, or the like.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path):
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            with suppress(OSError):  # a disk on which nothing can be made: nothing is there
+                partial.unlink(missing_ok=True)
 
 
 def inside(folder: str | os.PathLike, name: str, hint: str = "") -> Path:
@@ -57,6 +67,37 @@ def replace_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file in UTF-8; names of files that are not, as Python has them, escaped."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+@contextmanager
+def writing(path: str | os.PathLike, *others: type[Exception]) -> Iterator[None]:
+    """Makes a `WriteError`, which names `path`, of what the system says against writing it.
+
+    `others` are errors beside OSError, as TensorFlow has its own.
+    """
+    try:
+        yield
+    except (OSError, *others) as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: str | os.PathLike, error: Exception) -> WriteError:
+    """Returns the error that names a path, the reason and the space that is free there."""
+    path = Path(path).absolute()
+    place = next(folder for folder in (path, *path.parents) if folder.is_dir())
+    free = shutil.disk_usage(place).free / 2**20
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return WriteError(f"{path}: cannot be written ({reason}); {free:.0f} MiB are free there")
+
+
+def make_folder(path: str | os.PathLike) -> None:
+    """Makes a folder and those above it, where they are not there.
+
+    Raises:
+      WriteError: it cannot be made.
+    """
+    with writing(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -11,8 +11,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import small_disk
 from PIL import Image
 
+from vatt import locks
 from vatt.data.ingest.captions import read_captions
 from vatt.data.media import read_clip
 from vatt.data.toy import captions, sets
@@ -256,3 +258,26 @@ def _nearest_mean_accuracy(values: np.ndarray, classes: np.ndarray) -> float:
     means = np.stack([values[:half][classes[:half] == name].mean(axis=0) for name in names])
     distance = ((values[half:, None] - means) ** 2).sum(axis=-1)
     return float((names[distance.argmin(axis=1)] == classes[half:]).mean())
+
+
+def test_a_second_rendering_into_one_folder_is_refused(tmp_path, capsys):
+    folder = tmp_path / "toy_actions"
+    folder.mkdir()
+    half = folder / "videos" / ".a.mp4.1.partial"
+    half.parent.mkdir()
+    half.write_text("of the first")
+    with locks.held(folder / ".render.lock", "another rendering"):
+        assert main([f"--output_dir={tmp_path}", "--sets=toy_actions", "--scale=0.01"]) == 2
+    assert f"error: {folder}: another rendering is at work there (" in capsys.readouterr().err
+    assert half.exists()
+
+
+def test_a_full_disk_is_named_with_what_is_free(tmp_path, capsys):
+    arguments = [f"--output_dir={tmp_path}", "--sets=toy_actions", "--scale=0.01", "--workers=1"]
+    with small_disk.files_of_at_most(20_000):
+        assert main(arguments) == 3
+    told = capsys.readouterr().err
+    assert re.search(
+        r"error: .*toy_actions/videos/\S+mp4: cannot be written \(.*MiB are free", told
+    )
+    assert not list(tmp_path.rglob("*.partial"))

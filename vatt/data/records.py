@@ -13,6 +13,7 @@ first use.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vatt.data.features import RECORD, RecordSchema
+from vatt.files import writing
 from vatt.quiet import import_tensorflow_quietly
 
 if TYPE_CHECKING:
@@ -202,20 +204,28 @@ class ShardWriter:
     def __enter__(self) -> ShardWriter:
         tf = import_tensorflow_quietly()
 
-        self._writer = tf.io.TFRecordWriter(str(self._partial))
+        with self._writing():
+            self._writer = tf.io.TFRecordWriter(str(self._partial))
         return self
+
+    def _writing(self) -> contextlib.AbstractContextManager:
+        return writing(self.path, import_tensorflow_quietly().errors.OpError)
 
     def write(self, serialised: bytes) -> None:
         """Appends one record."""
-        self._writer.write(serialised)
+        with self._writing():
+            self._writer.write(serialised)
         self.records += 1
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        self._writer.close()
-        if kind is None:
-            os.replace(self._partial, self.path)
-        else:
-            self._partial.unlink(missing_ok=True)
+        try:
+            with self._writing():
+                self._writer.close()
+                if kind is None:
+                    os.replace(self._partial, self.path)
+        finally:
+            with contextlib.suppress(OSError):
+                self._partial.unlink(missing_ok=True)
 
 
 def read_shard(path: Path) -> Iterator[bytes]:

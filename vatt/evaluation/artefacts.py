@@ -32,7 +32,7 @@ import numpy as np
 
 from vatt.data.archives import Archive
 from vatt.errors import DataError
-from vatt.files import replacing
+from vatt.files import make_folder, replacing
 
 ENVELOPE_BINS = 96
 STRIP_HEIGHT = 96  # pixels; larger frames are shrunk to it, smaller ones kept
@@ -41,7 +41,7 @@ STRIP_HEIGHT = 96  # pixels; larger frames are shrunk to it, smaller ones kept
 def save(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
     """Writes `arrays` as a compressed .npz; a reader never sees half a file."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with replacing(path) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **arrays)
     return path

@@ -19,7 +19,7 @@ import numpy as np
 
 from vatt.data.embeddings import ENTRY, as_word_embeddings
 from vatt.errors import DataError, UserError
-from vatt.files import replacing
+from vatt.files import make_folder, replacing
 from vatt.printing import escape_what_cannot_be_shown
 
 NUMPY_CORES = ("numpy._core", "numpy.core")  # since NumPy 2, before
@@ -74,17 +74,15 @@ def write(table: np.ndarray, path: str | Path) -> None:
     """Writes the array under `word_embeddings`, the whole file or nothing.
 
     Raises:
-      DataError: the file is not called `.npz`, or cannot be written.
+      DataError: the file is not called `.npz`.
+      WriteError: it cannot be written.
     """
     path = Path(path)
     if path.suffix != ".npz":
         raise DataError(f"The output is {path}, expected a name that ends in .npz.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial, open(partial, "wb") as file:
-            np.savez(file, **{ENTRY: table})
-    except OSError as error:
-        raise DataError(f"Cannot write {path}: {error.strerror}.") from error
+    make_folder(path.parent)
+    with replacing(path) as partial, open(partial, "wb") as file:
+        np.savez(file, **{ENTRY: table})
 
 
 def main(arguments: list[str] | None = None) -> int:

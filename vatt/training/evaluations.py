@@ -19,7 +19,7 @@ from absl import logging
 
 from vatt import configs
 from vatt.errors import UserError
-from vatt.files import replace_text
+from vatt.files import make_folder, replace_text
 from vatt.training.rundir import RunDir
 
 FOLDER, CONFIG, FIGURES = "evaluations", "config.yaml", "metrics.json"
@@ -60,7 +60,7 @@ def place(run: RunDir, cfg: configs.ExperimentConfig) -> RunDir:
 
 def claim(place: RunDir, cfg: configs.ExperimentConfig, command: Sequence[str]) -> None:
     """Leaves in a folder for figures alone what they are of: config.yaml and run.json."""
-    place.path.mkdir(parents=True, exist_ok=True)
+    make_folder(place.path)
     source = cfg.checkpoint_path if cfg.mode == "eval" else None
     for_figures = source or place.path != place.checkpoints
     if for_figures and _recorded(place.path) is None:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vatt import locks
 from vatt.data.features import name_fault
 from vatt.data.ingest import classes, overlap, sources, state
 from vatt.data.ingest import shards as work
 from vatt.data.ingest.log import Log, Progress
 from vatt.data.ingest.shards import Settings, Shard
 from vatt.errors import DataError, UserError, short
+
+_LOCK = ".ingest.lock"
 
 
 @dataclass(frozen=True)
@@ -56,36 +59,36 @@ def ingest(
       beam_args: run as an Apache Beam pipeline with these options; None: in processes here.
 
     Raises:
-      UserError: the input cannot be used, or no clip could be stored.
+      UserError: the input cannot be used, no clip could be stored, or another process works there.
     """
     from vatt.data.ingest import features, summary
 
     options = options or sources.Options()
     listing = sources.read(inputs, form, options)
     name = _checked(name or output_dir.resolve().name)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    log = Log(output_dir)
-    labels = classes.settle(listing, options.labels, output_dir)
-    settings = Settings(
-        str(listing.root.resolve()),
-        *(fps, min_side, sample_rate, jpeg_quality),
-        options.caption_context,
-        labels,
-        features.plan(listing.rows, options.feature_rate, listing.root),
-        options.caption_language,
-        options.downmix,
-    )
-    shards = work.plan_shards(listing.rows, num_shards, settings)
-    splits = {row.split for row in listing.rows} | set(listing.drawn)
-    others = _clear(output_dir, splits, shards, settings, listing, log)
-    classes.write(output_dir, labels)
-    classes.say_if_missing(name, labels, log)
-    stats = _make(shards, settings, output_dir, options.workers, beam_args, log)
-    stats = sorted(stats + others, key=lambda shard: (shard["split"], shard["file"]))
-    unused = state.unused(output_dir, splits, listing.failures)
-    unused += state.noticed(output_dir, splits, listing.notices)
-    failures, notices = _describe(name, output_dir, settings, stats, unused)
-    return Made(summary.totals(stats), summary.by_split(stats + unused), failures, notices)
+    with locks.held(output_dir / _LOCK, "another ingest"):
+        log = Log(output_dir)
+        labels = classes.settle(listing, options.labels, output_dir)
+        settings = Settings(
+            str(listing.root.resolve()),
+            *(fps, min_side, sample_rate, jpeg_quality),
+            options.caption_context,
+            labels,
+            features.plan(listing.rows, options.feature_rate, listing.root),
+            options.caption_language,
+            options.downmix,
+        )
+        shards = work.plan_shards(listing.rows, num_shards, settings)
+        splits = {row.split for row in listing.rows} | set(listing.drawn)
+        others = _clear(output_dir, splits, shards, settings, listing, log)
+        classes.write(output_dir, labels)
+        classes.say_if_missing(name, labels, log)
+        stats = _make(shards, settings, output_dir, options.workers, beam_args, log)
+        stats = sorted(stats + others, key=lambda shard: (shard["split"], shard["file"]))
+        unused = state.unused(output_dir, splits, listing.failures)
+        unused += state.noticed(output_dir, splits, listing.notices)
+        failures, notices = _describe(name, output_dir, settings, stats, unused)
+        return Made(summary.totals(stats), summary.by_split(stats + unused), failures, notices)
 
 
 def _clear(

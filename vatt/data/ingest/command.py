@@ -15,7 +15,7 @@ from vatt.data.features import FEATURE_NAME
 from vatt.data.ingest import build, languages, sources, summary
 from vatt.data.ingest.log import Log
 from vatt.data.ingest.shards import MAX_SHARDS
-from vatt.errors import EXIT_DATA, UserError
+from vatt.errors import EXIT_DATA, UserError, WriteError
 from vatt.printing import escape_what_cannot_be_shown
 
 _SHOWN = 5
@@ -253,6 +253,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         ended, code = "stopped; finished shards are kept, the same command continues.", 130
         print(file=sys.stderr)  # the line of the bar
     print(ended, file=sys.stderr)
-    with contextlib.suppress(OSError):  # no folder yet, or the disk is full
+    with contextlib.suppress(WriteError):  # no folder yet, or the disk is full
         Log(arguments.output_dir).lines([ended])
     return code

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vatt.data.ingest.manifest import Row
+from vatt.files import writing
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -25,8 +26,9 @@ class Log:
     def lines(self, lines: Sequence[str]) -> None:
         """Adds lines."""
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.writelines(f"{now}  {line}\n" for line in lines)
+        text = "".join(f"{now}  {line}\n" for line in lines)
+        with writing(self._path), self._path.open("ab") as file:
+            file.write(text.encode(errors="backslashreplace"))
 
     def say(self, text: str) -> None:
         """Prints a line and adds it."""

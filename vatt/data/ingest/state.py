@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vatt.data.features import JOINED, RECORD, splits_of
 from vatt.data.ingest import summary
 from vatt.errors import DataError
-from vatt.files import read_json, replace_text
+from vatt.files import make_folder, read_json, replace_text
 
 if TYPE_CHECKING:
     from vatt.data.ingest.features import Kind
@@ -29,7 +29,7 @@ _NOTICED = "noticed.json"  # and what was noticed of the input as a whole
 
 def write(folder: Path, stats: dict[str, Any]) -> None:
     """Keeps what is known of a shard, when it is complete."""
-    (folder / _STATE).mkdir(exist_ok=True)
+    make_folder(folder / _STATE)
     replace_text(_state_file(folder, stats["file"]), json.dumps(stats))
 
 
@@ -217,7 +217,7 @@ def _merged(path: Path, splits: set[str], found: dict[str, list[list]]) -> dict[
     }
     merged = others | found
     if known or any(merged.values()):
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         replace_text(path, json.dumps(merged))
     return dict(sorted(merged.items()))
 

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vatt import locks
 from vatt.errors import EXIT_DATA, UserError, nearest
-from vatt.files import read_json, replace_text
+from vatt.files import make_folder, read_json, replace_text
 from vatt.printing import escape_what_cannot_be_shown
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _guard_settings(folder: Path, settings: dict) -> None:
                 "Give another --output_dir, or remove that folder."
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     replace_text(path, json.dumps(settings, indent=1) + "\n")
 
 
@@ -115,7 +116,7 @@ def render_set(name: str, output_dir: Path, seed: int, scale: float, workers: in
     """Renders what is missing of one set and returns counts for the summary.
 
     Raises:
-      UserError: the folder holds files of other settings.
+      UserError: the folder holds files of other settings, or another process works there.
     """
     from vatt.data.toy.sets import plan
     from vatt.data.toy.video import make_video
@@ -123,18 +124,19 @@ def render_set(name: str, output_dir: Path, seed: int, scale: float, workers: in
 
     folder = output_dir / name
     _guard_settings(folder, {"set": name, "format": FORMAT, "seed": seed, "scale": scale})
-    for part in ("videos", "captions"):
-        (folder / part).mkdir(exist_ok=True)
-        for left_over in (folder / part).glob("*.partial"):
-            left_over.unlink()
-    plans = plan(name, seed, scale)
-    missing = [p for p in plans if not (folder / "videos" / f"{p.name}.mp4").exists()]
-    done = len(plans) - len(missing)
-    started = time.monotonic()
-    with progress(len(plans), done, name, "video") as bar:
-        for _ in run_jobs(make_video, ((p, folder) for p in missing), workers):
-            bar.update()
-    clips = write_manifest(folder / "manifest.csv", plans)
+    with locks.held(folder / ".render.lock", "another rendering"):
+        for part in ("videos", "captions"):
+            make_folder(folder / part)
+            for left_over in (folder / part).glob("*.partial"):
+                left_over.unlink()
+        plans = plan(name, seed, scale)
+        missing = [p for p in plans if not (folder / "videos" / f"{p.name}.mp4").exists()]
+        done = len(plans) - len(missing)
+        started = time.monotonic()
+        with progress(len(plans), done, name, "video") as bar:
+            for _ in run_jobs(make_video, ((p, folder) for p in missing), workers):
+                bar.update()
+        clips = write_manifest(folder / "manifest.csv", plans)
     return {
         "set": name,
         "videos": len(plans),
