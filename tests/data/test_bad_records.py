@@ -43,10 +43,17 @@ def spoil_frame(record: bytes) -> bytes:
     return example.SerializeToString()
 
 
-def write(folder, *, spoilt=(), shards=3, split="train"):
+def spoil_sound(record: bytes) -> bytes:
+    """The record with a sample that is no number."""
+    example = tf.train.SequenceExample.FromString(record)
+    example.feature_lists.feature_list["waveform/floats"].feature[0].float_list.value[7] = np.nan
+    return example.SerializeToString()
+
+
+def write(folder, *, spoilt=(), shards=3, split="train", spoil=spoil_frame):
     examples = [corpus.example(i, frames=3, captions=["a red circle"]) for i in range(COUNT)]
     for index in spoilt:
-        examples[index] = spoil_frame(examples[index])
+        examples[index] = spoil(examples[index])
     corpus.write_set(folder, "spoken", examples, shards=shards, split=split)
     paths = sorted((folder / "spoken").glob("*.tfrecord"))
     listed = [{"file": p.name, "records": len(examples[i::shards])} for i, p in enumerate(paths)]
@@ -151,6 +158,31 @@ def test_a_flipped_bit_costs_one_record(tmp_path, where):
     found = {int(source.decode()[5:-4]) for source in sources[valid]}
     assert found == set(range(COUNT)) - {11}
     assert list(listed(bad_records)) == [(paths[0].name, 11)]
+
+
+def test_sound_that_is_no_number_costs_one_record(tmp_path):
+    paths = write(tmp_path, spoilt=(11,), shards=1, spoil=spoil_sound)
+    bad_records = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.05)
+    for batch in train(config(PretrainInput, tmp_path), tmp_path, bad_records, 13):
+        assert np.isfinite(batch["audio"]).all() and (batch["text_mask"] == 1).all()
+    (row,) = listed(bad_records).values()
+    assert (row[2], row[3]) == (paths[0].name, "11")
+    assert row[5] == "a sample of the waveform is not finite"
+    cfg = config(dataset.Evaluation, tmp_path, name=("spoken",), num_windows_test=1, batch_size=30)
+    (batch,) = pipeline.evaluation_batches(
+        cfg, "spoken", "train", data_dir=tmp_path, bad_records=bad_records
+    )
+    assert np.flatnonzero(batch["valid"].numpy() == 0).tolist() == [11]
+
+
+def test_half_a_line_of_a_killed_run_is_passed_over(tmp_path):
+    write(tmp_path, spoilt=(11,), shards=1)
+    file = tmp_path / "bad_records.csv"
+    file.write_text(f"{','.join(COLUMNS)}\nspoken,train,train-0000")
+    bad_records = BadRecords(file, max_fraction=0.05)
+    assert bad_records.rows() == []
+    train(config(PretrainInput, tmp_path), tmp_path, bad_records, 13)
+    assert [row[3] for row in BadRecords(file, max_fraction=0.05).rows()] == ["11"]
 
 
 def test_the_end_of_a_set_can_be_bad(tmp_path):

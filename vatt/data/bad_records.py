@@ -15,6 +15,7 @@ record once more to find the reason.
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import re
 import threading
@@ -25,9 +26,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import tensorflow as tf
 from absl import logging
 
+from vatt import locks
 from vatt.data import framing, records
 from vatt.data.sampling import plain_graph
-from vatt.errors import DataError
+from vatt.errors import DataError, WriteError
+from vatt.files import make_folder
 
 if TYPE_CHECKING:
     from vatt import configs
@@ -64,7 +67,7 @@ class BadRecords:
         self._max_fraction = max_fraction
         self._sets: list[_Set] = []
         self._known: dict[tuple[str, str, str, int], list[str]] = {}
-        self._failure: DataError | None = None
+        self._failure: DataError | WriteError | None = None
         self._lock = threading.Lock()
         if self.path is not None and self.path.is_file():
             self._read(self.path)
@@ -108,7 +111,7 @@ class BadRecords:
         ]
 
     def check(self) -> None:
-        """Raises DataError when more records were bad than are allowed, or a shard is gone."""
+        """Raises what ended the input: too many bad records, a shard gone, a list not writable."""
         if self._failure is not None:
             raise self._failure
 
@@ -122,6 +125,7 @@ class BadRecords:
 
         Raises:
           DataError: there are too many of them now, or a shard can no longer be read.
+          WriteError: they cannot be listed.
         """
         with self._lock:
             self.check()  # batches made at the same time add nothing to what has failed
@@ -142,7 +146,11 @@ class BadRecords:
                 ) from error
             row = [card.name, split, path.name, str(record), str(offset), reason]
             self._remember(row)
-            self._append(row)
+            try:
+                self._append(row)
+            except WriteError as error:
+                self._failure = error
+                raise
             logging.warning("bad record passed over: %s, record %d: %s", path, record, reason)
         bad, total = len(self.rows(card.name, split)), sum(s.records for s in part.shards)
         if bad > self._max_fraction * total:
@@ -164,13 +172,11 @@ class BadRecords:
     def _append(self, row: list[str]) -> None:
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if fresh:
-                writer.writerow(COLUMNS)
-            writer.writerow(row)
+        make_folder(self.path.parent)
+        for line in [row] if self.path.exists() else [COLUMNS, row]:
+            text = io.StringIO()
+            csv.writer(text, lineterminator="").writerow(line)
+            locks.append_line(self.path, text.getvalue())
 
 
 def _explain(shard: Shard, record: int, card: cards.Card) -> tuple[int, str]:

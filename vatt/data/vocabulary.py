@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 
 from vatt.errors import DataError, UserError
-from vatt.files import replace_text
+from vatt.files import make_folder, replace_text
 from vatt.printing import escape_what_cannot_be_shown
 from vatt.quiet import import_tensorflow_quietly
 
@@ -42,7 +42,7 @@ def captions_of_card(folder: str | Path) -> Iterator[bytes]:
     """Every caption in the shards of every split of a data set."""
     tf = import_tensorflow_quietly()
 
-    from vatt.data import cards, clips
+    from vatt.data import cards, parsing
     from vatt.data.features import RECORD
 
     path = Path(folder)
@@ -51,10 +51,17 @@ def captions_of_card(folder: str | Path) -> Iterator[bytes]:
     for split in card.splits:
         shards = [str(shard) for shard in card.shards(split)]
         records = tf.data.TFRecordDataset(shards, buffer_size=1 << 20).map(
-            lambda record: clips.parse(record, schema, card.record_type).captions
+            lambda record: parsing.unchecked(record, schema, card.record_type).captions
         )
-        for captions in records.as_numpy_iterator():
-            yield from captions
+        try:
+            for captions in records.as_numpy_iterator():
+                yield from captions
+        except tf.errors.OpError as error:
+            raise DataError(
+                f"{card.folder}: a record of split '{split}' cannot be read "
+                f"({error.message.splitlines()[0]}). python -m vatt.data.check {card.folder} says "
+                "which"
+            ) from error
 
 
 def captions_of_manifest(path: str | Path) -> Iterator[bytes]:
@@ -179,7 +186,7 @@ def choose_words(
 def write_words(words: Sequence[str], path: str | Path) -> None:
     """Writes one word per line, the whole file or nothing."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     replace_text(path, "".join(f"{word}\n" for word in words))
 
 
