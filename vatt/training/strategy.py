@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import tensorflow as tf
 from absl import logging
 
@@ -10,14 +12,17 @@ from vatt.errors import UserError, WorkerError
 from vatt.training import cluster, signals
 
 SEVERAL = "multi_worker_mirrored"
+ANSWER_S = 30.0  # s within which a task of a TPU system must answer
+# What a client of gRPC says first, the preface of HTTP/2 and empty settings; a server answers.
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 
 
 def build(cfg: configs.experiment.RuntimeConfig) -> tf.distribute.Strategy:
     """Builds the strategy named by `cfg.distribution_strategy`.
 
-    `auto` takes all GPUs (mirrored) or, without any, one CPU device. `num_devices` limits the
-    number of GPUs; without a GPU it splits the CPU into that many logical devices, which is how
-    data-parallel training is tried on a laptop.
+    `auto` takes the TPU that is named, else all GPUs (mirrored) or, without any, one CPU device.
+    `num_devices` limits the number of GPUs; without a GPU it splits the CPU into that many logical
+    devices, which is how data-parallel training is tried on a laptop.
 
     Raises:
       UserError: more devices asked for than there are, no TPU answers at the given address, or
@@ -49,7 +54,7 @@ def build_local(cfg: configs.experiment.RuntimeConfig) -> tf.distribute.Strategy
       UserError: more devices asked for than there are, or no TPU answers at the given address.
     """
     kind = cfg.distribution_strategy.lower()
-    if kind == "tpu":
+    if kind == "tpu" or (kind == "auto" and cfg.tpu):
         return _tpu(cfg.tpu)
     devices = _devices(cfg.num_devices)
     if kind == "one_device":
@@ -117,15 +122,39 @@ def _split_cpu(count: int) -> None:
         ) from error
 
 
+def _check_answers(cluster: tf.train.ClusterSpec) -> None:
+    """Asks every task of a cluster for a sign of life: TensorFlow itself tries for a quarter of an
+    hour, and says nothing.
+
+    Raises:
+      OSError: one that no gRPC server answers for.
+    """
+    tasks = [task for job in cluster.jobs for task in cluster.job_tasks(job)]
+    logging.info("connecting to the TPU at %s", ", ".join(tasks))
+    for task in tasks:
+        host, _, port = task.rpartition(":")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), ANSWER_S) as connection:
+                connection.settimeout(ANSWER_S)
+                connection.sendall(_HTTP2_HELLO)
+                if not connection.recv(1):
+                    raise OSError("it hangs up")
+        except TimeoutError as error:
+            raise OSError(f"{task}: no answer within {ANSWER_S:g} s") from error
+        except OSError as error:
+            raise OSError(f"{task}: {error.strerror or error}") from error
+
+
 def _tpu(address: str | None) -> tf.distribute.Strategy:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address or "")
+        _check_answers(resolver.cluster_spec())
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, KeyError, RuntimeError, OSError, tf.errors.OpError) as error:
         raise UserError(
             f"--strategy_type=tpu --tpu={address}: no TPU system answers there "
             f"({str(error).splitlines()[0]}). Give the TPU's name or grpc:// address, or leave "
-            "--strategy_type out to run on what this machine has"
+            "both flags out to run on what this machine has"
         ) from error
     return tf.distribute.TPUStrategy(resolver)

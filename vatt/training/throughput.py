@@ -13,7 +13,8 @@ class Progress:
     def __init__(self, total_steps: int, step: int, batch_size: int, flops_per_step: float) -> None:
         """Starts the clock at `step`; `batch_size` is the global number of clips per step."""
         self._total, self._batch, self._flops = total_steps, batch_size, flops_per_step
-        self._step = self._first = step
+        self._step = step
+        self._first: int | None = None  # the step from which on the time is counted
         self._since = time.monotonic()
         self._training_s = 0.0
         self._terminal = sys.stderr.isatty()
@@ -24,7 +25,10 @@ class Progress:
         now = time.monotonic()
         seconds = max(now - self._since, 1e-9)
         steps = step - self._step
-        self._training_s += seconds
+        if self._first is None:
+            self._first = step  # what came before was tracing and filling of buffers, too
+        else:
+            self._training_s += seconds
         self._since, self._step = now, step
         return {
             "steps_per_second": steps / seconds,
@@ -39,13 +43,10 @@ class Progress:
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Prints the progress line: rewritten in place on a terminal, else a new line each time."""
-        done = self._step - self._first
-        left = (self._total - self._step) * self._training_s / max(done, 1)
         pairs = [
             f"{name.rsplit('/', 1)[-1].removesuffix('_loss').replace('_', ' ')} {value:.3f}"
             for name, value in metrics.items()
-            if ("/" in name and name.endswith("_loss") and not name.endswith("total_loss"))
-            or name == "top_1_accuracy"
+            if _is_shown(name, value, metrics["total_loss"])
         ]
         shown = f" ({', '.join(pairs)})" if pairs else ""
         line = (
@@ -53,7 +54,7 @@ class Progress:
             f"{shown}  lr {metrics['learning_rate']:.2e}"
             f"  {metrics['clips_per_second']:.0f} clips/s"
             f"  {metrics['model_flops_per_second'] / 1e9:.0f} GFLOP/s"
-            f"  data wait {metrics['data_wait_share']:.0%}  ETA {duration(left)}"
+            f"  data wait {metrics['data_wait_share']:.0%}{self._left()}"
         )
         print(
             f"\r\033[K{line}" if self._terminal else line,
@@ -63,11 +64,27 @@ class Progress:
         )
         self._open = self._terminal
 
+    def _left(self) -> str:
+        """The time that is left, once it can be told."""
+        done = self._step - (self._first or self._step)
+        if not done:
+            return ""
+        return f"  ETA {duration((self._total - self._step) * self._training_s / done)}"
+
     def done(self) -> None:
         """Ends the line that was being rewritten."""
         if self._open:
             print(file=sys.stderr)
         self._open = False
+
+
+def _is_shown(name: str, value: float, total: float) -> bool:
+    """Whether a figure stands beside the loss: its parts, and what is measured of the batch."""
+    if "/" in name:
+        return name.endswith("_loss") and not name.endswith("total_loss")
+    if name in ("model_loss", "regularization_loss"):
+        return value not in (0.0, total)
+    return name in ("top_1_accuracy", "binary_cross_entropy")
 
 
 def duration(seconds: float) -> str:
