@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import vatt
 from vatt import configs, main
 from vatt.errors import CheckpointError, DataError
 
@@ -33,6 +35,7 @@ def executor(monkeypatch):
 
     package = types.ModuleType("vatt.experiments")
     package.executor = types.SimpleNamespace(run=run)
+    package.beforehand = types.SimpleNamespace(check=lambda config, fresh_start: None)
     monkeypatch.setitem(sys.modules, "vatt.experiments", package)
     monkeypatch.setattr("vatt.quiet.import_tensorflow_quietly", lambda verbose: None)
     return calls
@@ -55,6 +58,17 @@ def test_help_imports_nothing_heavy_and_is_quick():
                  "params_override", "strategy_type", "tpu", "data_dir", "verbose"):  # fmt: skip
         assert f"--{flag}\n" in output
     assert best < 1.0
+
+
+def test_help_begins_with_what_the_command_does(capsys):
+    assert main.main(["vatt", "--help"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("Trains and evaluates") and "->" not in first
+
+
+def test_the_version(capsys):
+    assert main.main(["vatt", "--version"]) == 0
+    assert capsys.readouterr().out == f"vatt {vatt.__version__}\n"
 
 
 def test_a_refused_configuration_never_starts_tensorflow():
@@ -190,14 +204,89 @@ def test_the_module_runs_from_anywhere(tmp_path):
 TOY = ["--config_file=configs/pretrain/toy.yaml"]
 
 
+WITHOUT_TENSORFLOW = """
+import sys
+from vatt import main
+code = main.main(["vatt", *sys.argv[1:]])
+print(sorted({"tensorflow", "keras"} & set(sys.modules)))
+sys.exit(code)
+"""
+
+
+def test_no_data_folder_is_told_before_tensorflow_starts(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "VATT_DATA_DIR"}
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, *TOY, f"--model_dir={tmp_path / 'run'}"],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert (result.returncode, result.stdout) == (3, "[]\n")
+    assert result.stderr.startswith("error: data set 'toy_howto': no data folder given.")
+
+
+def evaluate(folder, capsys, *more):
+    code = main.main(["vatt", *TOY, "--mode=eval", f"--model_dir={folder}", *more])
+    return code, capsys.readouterr().err
+
+
+def test_evaluating_a_run_that_is_not_there(tmp_path, capsys):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "config.yaml").write_text("")
+    code, told = evaluate(tmp_path / "toi", capsys)
+    assert code == 5
+    assert told.startswith(f"error: there is no run in {tmp_path / 'toi'} (no such folder). ")
+    assert "Did you mean 'toy'?" in told and "eval.wait_for_run=true" in told
+    assert not (tmp_path / "toi").exists()
+    (tmp_path / "empty").mkdir()
+    assert "there is no run in" in evaluate(tmp_path / "empty", capsys)[1]
+    assert "(no such folder)" in evaluate(tmp_path / "no" / "run", capsys)[1]
+    (tmp_path / "empty" / "ckpt-7.index").write_text("")
+    code, told = evaluate(tmp_path / "empty", capsys)
+    assert code == 5 and f"--override_checkpoint={tmp_path}/empty/ckpt-7" in told
+
+
+@pytest.mark.parametrize("there", ["config.yaml", "ckpt-3.json", "waiting"])
+def test_a_run_that_may_yet_have_checkpoints_is_evaluated(tmp_path, capsys, there):
+    more = ["--params_override=eval.wait_for_run=true"] if there == "waiting" else []
+    if not more:
+        (tmp_path / there).write_text("{}")
+    code, told = evaluate(tmp_path, capsys, *more, "--data_dir=nowhere")
+    assert code == 3 and "not found: looked for nowhere" in told  # what is looked at after that
+
+
+def test_a_model_dir_that_is_a_file(tmp_path, capsys):
+    (tmp_path / "run").write_text("")
+    assert main.main(["vatt", *TOY, f"--model_dir={tmp_path / 'run'}"]) == 3
+    assert "run is a file; the folder of a run is needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), OSError(30, "Read-only", "/a")]
+)
+def test_a_full_disk_never_ends_with_a_traceback(monkeypatch, error, capsys):
+    def run(argv):
+        raise error
+
+    monkeypatch.setattr(main, "_run", run)
+    main.FLAGS(["vatt", "--model_dir=m"])
+    assert main.main(["vatt"]) == 3
+    told = capsys.readouterr().err
+    assert told.startswith("error: /") and "cannot be written (" in told and "MiB" in told
+    monkeypatch.setattr(main, "_run", lambda argv: Path("/nowhere/at/all").read_text())
+    with pytest.raises(FileNotFoundError):
+        main.main(["vatt"])
+
+
 def test_a_missing_corpus_ends_with_code_3_and_no_traceback(tmp_path):
     (tmp_path / "records" / "toy_houto").mkdir(parents=True)
     (tmp_path / "records" / "toy_houto" / "card.yaml").write_text("name: toy_houto\n")
     command = [*TOY, f"--model_dir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'records'}"]
     result = subprocess.run(
-        [sys.executable, "-m", "vatt.main", *command], capture_output=True, text=True
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, *command], capture_output=True, text=True
     )
     assert result.returncode == 3, result.stderr
+    assert result.stdout == "[]\n"
     assert result.stderr.startswith("error: ")  # not a word from TensorFlow before it
     assert "toy_howto" in result.stderr and "Did you mean 'toy_houto'?" in result.stderr
     assert str(tmp_path / "records") in result.stderr

@@ -1,4 +1,4 @@
-r"""Command line: flags -> checked configuration -> executor; nothing else.
+r"""Trains and evaluates: pretraining, fine-tuning, evaluation of the checkpoints of a run.
 
   python -m vatt.main --mode=train_and_eval --config_file=configs/pretrain/toy.yaml \
       --model_dir=runs/toy --data_dir=runs/toy_corpus/records
@@ -7,9 +7,10 @@ r"""Command line: flags -> checked configuration -> executor; nothing else.
 
 With --mode=eval and no --config_file, the config.yaml that training wrote into model_dir is used.
 Order, later ones win: preset of task and model_arch, config file, params_override (in the order
-given), other flags. Exit codes: 0 done, 2 bad flags or configuration, 3 data, 4 diverged, 5
-checkpoint, 6 another worker ended, 42 stopped by a signal after saving (the same command
-continues), 130 interrupted before there was anything to save.
+given), other flags. Exit codes: 0 done, 2 bad flags or configuration, or the folder is in use, 3
+data, or a file that cannot be written, 4 diverged, 5 checkpoint, 6 another worker ended, 42 stopped
+by a signal after saving (the same command continues), 130 interrupted before there was anything to
+save.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from pathlib import Path
 
 from absl import flags
 
-from vatt.errors import EXIT_USAGE, UserError
+from vatt import __version__
+from vatt.errors import EXIT_DATA, EXIT_USAGE, UserError
+from vatt.files import OF_WRITING, cannot_write
 from vatt.printing import escape_what_cannot_be_shown
 
 EXIT_INTERRUPTED = 130
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
+_VERSION = ("--version", "-version")
 
 FLAGS = flags.FlagValues()
 
@@ -91,12 +95,21 @@ def main(argv: Sequence[str]) -> int:
     if any(argument in _HELP for argument in argv[1:]):
         print(_help())
         return 0
+    if any(argument in _VERSION for argument in argv[1:]):
+        print(f"vatt {__version__}")
+        return 0
     try:
         return _run(argv)
     except flags.Error as error:
         return _refuse(str(error), EXIT_USAGE)
     except UserError as error:
         return _refuse(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno not in OF_WRITING:
+            raise
+        return _refuse(
+            str(cannot_write(error.filename or FLAGS.model_dir or ".", error)), EXIT_DATA
+        )
     except KeyboardInterrupt:
         return _refuse("interrupted", EXIT_INTERRUPTED)
 
@@ -129,6 +142,10 @@ def _run(argv: Sequence[str]) -> int:
     )
     if not config.model_dir:
         raise UserError("model_dir is missing: name the folder of the run, --model_dir=runs/mine")
+
+    from vatt.experiments import beforehand
+
+    beforehand.check(config, fresh_start=FLAGS.fresh_start)
 
     from vatt.quiet import import_tensorflow_quietly  # heavy from here on
 
@@ -196,6 +213,7 @@ def _help() -> str:
             FLAGS[name].help, 90, initial_indent=" " * 6, subsequent_indent=" " * 6
         )
         lines.append(f"  --{name}\n{text}")
+    lines += ["  --help", "      This text.", "  --version", "      The version of vatt."]
     return "\n".join(lines)
 
 

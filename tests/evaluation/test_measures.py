@@ -9,7 +9,7 @@ import math
 import pytest
 
 from vatt.evaluation import metrics, summary
-from vatt.evaluation.measures import Measure, own_names, published_names
+from vatt.evaluation.measures import Measure, curves, own_names, published_names
 
 
 def retrieval(name, value, chance, query="text", target="video", variant="embd", **kwargs):
@@ -257,3 +257,36 @@ def test_lines_hold_the_most_telling_figures():
     found = [Measure("acts", "classification", name, 0.5, samples=7) for name in names]
     line = "acts, 7 clips: top_1_accuracy 0.5  top_5_accuracy 0.5  sklearn_mAP 0.5"
     assert summary.lines(found) == [line]
+
+
+def test_curves_are_in_groups_and_without_constants():
+    def probe(task, name, value, split="", fold=""):
+        own = {"split": split, "fold": fold, "chance": 0.125, "samples": 80}
+        return Measure("acts", task, name, value, target="video", **own)
+
+    found = [
+        retrieval("R1", 0.25, 0.003125),
+        retrieval("R1", 0.5, 0.003125, variant="cosine"),
+        retrieval("R1", 0.75, 0.003125, "audio", "text"),
+        Measure("toy", "geometry", "alignment", 0.1, query="video", target="text", samples=320),
+        probe("linear", "mAP", 0.3, "train", "1"),
+        probe("linear", "mAP", 0.4, "test", "1"),
+        probe("linear", "mAP", 0.6),
+        probe("knn", "mAP", 0.7),
+        Measure("acts", "zero_shot", "mAP", 0.8, target="video", variant="embd", chance=0.1),
+        Measure("acts", "zero_shot", "mAP", 0.9, target="audio", variant="cosine", chance=0.1),
+        Measure("acts", "classification", "top_1_accuracy", 1.0, split="test", samples=9),
+    ]
+    assert curves(found) == {
+        "retrieval/toy/txt2vid/R1": 0.25,
+        "retrieval/toy/txt2vid/cosine/R1": 0.5,
+        "retrieval/toy/audio2txt/R1": 0.75,
+        "geometry/toy/video_text/alignment": 0.1,
+        "linear_folds/acts/vid/1_train/mAP": 0.3,
+        "linear_folds/acts/vid/1_test/mAP": 0.4,
+        "linear/acts/vid/mAP": 0.6,
+        "knn/acts/vid/mAP": 0.7,
+        "zero_shot/acts/vid/mAP": 0.8,
+        "zero_shot/acts/audio/cosine/mAP": 0.9,
+        "classification/acts/top_1_accuracy": 1.0,
+    }

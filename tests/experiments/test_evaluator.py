@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 import types
 
 import keras
@@ -211,3 +212,41 @@ def test_a_checkpoint_of_another_model_is_an_error(tmp_path, clock):
     write(tmp_path, 3, units=5)
     with pytest.raises(CheckpointError, match="another model"):
         Evaluator(tmp_path).run()
+
+
+# Several evaluations of one run ------------------------------------------------------------------
+
+
+def evaluated_rows(folder):
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [row["step"] for row in rows if row["split"] == "eval"]
+
+
+def test_two_evaluations_at_once_evaluate_each_checkpoint_once(tmp_path, clock):
+    write(tmp_path, 1, 2, 3)
+    second = Evaluator(tmp_path)
+    thread = threading.Thread(target=second.run)
+
+    def start(step):
+        if not thread.ident:
+            thread.start()
+
+    first = Evaluator(tmp_path, start)
+    assert first.run() == 0
+    thread.join()
+    seen = [step for step, *_ in first.seen + second.seen]
+    assert sorted(seen) == [1, 2, 3] == sorted(evaluated_rows(tmp_path))
+    assert json.loads((tmp_path / "metrics.json").read_text())["step"] == 3
+    assert not list(tmp_path.glob(".*lock"))
+
+
+def test_training_does_not_wait_for_another_evaluation(tmp_path, log):
+    write(tmp_path, 1, 2)
+    training = Evaluator(tmp_path)
+    other = Evaluator(tmp_path, lambda step: training.on_saved(2))
+    other.on_saved(1)
+    assert [step for step, *_ in other.seen] == [1] and training.seen == []
+    assert any("another evaluation is at work" in line and "ckpt-2" in line for line in log)
+    training.on_saved(2)
+    training.on_saved(2)
+    assert evaluated_rows(tmp_path) == [1, 2]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,10 +10,11 @@ import textwrap
 
 import numpy as np
 import pytest
+import small_disk
 import tensorflow as tf
 
 from vatt.errors import CheckpointError
-from vatt.training.checkpoints import CheckpointStore, restore
+from vatt.training.checkpoints import CheckpointStore, fingerprint, newest_in, restore
 
 
 def variables(value):
@@ -195,3 +197,79 @@ def test_half_written_notes_and_manifests_of_a_killed_save_are_removed(tmp_path)
     assert (tmp_path / ".mine.json.tmp").exists()
     assert not list(tmp_path.glob("*ckpt-2*")) and not list(tmp_path.glob("*pending*"))
     assert store.steps() == [1]
+
+
+# TensorFlow takes these for patterns: "run [2]" would be "run 2".
+@pytest.mark.parametrize(
+    "name", ["run [2]", "lr=[1e-3,2]", "what?", "a*b", "back\\slash", "[", "{a}"]
+)
+def test_any_name_of_a_folder_will_do(tmp_path, name):
+    saved(tmp_path / name.replace("[2]", "2").replace("?", "x").replace("*", "x"), 2, 9)
+    shutil.rmtree(tmp_path / name, ignore_errors=True)
+    store = saved(tmp_path / name, 1, 2)
+    fresh = variables(0)
+    assert store.restore_newest(fresh) == 2
+    np.testing.assert_array_equal(fresh["model/a/kernel"], np.full((3, 4), 2.0))
+    assert restore(store.path(1), fresh) == 1
+    assert fingerprint(store.path(1)) != fingerprint(store.path(2))
+    assert newest_in(tmp_path / name) == store.path(2)
+
+
+def test_a_name_of_a_checkpoint_with_brackets(tmp_path):
+    store = saved(tmp_path, 3)
+    for ending in ("index", "data-00000-of-00001"):
+        (tmp_path / f"ckpt-3.{ending}").rename(tmp_path / f"model[1].{ending}")
+    fresh = variables(0)
+    assert restore(tmp_path / "model[1]", fresh) == 3
+    assert store.steps() == [3]
+
+
+@pytest.mark.parametrize("kept", ["files", "state"])
+def test_without_manifests_nothing_begins_at_step_0(tmp_path, kept):
+    store = saved(tmp_path, 1, 2)
+    for path in tmp_path.iterdir():
+        if path.suffix == ".json" or (kept == "state") != (path.name == "checkpoint"):
+            path.unlink()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    fresh = variables(0)
+    named = "ckpt-1, ckpt-2" if kept == "files" else "none has its manifest"
+    with pytest.raises(CheckpointError, match=f"{named}.*--fresh_start"):
+        store.restore_newest(fresh)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert int(fresh["optimizer/iterations"]) == 0
+
+
+def test_a_lost_manifest_of_the_newest_is_told(tmp_path, caplog):
+    store = saved(tmp_path, 1, 2)
+    (tmp_path / "ckpt-2.json").unlink()
+    with caplog.at_level("WARNING", logger="absl"):
+        assert store.restore_newest(variables(0)) == 1
+    assert "no manifest of ckpt-2, going on from ckpt-1" in caplog.text
+
+
+def test_what_does_not_fit_on_the_disk_leaves_the_earlier_ones(tmp_path):
+    store = saved(tmp_path, 1)
+    big = {"model/a/kernel": tf.Variable(np.zeros((300, 400), np.float32))}
+    with (
+        small_disk.files_of_at_most(50_000),
+        pytest.raises(CheckpointError, match=r"ckpt-2: cannot be written.* MiB are free there"),
+    ):
+        store.save(2, big)
+    assert store.steps() == [1] and store.verify(1) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("checkpoint", "ckpt-1.data-00000-of-00001", "ckpt-1.index", "ckpt-1.json")
+    ]
+    store.save(2, big)
+    assert store.steps() == [1, 2]
+
+
+def test_a_full_disk_leaves_the_earlier_ones(tmp_path):
+    with small_disk.mounted(tmp_path / "disk", "size=200k"):
+        store = saved(tmp_path / "disk", 1)
+        big = {"model/a/kernel": tf.Variable(np.zeros((300, 400), np.float32))}
+        with pytest.raises(
+            CheckpointError, match=r"ckpt-2: cannot be written.* MiB are free there"
+        ):
+            store.save(2, big)
+        assert store.steps() == [1] and store.verify(1) is None
+        assert store.restore_newest(variables(0)) == 1

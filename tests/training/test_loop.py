@@ -103,11 +103,11 @@ def rows(folder, split="train"):
     return [row for row in map(json.loads, lines) if row["split"] == split]
 
 
-def train(folder, cfg, strategy=None, **kwargs):
+def train(folder, cfg, strategy=None, on_checkpoint=lambda step: None, **kwargs):
     strategy = strategy or one_device()
     recipe = Regression(cfg, strategy, **kwargs)
     folder.mkdir(exist_ok=True)
-    code = loop.train(recipe, cfg, strategy, RunDir(folder))
+    code = loop.train(recipe, cfg, strategy, RunDir(folder), on_checkpoint)
     return recipe, code
 
 
@@ -232,6 +232,24 @@ def test_two_replicas_equal_one(tmp_path, two_replicas):
     for variable in two.model.trainable_variables:
         first, second = two_replicas.experimental_local_results(variable.value)
         np.testing.assert_array_equal(first, second)
+
+
+def test_the_watchdog_rests_while_a_checkpoint_is_evaluated(tmp_path, monkeypatch):
+    set_for, during, steps = [None], [], []
+    fake = types.SimpleNamespace(
+        dump_traceback_later=lambda seconds, exit: set_for.append(seconds),
+        cancel_dump_traceback_later=lambda: set_for.append(None),
+    )
+    monkeypatch.setattr(signals, "faulthandler", fake)
+    train(
+        tmp_path,
+        experiment(watchdog_s=75.0),
+        on_checkpoint=lambda step: during.append((step, set_for[-1])),
+        on_batch=lambda step: steps.append(set_for[-1]),
+    )
+    assert during == [(10, None), (20, None)]
+    assert 75.0 in set_for and set_for[-1] is None
+    assert set_for.count(75.0) > 6  # at the start, after each call, each save and each evaluation
 
 
 # Calls of several steps, and norms ---------------------------------------------------------------

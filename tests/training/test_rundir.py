@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.util import tensor_util
 
 from vatt import configs
-from vatt.errors import UserError
+from vatt.errors import UserError, WriteError
+from vatt.locks import HeldError
 from vatt.training.rundir import RunDir
 
 TOY = {"config_file": "configs/pretrain/toy.yaml"}
@@ -100,3 +103,77 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path):
     changed = configs.resolve(**TOY, params_override="train.input.horizontal_flip=false")
     with pytest.raises(UserError, match=r"input\.horizontal_flip: True -> False"):
         RunDir(tmp_path).claim(changed)
+
+
+# What is logged, and who may ---------------------------------------------------------------------
+
+
+def curve(folder, tag):
+    """Steps and values as a reader of event files sees them."""
+    reader = event_accumulator.EventAccumulator(str(folder), {"tensors": 0})
+    reader.Reload()
+    events = reader.Tensors(tag)
+    values = [float(tensor_util.make_ndarray(event.tensor_proto)) for event in events]
+    return [(event.step, round(value, 4)) for event, value in zip(events, values, strict=True)]
+
+
+def logged(folder):
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [(row["split"], row["step"]) for row in rows]
+
+
+def test_what_was_not_saved_is_forgotten_everywhere(tmp_path):
+    killed = RunDir(tmp_path)
+    for step in (10, 20, 30):
+        killed.write_metrics("train", step, {"total_loss": step / 100, "steps_per_second": 1.0})
+    for step in (10, 30):
+        killed.write_metrics("eval", step, {"R1": step / 10}, curves={"retrieval/R1": step / 10})
+    killed.write_metrics("eval", 500, {"R1": 50.0}, curves={"retrieval/R1": 50.0})  # another's
+    killed.set_evaluated([500, 30, 10])
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 40, "spl')
+    resumed = RunDir(tmp_path)
+    assert resumed.last_trained() == 30
+    resumed.forget_after(20)
+    assert logged(tmp_path) == [*(("train", 10), ("train", 20), ("eval", 10), ("eval", 500))]
+    assert resumed.evaluated() == [10, 500]
+    resumed.write_metrics("train", 30, {"total_loss": 0.7, "steps_per_second": 2.0})
+    resumed.write_metrics("eval", 30, {"R1": 0.5}, curves={"retrieval/R1": 0.5})
+    assert curve(tmp_path / "train", "loss/total_loss") == [(10, 0.1), (20, 0.2), (30, 0.7)]
+    assert [step for step, _ in curve(tmp_path / "train", "speed/steps_per_second")] == [10, 20, 30]
+    assert curve(tmp_path / "eval", "retrieval/R1") == [(10, 1.0), (500, 50.0), (30, 0.5)]
+
+
+def test_a_second_training_is_refused_and_leaves_all_as_it_is(tmp_path):
+    first, second = RunDir(tmp_path / "run"), RunDir(tmp_path / "run")
+    with first.training():
+        first.claim(configs.resolve(**TOY))
+        before = sorted(path.name for path in first.path.iterdir())
+        with pytest.raises(HeldError, match="another training is at work"), second.training():
+            pass
+        assert sorted(path.name for path in first.path.iterdir()) == before
+        assert first.move_aside() == first.path / "previous-1"
+        with pytest.raises(HeldError), second.training():
+            pass
+    with second.training():
+        pass
+    assert [path.name for path in first.path.iterdir()] == ["previous-1"]
+
+
+def test_a_training_that_writes_nothing_leaves_no_folder(tmp_path):
+    with RunDir(tmp_path / "a" / "run").training():
+        pass
+    assert not (tmp_path / "a" / "run").exists()
+    (tmp_path / "mine").mkdir()
+    with RunDir(tmp_path / "mine").training():
+        pass
+    assert (tmp_path / "mine").exists()
+
+
+def test_a_run_in_the_place_of_a_file(tmp_path):
+    (tmp_path / "run").write_text("")
+    with (
+        pytest.raises(WriteError, match="run: cannot be written"),
+        RunDir(tmp_path / "run").training(),
+    ):
+        pass

@@ -103,8 +103,9 @@ class TrainConfig(base.Config):
 
     `max_bad_steps`: consecutive steps with a loss or gradient that is not finite that are skipped
     before the run is stopped. `log_every_steps`: None logs once per `iterations_per_loop`.
-    `watchdog_s`: seconds without progress after which the run is ended with all stacks printed; 0
-    never does. `gradient_clip_norm` 0 does not clip; in fine-tuning it is that of the backbone, and
+    `watchdog_s`: seconds without progress of the training, evaluations not counted, after which the
+    run is ended with all stacks printed; 0 never does. One call of `iterations_per_loop` steps must
+    take less. `gradient_clip_norm` 0 does not clip; in fine-tuning it is that of the backbone, and
     `gradient_clip_norm_cls` that of the classifier (None as 0).
 
     `layer_decay`: the learning rate of each transformer layer as a share of that of the layer above
@@ -129,6 +130,7 @@ class TrainConfig(base.Config):
 class EvalConfig(base.Config):
     """Evaluation; looks every `poll_interval_s` for checkpoints, gives up after `timeout_s`.
 
+    `wait_for_run`: also where no training has begun yet, which otherwise is taken for a mistake.
     `probes`: classifiers that are trained on the frozen features of a pretrained model, for every
     labelled set of `input.name`; None takes those of the method. `zero_shot`: also classify those
     sets by the names of the classes.
@@ -139,6 +141,7 @@ class EvalConfig(base.Config):
     input: SerializeAsAny[dataset.Dataset] | None = None
     poll_interval_s: Positive = 180.0
     timeout_s: NonNegative = 7200.0
+    wait_for_run: bool = False
     report: bool = True
     probes: base.sequence(base.choice("linear", "published_probe", "knn")) | None = None
     zero_shot: bool = True

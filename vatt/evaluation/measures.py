@@ -4,8 +4,9 @@
                       target="video", variant="embd", chance=0.03, samples=320)
     published_names([measure])      # {"toy_retrieval_txt2vid_embd_R10": 0.82, ...}
 
-metrics.json, TensorBoard and log lines show names, made here and nowhere else; the report reads
-measures, which stand beside the names in metrics.jsonl. Nothing takes a name apart again.
+metrics.json and log lines show names, TensorBoard tags in groups, made here and nowhere else; the
+report reads measures, which stand beside the names in metrics.jsonl. Nothing takes a name apart
+again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ CLASSIFICATION = "classification"  # by a classifier that was trained for the se
 LINEAR, KNN, PUBLISHED_PROBE = "linear", "knn", "published_probe"
 PROBES = (LINEAR, KNN, PUBLISHED_PROBE)
 SHORT = {"text": "txt", "video": "vid"}  # in published names; other modalities are written out
+MAIN = "embd"  # the way of averaging windows that is shown first
 SECOND = "@"  # between a set and its modality, of those after the first one it is classified in
 
 
@@ -107,6 +109,28 @@ def own_names(measures: Sequence[Measure]) -> list[str]:
     """Returns the published name of each measure, without those of chance and of samples."""
     called = _called(measures)
     return [_names(measure, name)[0] for measure, name in zip(measures, called, strict=True)]
+
+
+def curves(measures: Sequence[Measure]) -> dict[str, float]:
+    """Returns the values of measures by tag for TensorBoard, which folds them by task.
+
+    "retrieval/toy_retrieval/txt2vid/R1". What is the same at every step, chance and the number of
+    clips, is no curve. Single folds of a probe stand apart from the mean over them.
+    """
+    return {_tag(measure): measure.value for measure in measures}
+
+
+def _tag(measure: Measure) -> str:
+    query, target = (SHORT.get(m, m) for m in (measure.query, measure.target))
+    task, pair = measure.task, f"{query}2{target}" if query else target
+    if measure.task == GEOMETRY:
+        pair = f"{measure.query}_{measure.target}"
+    fold = "_".join(filter(None, (measure.fold, measure.split))) if task in PROBES else ""
+    if fold:
+        task += "_folds"
+    variant = "" if measure.variant == MAIN else measure.variant
+    parts = (task, measure.set, pair, variant, fold, measure.name)
+    return "/".join(part for part in parts if part)
 
 
 def _called(measures: Iterable[Measure]) -> list[str]:

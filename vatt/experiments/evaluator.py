@@ -6,11 +6,11 @@ evaluated once, in order, until that of the final step. With `checkpoint_path` o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ from vatt.errors import CheckpointError, UserError
 from vatt.evaluation import measures, summary
 from vatt.evaluation.measures import Measure
 from vatt.evaluators.subject import Arrays
-from vatt.files import read_json, replace_text
+from vatt.locks import HeldError
 from vatt.reporting import report
 from vatt.training import signals, transfer
 from vatt.training.checkpoints import (
@@ -32,7 +32,7 @@ from vatt.training.checkpoints import (
     restore,
     variable_map,
 )
-from vatt.training.rundir import RunDir
+from vatt.training.rundir import EVAL, RunDir
 from vatt.training.strategy import local_replicas
 
 # A `tf.function` that calls `strategy.run`: from inputs to outputs of replicas, by name.
@@ -86,11 +86,11 @@ class Evaluator:
             self.evaluate(loaded.source.step, fingerprint(loaded.source.prefix))
             return 0
         final = self._cfg.train.optimizer.learning_rate.total_steps
-        last_new = time.monotonic()
+        last_new, told = time.monotonic(), False
         while True:
             if self.catch_up():
                 last_new = time.monotonic()
-            if final in self._evaluated():
+            if final in self._rundir.evaluated():
                 return 0
             if time.monotonic() - last_new > self._cfg.eval.timeout_s:
                 logging.warning(
@@ -99,6 +99,15 @@ class Evaluator:
                     self._cfg.eval.timeout_s,
                 )
                 return 0
+            if not told:
+                logging.info(
+                    "waiting for checkpoints in %s: looking every %.0f s, leaving when none has "
+                    "come for %.0f s (eval.timeout_s)",
+                    self._store.folder,
+                    self._cfg.eval.poll_interval_s,
+                    self._cfg.eval.timeout_s,
+                )
+            told = True
             with signals.stop_requests(at_once=True):  # or one came while something was written
                 time.sleep(self._cfg.eval.poll_interval_s)
 
@@ -110,19 +119,32 @@ class Evaluator:
         Raises:
           CheckpointError: an undamaged checkpoint of another model.
         """
-        count = 0
-        for step in self._store.steps():
-            if step in self._evaluated():
-                continue
+        return sum(self._catch_up_with(step) for step in self._store.steps())
+
+    def _catch_up_with(self, step: int) -> bool:
+        """Evaluates a checkpoint unless that has been done, by this process or another."""
+        if step in self._rundir.evaluated():
+            return False
+        with self._turn():
+            if step in self._rundir.evaluated():
+                return False
             checkpoint = self._restore(step)
             if isinstance(checkpoint, Damage):
                 if self._logged.get(step) != str(checkpoint):
                     logging.warning("ckpt-%d is not evaluated: %s", step, checkpoint)
                 self._logged[step] = str(checkpoint)
-            else:
-                self.evaluate(step, checkpoint)
-                count += 1
-        return count
+                return False
+            self._evaluate(step, checkpoint)
+            return True
+
+    def on_saved(self, step: int) -> None:
+        """Evaluates the model as it is, which has just been saved; another process may do it."""
+        try:
+            with self._rundir.evaluating(wait=False):
+                if step not in self._rundir.evaluated():
+                    self._evaluate(step, fingerprint(self._store.path(step)))
+        except HeldError as held:
+            logging.info("%s: ckpt-%d is evaluated later", held, step)
 
     def _restore(self, step: int) -> str | Damage:
         """Gives the model the weights of a checkpoint; returns its fingerprint."""
@@ -139,26 +161,30 @@ class Evaluator:
                     raise
         return damage
 
-    def _evaluated(self) -> list[int]:
-        try:
-            steps = read_json(self._rundir.path / "evaluated.json")
-        except (FileNotFoundError, ValueError):  # damaged: what is listed there is evaluated again
-            return []
-        return [step for step in steps if isinstance(step, int)] if isinstance(steps, list) else []
-
     # -- one checkpoint --------------------------------------------------------------------
 
-    def evaluate(self, step: int, checkpoint: str | None = None) -> dict[str, float]:
+    def evaluate(self, step: int, checkpoint: str) -> dict[str, float]:
         """Evaluates the model as it is, as checkpoint `step`; writes measures and the report.
 
         Args:
           step: updates behind the weights.
-          checkpoint: fingerprint of the file that holds them; None is that of the run's folder.
+          checkpoint: fingerprint of the file that holds them.
 
         Returns:
           The measures by their published names.
         """
-        checkpoint = checkpoint or fingerprint(self._store.path(step))
+        with self._turn():
+            return self._evaluate(step, checkpoint)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Waits until no other process evaluates for the same folder."""
+        with contextlib.ExitStack() as stack:
+            with signals.stop_requests(at_once=True):
+                stack.enter_context(self._rundir.evaluating(wait=True))
+            yield
+
+    def _evaluate(self, step: int, checkpoint: str) -> dict[str, float]:
         with signals.stop_requests(at_once=True):
             found = [
                 dataclasses.replace(measure, checkpoint=checkpoint)
@@ -173,11 +199,12 @@ class Evaluator:
 
     def _write(self, step: int, found: Sequence[Measure]) -> None:
         metrics = measures.published_names(found)
-        self._rundir.write_metrics("eval", step, metrics, [measure.as_dict() for measure in found])
-        done = sorted({*self._evaluated(), step})
-        if step == done[-1]:  # an earlier checkpoint evaluated once more is not the final figure
+        rows, curves = [measure.as_dict() for measure in found], measures.curves(found)
+        self._rundir.write_metrics(EVAL, step, metrics, rows, curves)
+        done = {*self._rundir.evaluated(), step}
+        if step == max(done):  # an earlier checkpoint evaluated once more is not the final figure
             self._rundir.write_final(metrics | {"step": step})
-        replace_text(self._rundir.path / "evaluated.json", json.dumps(done))
+        self._rundir.set_evaluated(done)
         for line in summary.lines(found):
             logging.info("step %d: %s", step, line)
         for line in summary.too_small(found):

@@ -9,6 +9,7 @@ the checkpoint named by --override_checkpoint (`checkpoint_path`); random initia
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,14 +21,15 @@ from absl import logging
 from vatt import configs
 from vatt.configs import experiment
 from vatt.data.bad_records import BadRecords
-from vatt.errors import EXIT_PREEMPTED
+from vatt.errors import EXIT_PREEMPTED, CheckpointError
 from vatt.experiments import remarks
 from vatt.experiments.evaluator import Evaluator
 from vatt.experiments.finetune import Finetune
 from vatt.experiments.pretrain import Pretrain
+from vatt.reporting import report
 from vatt.training import cluster, evaluations, loop, peers, signals, transfer
 from vatt.training import strategy as strategies
-from vatt.training.checkpoints import CheckpointStore
+from vatt.training.checkpoints import BEGIN_AGAIN, CheckpointStore
 from vatt.training.rundir import RunDir
 
 
@@ -84,11 +86,12 @@ def run(
             return _evaluate(cfg, task, command)
         strategy = strategies.build(cfg.strategy_config)
         workers = peers.of(strategy)
-        with workers.lost_ones_told():
+        rundir = RunDir(cfg.model_dir)
+        alone = rundir.training() if workers.chief else contextlib.nullcontext()
+        with workers.lost_ones_told(), alone:
             configs.check_batch(cfg, strategy.num_replicas_in_sync)
             workers.check_same("the configuration", lambda: [_decisive(cfg)])
-            rundir = RunDir(cfg.model_dir)
-            goes_on = not fresh_start and bool(CheckpointStore(cfg.model_dir).steps())
+            goes_on = workers.chief and not fresh_start and _has_begun(cfg, rundir)
             goes_on = bool(workers.gather(int(goes_on))[0])
             if cfg.checkpoint_path and not goes_on:
                 transfer.open_source(cfg.checkpoint_path)  # before data and model cost time
@@ -96,6 +99,23 @@ def run(
                 workers.on_chief(lambda: _move_aside(rundir))
             run = _Run(cfg, task, strategy, workers, rundir)
             return run.train(command, goes_on, allow_config_change)
+
+
+def _has_begun(cfg: configs.ExperimentConfig, rundir: RunDir) -> bool:
+    """Whether the run goes on from a checkpoint of its own.
+
+    Raises:
+      CheckpointError: there have been checkpoints, but none that counts.
+    """
+    if CheckpointStore(rundir.path).has_begun():
+        return True
+    logged, first_save = rundir.last_trained(), cfg.train.save_checkpoint_freq
+    if logged > first_save:
+        raise CheckpointError(
+            f"{rundir.path}: metrics.jsonl says that step {logged} has been reached, with a "
+            f"checkpoint every {first_save}, but there is none. {BEGIN_AGAIN}"
+        )
+    return False
 
 
 def _evaluate(cfg: configs.ExperimentConfig, task: Task, command: Sequence[str]) -> int:
@@ -166,7 +186,7 @@ class _Run:
                 evaluations.claim(place, cfg, command)
 
         self.workers.on_chief(claim)
-        evaluate = {} if evaluator is None else {"on_checkpoint": evaluator.evaluate}
+        evaluate = {} if evaluator is None else {"on_checkpoint": evaluator.on_saved}
         code = loop.train(recipe, cfg, self.strategy, rundir, workers=self.workers, **evaluate)
         if evaluator and code == 0 and not self.workers.on_chief(evaluator.catch_up):
             code = _asked_to_stop()
@@ -193,4 +213,6 @@ def _ended(code: int, *places: RunDir) -> int:
     for path in dict.fromkeys(place.path for place in places) if code == 0 else ():
         for line in remarks.of_run(path):
             logging.warning("%s", line)
+    if code == 0 and (page := places[-1].path / report.FILE_NAME).exists():
+        logging.info("report: %s", page)
     return code

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from vatt.evaluation.measures import RETRIEVAL, Measure
+from vatt.evaluation.measures import MAIN, RETRIEVAL, Measure
 from vatt.evaluation.summary import counts, too_small
 from vatt.reporting import figures
 from vatt.reporting.figures import Pair
@@ -20,7 +20,6 @@ from vatt.reporting.plots import bar_rows, percent
 # The figures of the tables in their order; others that were measured stand behind them.
 RANKINGS = ("R1", "R5", "R10", "MedianRank", "MeanRank")
 RECALLS = ("R10", "R5", "R1")  # of the charts, in the order of their colours
-MAIN = "embd"  # the way of averaging windows that is shown first
 VARIANTS = {"embd": "windows averaged, then compared", "cosine": "window similarities averaged"}
 
 

@@ -87,11 +87,8 @@ def convert(
     links |= {f"optimizer/{path}": key for path, key in (slots or {}).items()}
     tensors = checkpoints.variable_map(model, None if slots is None else optimizer)
     assert set(tensors) == set(links), sorted(set(tensors) ^ set(links))[:3]
-    try:
-        metadata = _metadata(model, cfg)
-        prefix = store.save(source.step, tensors, converted_from=source.prefix, **metadata)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from error
+    metadata = _metadata(model, cfg)
+    prefix = store.save(source.step, tensors, converted_from=source.prefix, **metadata)
     try:
         certificate = _certificate(prefix, links, cfg, transfer.open_source(source.prefix))
         replace_text(certificate.path, json.dumps(certificate.content, indent=1) + "\n")

@@ -13,11 +13,14 @@ remove what a kill left behind, and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +30,18 @@ import tensorflow as tf
 from absl import logging
 
 from vatt import __version__
-from vatt.errors import CheckpointError, nearest
-from vatt.files import read_json, replace_text, sha256
+from vatt.errors import CheckpointError, WriteError, nearest
+from vatt.files import cannot_write, read_json, replace_text, sha256
+from vatt.training import checkpoint_files
 
-_MANIFEST = re.compile(r"ckpt-(\d+)\.json$")
 _PENDING = "pending.json"
+_STATE_FILE = "checkpoint"
+_PATTERN = re.compile(r"[*?\[\]\\]")  # what TensorFlow takes for a pattern in a name to be opened
 _STEP = "step"
+BEGIN_AGAIN = (
+    "Training does not begin again at step 0 unasked: bring the files back, give another "
+    "--model_dir, or pass --fresh_start (the old files are moved aside)"
+)
 _SHOWN = 8  # differing variables in a message
 
 
@@ -54,14 +63,10 @@ class CheckpointStore:
         """Opens `folder`; `keep` > 0 keeps that many of the newest checkpoints."""
         self.folder = Path(folder)
         self._keep = keep
-        self._state: dict[str, object] = {}
 
     def steps(self) -> list[int]:
         """Steps of the committed checkpoints, oldest first (not verified)."""
-        if not self.folder.is_dir():
-            return []
-        found = (_MANIFEST.match(entry.name) for entry in os.scandir(self.folder))
-        return sorted(int(match[1]) for match in found if match)
+        return checkpoint_files.committed(self.folder)
 
     def path(self, step: int) -> Path:
         """Prefix of the checkpoint of `step`, as `--override_checkpoint` takes it."""
@@ -71,30 +76,33 @@ class CheckpointStore:
 
     def save(self, step: int, tensors: Mapping[str, object], **metadata: object) -> Path:
         """Writes `ckpt-<step>` and prunes old ones; `metadata` go into the manifest."""
+        prefix = self.path(step)
+        try:
+            return self._save(prefix, step, tensors, metadata)
+        except (OSError, WriteError, tf.errors.OpError) as error:
+            with contextlib.suppress(OSError):
+                self.clean()
+            told = error if isinstance(error, WriteError) else cannot_write(prefix, error)
+            raise CheckpointError(f"{told}; earlier checkpoints are intact") from error
+
+    def _save(
+        self, prefix: Path, step: int, tensors: Mapping[str, object], metadata: Mapping[str, object]
+    ) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.clean()
-        prefix = self.path(step)
         scratch = self.folder / f".writing-{prefix.name}"
         values = {name: _value(tensor) for name, tensor in tensors.items()} | {
             _STEP: np.int64(step)
         }
         names = sorted(values)
         _write_json(self.folder / _PENDING, {"scratch": scratch.name, "prefix": prefix.name})
-        try:
-            scratch.mkdir(exist_ok=True)
-            tf.raw_ops.SaveV2(
-                prefix=str(scratch / prefix.name),
-                tensor_names=names,
-                shape_and_slices=[""] * len(names),
-                tensors=[tf.convert_to_tensor(values[name]) for name in names],
-            )
-        except (OSError, tf.errors.OpError) as error:
-            free = shutil.disk_usage(self.folder).free / 2**20
-            self.clean()
-            raise CheckpointError(
-                f"{prefix}: cannot be written, {free:.0f} MiB free there ({_first_line(error)}); "
-                "earlier checkpoints are intact"
-            ) from error
+        scratch.mkdir(exist_ok=True)
+        tf.raw_ops.SaveV2(
+            prefix=str(scratch / prefix.name),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[tf.convert_to_tensor(values[name]) for name in names],
+        )
         files = {}
         for file in sorted(scratch.iterdir()):
             files[file.name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
@@ -178,21 +186,50 @@ class CheckpointStore:
         if damages:
             tried = "\n  ".join(map(str, damages))
             raise CheckpointError(
-                f"{self.folder}: every checkpoint is damaged, tried\n  {tried}\n"
-                "To begin again in this folder pass --fresh_start (the old files are moved aside)"
+                f"{self.folder}: every checkpoint is damaged, tried\n  {tried}\n{BEGIN_AGAIN}"
             )
         return None
+
+    def has_begun(self, clean: bool = True) -> bool:
+        """Whether there is a checkpoint to go on from; removes what an interrupted save left.
+
+        Without `clean` nothing is changed in the folder, which is another process's.
+
+        Raises:
+          CheckpointError: there have been checkpoints, but none that counts.
+        """
+        if clean:
+            self.clean()
+        if self.steps():
+            return True
+        lost = [f"ckpt-{step}" for step in checkpoint_files.without_manifest(self.folder)]
+        if lost or (self.folder / _STATE_FILE).exists():
+            files = f"the files of {', '.join(lost[-_SHOWN:])} are there" if lost else ""
+            raise CheckpointError(
+                f"{self.folder}: there have been checkpoints, but none has its manifest "
+                f"ckpt-<step>.json{files and f'; {files}'}. {BEGIN_AGAIN}"
+            )
+        return False
 
     def restore_newest(self, variables: Mapping[str, object], clean: bool = True) -> int | None:
         """Restores the newest valid checkpoint completely; returns its step or None.
 
-        Without `clean` nothing is changed in the folder, which is another process's.
+        Raises:
+          CheckpointError: there have been checkpoints, but none can be used.
         """
-        if clean:
-            self.clean()
+        if not self.has_begun(clean):
+            return None
         step = self.newest_valid()
-        if step is not None:
-            restore(self.path(step), variables)
+        lost = [
+            f"ckpt-{later}"
+            for later in checkpoint_files.without_manifest(self.folder)
+            if later > step
+        ]
+        if lost:
+            logging.warning(
+                "%s: no manifest of %s, going on from ckpt-%d", self.folder, ", ".join(lost), step
+            )
+        restore(self.path(step), variables)
         return step
 
 
@@ -255,11 +292,7 @@ def newest_in(folder: str | os.PathLike) -> Path:
     store = CheckpointStore(folder)
     if (step := store.newest_valid()) is not None:
         return store.path(step)
-    names = (re.fullmatch(r"ckpt-(\d+)\.index", entry.name) for entry in os.scandir(folder))
-    steps = [int(name[1]) for name in names if name]
-    if not steps:
-        raise CheckpointError(f"{folder}: no checkpoint (ckpt-<step>.index) in that folder")
-    return store.path(max(steps))
+    return checkpoint_files.newest_published(folder)
 
 
 def manifest_metadata(prefix: str | os.PathLike) -> dict[str, object]:
@@ -289,28 +322,24 @@ def open_checkpoint(prefix: str | os.PathLike) -> tf.train.CheckpointReader:
       CheckpointError: no such checkpoint, an incomplete or damaged one.
     """
     prefix = Path(prefix)
-    index = Path(f"{prefix}.index")
-    if prefix.suffix in (".index", ".json"):
-        raise CheckpointError(
-            f"{prefix}: give the checkpoint without its ending: {prefix.with_suffix('')}"
-        )
-    if not index.exists():
-        steps = CheckpointStore(prefix.parent).steps()
-        there = [f"ckpt-{step}" for step in steps]
-        known = f"; that folder has {', '.join(there[-5:])}" if there else ""
-        folder = "" if prefix.parent.is_dir() else f" (no folder {prefix.parent})"
-        raise CheckpointError(
-            f"{prefix}: no checkpoint there, expected {index.name}{folder}{known}."
-            + nearest(prefix.name, there)
-        )
-    if not list(prefix.parent.glob(f"{prefix.name}.data-*-of-*")):
-        raise CheckpointError(
-            f"{prefix}: its data file {prefix.name}.data-00000-of-00001 is missing"
-        )
+    files = checkpoint_files.of_prefix(prefix)
     try:
-        return tf.train.load_checkpoint(str(prefix))
+        return _reader(prefix, files)
     except (ValueError, tf.errors.OpError) as error:
         raise CheckpointError(f"{prefix}: damaged index ({_first_line(error)})") from error
+
+
+def _reader(prefix: Path, files: Sequence[str]) -> tf.train.CheckpointReader:
+    """Opens files; by links where TensorFlow would take their path for a pattern."""
+    if not _PATTERN.search(str(prefix)):
+        return tf.train.load_checkpoint(str(prefix))
+    links = tempfile.TemporaryDirectory(prefix="vatt-")
+    for name in files:
+        ending = name.removeprefix(prefix.name)
+        os.symlink((prefix.parent / name).absolute(), Path(links.name) / f"ckpt{ending}")
+    reader = tf.train.load_checkpoint(str(Path(links.name) / "ckpt"))
+    weakref.finalize(reader, links.cleanup)  # it opens the data when it is asked for
+    return reader
 
 
 def _value(tensor: object) -> object:
@@ -335,7 +364,7 @@ def _write_state_file(folder: Path, steps: list[int]) -> None:
     names = [f"ckpt-{step}" for step in steps]
     lines = [f'model_checkpoint_path: "{names[-1]}"']
     lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
-    replace_text(folder / "checkpoint", "\n".join(lines) + "\n")
+    replace_text(folder / _STATE_FILE, "\n".join(lines) + "\n")
 
 
 def _first_line(error: BaseException) -> str:

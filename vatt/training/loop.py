@@ -35,7 +35,7 @@ class _Host:
     trainer: Trainer
     steps_per_call: int
     asked_to_stop: Callable[[], bool]
-    alive: Callable[[], None]
+    watchdog: signals.Watchdog
 
 
 def train(
@@ -68,8 +68,8 @@ def train(
         rundir.forget_after(start)
     trainer.start(start)
     progress = Progress(total, start, cfg.train.input.batch_size, recipe.flops_per_step)
-    with signals.stop_requests() as asked, signals.watchdog(cfg.train.watchdog_s) as alive:
-        host = _Host(trainer, cfg.train.iterations_per_loop, lambda: workers.any(asked()), alive)
+    with signals.stop_requests() as asked, signals.watchdog(cfg.train.watchdog_s) as watchdog:
+        host = _Host(trainer, cfg.train.iterations_per_loop, lambda: workers.any(asked()), watchdog)
         while trainer.step < total:
             parts, stop = _run_until(host, _next_goal(trainer.step, cfg.train, total))
             metrics = _metrics(trainer, parts)
@@ -85,14 +85,13 @@ def train(
             if due or stop:
                 if workers.chief:
                     store.save(trainer.step, trainer.variables(), **recipe.checkpoint_metadata)
-                alive()
+                watchdog.alive()
                 stop = host.asked_to_stop()
                 if due and not stop:
                     progress.done()  # the line stays, so that others may follow it
-                    with trainer.weights_to_evaluate():
+                    with watchdog.paused(), trainer.weights_to_evaluate():
                         whole = workers.on_chief(lambda: on_checkpoint(trainer.step))
                     progress.resume()
-                    alive()
                     stop = host.asked_to_stop()
             if stop and not (whole and trainer.step == total):
                 return _preempted(progress, trainer.step)
@@ -115,7 +114,7 @@ def _run_until(host: _Host, goal: int) -> tuple[list[StepResult], bool]:
     stop = False
     while host.trainer.step < goal and not stop:
         parts.append(host.trainer.run(min(host.steps_per_call, goal - host.trainer.step)))
-        host.alive()
+        host.watchdog.alive()
         if parts[-1].stopped:
             break
         stop = host.asked_to_stop()
@@ -169,5 +168,6 @@ def _diverged(
         f"step {trainer.step}: not finite: {what}. The weights are those before this step; "
         f"metrics are in {rundir.path / 'metrics.jsonl'}. Lower the learning rate, set "
         f"train.gradient_clip_norm, or allow train.max_bad_steps (now {cfg.train.max_bad_steps}) "
-        "to skip such steps"
+        "to skip such steps. If it ends at this step again, look for a record to blame: python -m "
+        "vatt.data.check reads a set end to end"
     )

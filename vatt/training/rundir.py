@@ -8,6 +8,7 @@ metrics.jsonl  {"step", "split", "time", "metrics"} per line, of evaluations als
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -15,16 +16,21 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 from absl import logging
 
-from vatt import __version__, configs
+from vatt import __version__, configs, locks
 from vatt.configs import yaml_text
 from vatt.errors import UserError
-from vatt.files import parse_json, read_json, replace_text
+from vatt.files import make_folder, parse_json, read_json, replace_text
+from vatt.training.curves import Curves, of_training
+
+TRAIN, EVAL = "train", "eval"
+METRICS = "metrics.jsonl"
+TRAINING_LOCK, EVALUATION_LOCK = ".training.lock", ".evaluation.lock"
 
 # What may change between two launches of one run without making it another run.
 _FREE_KEYS = (
@@ -55,7 +61,35 @@ class RunDir:
         """Opens the folder `path`, creating nothing yet."""
         self.path = Path(path)
         self.checkpoints = self.path if checkpoints is None else Path(checkpoints)
-        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        self._curves = {split: Curves(self.path / split) for split in (TRAIN, EVAL)}
+
+    # -- who works here --------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Keeps a second training out of the folder, which is made, while the block runs.
+
+        Raises:
+          HeldError: there is another one at work.
+          WriteError: nothing can be written there.
+        """
+        fresh = not self.path.exists()
+        try:
+            with locks.held(self.path / TRAINING_LOCK, "another training"):
+                yield
+        finally:
+            if fresh:
+                with contextlib.suppress(OSError):  # something is in it
+                    self.path.rmdir()
+
+    def evaluating(self, *, wait: bool) -> contextlib.AbstractContextManager[None]:
+        """Keeps a second evaluation out of the folder, so that each step is evaluated once.
+
+        Raises:
+          HeldError: there is one at work, and `wait` is false.
+          WriteError: nothing can be written there.
+        """
+        return locks.held(self.path / EVALUATION_LOCK, "another evaluation", wait=wait)
 
     # -- configuration and provenance ------------------------------------------------------
 
@@ -84,7 +118,7 @@ class RunDir:
                     "checkpoints do not belong to the same data. Give another --model_dir, or "
                     "--fresh_start to begin again"
                 )
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         file = self.path / "config.yaml"
         if file.exists():
             before = _before(file)
@@ -133,12 +167,13 @@ class RunDir:
 
     def move_aside(self) -> Path | None:
         """Moves everything of an earlier run into `previous-<n>/`; deletes nothing."""
-        entries = [e for e in self.path.glob("*") if not e.name.startswith("previous-")]
+        entries = [e for e in self.path.glob("*") if e.name not in (TRAINING_LOCK, EVALUATION_LOCK)]
+        earlier = [entry for entry in entries if entry.name.startswith("previous-")]
+        entries = [entry for entry in entries if entry not in earlier]
         if not entries:
             return None
-        number = 1 + len(list(self.path.glob("previous-*")))
-        target = self.path / f"previous-{number}"
-        target.mkdir()
+        target = self.path / f"previous-{1 + len(earlier)}"
+        make_folder(target)
         for entry in entries:
             os.replace(entry, target / entry.name)
         return target
@@ -151,45 +186,75 @@ class RunDir:
         step: int,
         metrics: Mapping[str, float],
         measures: Sequence[Mapping[str, str | float | None]] = (),
+        curves: Mapping[str, float] | None = None,
     ) -> None:
-        """Appends one line to `metrics.jsonl` and the same values to TensorBoard.
+        """Appends one line to `metrics.jsonl` and its values to TensorBoard.
 
         Args:
           split: "train" or "eval".
           step: updates behind the values.
           metrics: values by name.
           measures: what the metrics are, as of `vatt.evaluation.measures.Measure.as_dict`.
+          curves: values by tag of TensorBoard; None takes those of training.
         """
         row: dict[str, object] = {"step": step, "split": split, "time": round(time.time(), 3)}
         row["metrics"] = {name: _json_number(value) for name, value in metrics.items()}
         if measures:
             row["measures"] = [dict(measure) for measure in measures]
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
-        if split not in self._writers:
-            self._writers[split] = tf.summary.create_file_writer(str(self.path / split))
-        with self._writers[split].as_default(step=step):
-            for name, value in metrics.items():
-                tf.summary.scalar(name, value)
-        self._writers[split].flush()
+        locks.append_line(self.path / METRICS, json.dumps(row, allow_nan=False))
+        self._curves[split].add(step, curves or of_training(metrics))
+        if split == EVAL:
+            self._curves[split].close()  # a training that goes on may take the file apart
 
     def forget_after(self, step: int) -> None:
-        """Drops training rows after `step`: steps a killed run had logged but not saved."""
-        file = self.path / "metrics.jsonl"
-        if not file.exists():
+        """Drops what was logged after `step`: of steps that a killed run had not saved.
+
+        Evaluations too, of checkpoints that are lost: those steps are evaluated again.
+        """
+        if not (self.path / METRICS).exists():
             return
-        kept, dropped = [], 0
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            row = _parse(line)
-            if row is None or (row["split"] == "train" and row["step"] > step):
-                dropped += 1
-            else:
-                kept.append(line + "\n")
-        if dropped:
-            logging.info(
-                "metrics.jsonl: %d rows after step %d will be written again", dropped, step
-            )
-            replace_text(file, "".join(kept))
+        last = self.last_trained()
+
+        def stays(at: int) -> bool:
+            return at <= step or at > last  # what is later is of a checkpoint from elsewhere
+
+        gone = {row["split"] for row in self._rows() if not stays(row["step"])}
+        if TRAIN in gone:
+            self._curves[TRAIN].keep(stays)
+        if EVAL in gone:
+            with self.evaluating(wait=True):
+                self._curves[EVAL].keep(stays)
+                self.set_evaluated(filter(stays, self.evaluated()))
+        with locks.opened(self.path / METRICS) as file:
+            lines = file.read().decode(errors="replace").splitlines()
+            kept = [line for line in lines if (row := _parse(line)) and stays(row["step"])]
+            if len(kept) < len(lines):
+                replace_text(self.path / METRICS, "".join(f"{line}\n" for line in kept))
+                dropped = len(lines) - len(kept)
+                logging.info("metrics.jsonl: %d rows after step %d are dropped", dropped, step)
+
+    def last_trained(self) -> int:
+        """The last step that training has logged, 0 if it has not."""
+        return max((row["step"] for row in self._rows() if row["split"] == TRAIN), default=0)
+
+    def _rows(self) -> list[dict]:
+        try:
+            text = (self.path / METRICS).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return []
+        return [row for row in map(_parse, text.splitlines()) if row]
+
+    def evaluated(self) -> list[int]:
+        """The steps whose checkpoints have been evaluated, in order."""
+        try:
+            steps = read_json(self.path / "evaluated.json")
+        except (FileNotFoundError, ValueError):  # damaged: what is listed there is evaluated again
+            return []
+        return [step for step in steps if isinstance(step, int)] if isinstance(steps, list) else []
+
+    def set_evaluated(self, steps: Iterable[int]) -> None:
+        """Says which steps have been."""
+        replace_text(self.path / "evaluated.json", json.dumps(sorted(steps)))
 
     def write_final(self, metrics: Mapping[str, float]) -> None:
         """Writes `metrics.json`: the figures of the newest evaluation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import faulthandler
 import os
 import signal
@@ -94,19 +95,33 @@ def _request(number: int, _frame: object) -> None:
         raise Interrupted
 
 
+@dataclasses.dataclass(frozen=True)
+class Watchdog:
+    """Without a sign of life for `seconds`, dumps the stacks of all threads and exits (0 = off)."""
+
+    seconds: float
+
+    def alive(self) -> None:
+        """Gives a sign of life."""
+        if self.seconds > 0:
+            faulthandler.dump_traceback_later(self.seconds, exit=True)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Lets the block take as long as it needs."""
+        faulthandler.cancel_dump_traceback_later()
+        try:
+            yield
+        finally:
+            self.alive()
+
+
 @contextlib.contextmanager
-def watchdog(seconds: float) -> Iterator[Callable[[], None]]:
-    """Without a sign of life for `seconds`, dumps the stacks of all threads and exits (0 = off).
-
-    Yields the function that gives a sign of life.
-    """
-
-    def alive() -> None:
-        if seconds > 0:
-            faulthandler.dump_traceback_later(seconds, exit=True)
-
-    alive()
+def watchdog(seconds: float) -> Iterator[Watchdog]:
+    """Watches over the block."""
+    dog = Watchdog(seconds)
+    dog.alive()
     try:
-        yield alive
+        yield dog
     finally:
         faulthandler.cancel_dump_traceback_later()

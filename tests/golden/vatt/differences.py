@@ -81,6 +81,7 @@ EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
     experiment.EvalConfig: (
         "poll_interval_s",
         "timeout_s",
+        "wait_for_run",
         "report",
         "evaluators",
         "probes",

@@ -1,0 +1,87 @@
+"""What of a run can be known to be missing before TensorFlow starts: the run, checkpoint, sets."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from vatt import configs
+from vatt.configs import dataset
+from vatt.data import cards
+from vatt.errors import CheckpointError, WriteError, nearest
+from vatt.training import checkpoint_files
+
+CONFIG_FILE = "config.yaml"
+
+
+def check(cfg: configs.ExperimentConfig, *, fresh_start: bool = False) -> None:
+    """Refuses a run that lacks something it would ask for later.
+
+    Raises:
+      UserError: what is not there.
+    """
+    folder = Path(cfg.model_dir)
+    if folder.exists() and not folder.is_dir():
+        raise WriteError(f"model_dir: {folder} is a file; the folder of a run is needed")
+    goes_on = cfg.mode != "eval" and not fresh_start and bool(checkpoint_files.committed(folder))
+    if cfg.checkpoint_path:
+        if not goes_on:
+            _check_checkpoint(Path(cfg.checkpoint_path))
+    elif cfg.mode == "eval" and not cfg.eval.wait_for_run:
+        _check_run(folder)
+    for name in _sets(cfg):
+        if not _is_registered(name):
+            cards.load(name, cfg.data_dir)
+
+
+def _check_checkpoint(prefix: Path) -> None:
+    if not prefix.is_dir():
+        checkpoint_files.of_prefix(prefix)
+    elif not checkpoint_files.committed(prefix):
+        checkpoint_files.newest_published(prefix)
+
+
+def _check_run(folder: Path) -> None:
+    """Refuses to wait for the checkpoints of a run that nobody has begun.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    if (folder / CONFIG_FILE).is_file() or checkpoint_files.committed(folder):
+        return
+    if lost := checkpoint_files.without_manifest(folder):
+        raise CheckpointError(
+            f"{folder}: its checkpoints have no manifest ckpt-<step>.json; evaluate one of them by "
+            f"--override_checkpoint={folder / f'ckpt-{lost[-1]}'}"
+        )
+    what = "no config.yaml, no checkpoint" if folder.is_dir() else "no such folder"
+    runs = [path.parent.name for path in _beside(folder) if path.is_file()]
+    known = f" Runs beside it: {', '.join(sorted(runs)[:8])}." if runs else ""
+    raise CheckpointError(
+        f"there is no run in {folder} ({what}).{nearest(folder.name, runs)}{known} To wait for a "
+        "training that begins later, pass --params_override=eval.wait_for_run=true"
+    )
+
+
+def _beside(folder: Path) -> Iterator[Path]:
+    """The configurations of runs in the same folder."""
+    if folder.parent.is_dir():
+        yield from (path / CONFIG_FILE for path in folder.parent.iterdir())
+
+
+def _sets(cfg: configs.ExperimentConfig) -> Iterator[str]:
+    inputs: list[dataset.Dataset] = []
+    if cfg.mode != "eval":
+        inputs.append(cfg.train.input)
+    if cfg.mode != "train":
+        inputs.append(cfg.eval.input)
+    for data in inputs:
+        names = data.name.split("+") if isinstance(data.name, str) else data.name
+        yield from (name.strip() for name in names or ())
+
+
+def _is_registered(name: str) -> bool:
+    """Whether a set is made in code, by a module that has been imported."""
+    factories = sys.modules.get("vatt.data.factories")
+    return factories is not None and factories.find(name) is not None

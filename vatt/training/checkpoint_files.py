@@ -1,0 +1,69 @@
+"""Which checkpoints a folder has, by the names of its files; needs no TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from vatt.errors import CheckpointError, nearest
+
+_MANIFEST = re.compile(r"ckpt-(\d+)\.json$")
+_BUNDLE = re.compile(r"ckpt-(\d+)\.(index|data-\d{5}-of-\d{5})$")
+
+
+def committed(folder: str | os.PathLike) -> list[int]:
+    """Steps of the checkpoints that have their manifest, oldest first (not verified)."""
+    return _steps(Path(folder), _MANIFEST)
+
+
+def without_manifest(folder: str | os.PathLike) -> list[int]:
+    """Steps of files that do not count, oldest first: not ours, or the manifest is lost."""
+    return sorted(set(_steps(Path(folder), _BUNDLE)) - set(committed(folder)))
+
+
+def _steps(folder: Path, name: re.Pattern) -> list[int]:
+    if not folder.is_dir():
+        return []
+    found = (name.match(entry.name) for entry in os.scandir(folder))
+    return sorted({int(match[1]) for match in found if match})
+
+
+def newest_published(folder: str | os.PathLike) -> Path:
+    """Prefix of the newest checkpoint of a folder, whether or not it has a manifest.
+
+    Raises:
+      CheckpointError: no checkpoint there.
+    """
+    names = (re.fullmatch(r"ckpt-(\d+)\.index", entry.name) for entry in os.scandir(folder))
+    steps = [int(name[1]) for name in names if name]
+    if not steps:
+        raise CheckpointError(f"{folder}: no checkpoint (ckpt-<step>.index) in that folder")
+    return Path(folder) / f"ckpt-{max(steps)}"
+
+
+def of_prefix(prefix: str | os.PathLike) -> list[str]:
+    """Names of the files of a checkpoint, its index first.
+
+    Raises:
+      CheckpointError: no such checkpoint, or one without data.
+    """
+    prefix = Path(prefix)
+    index = Path(f"{prefix}.index")
+    if prefix.suffix in (".index", ".json"):
+        raise CheckpointError(
+            f"{prefix}: give the checkpoint without its ending: {prefix.with_suffix('')}"
+        )
+    if not index.exists():
+        there = [f"ckpt-{step}" for step in committed(prefix.parent)]
+        known = f"; that folder has {', '.join(there[-5:])}" if there else ""
+        folder = "" if prefix.parent.is_dir() else f" (no folder {prefix.parent})"
+        raise CheckpointError(
+            f"{prefix}: no checkpoint there, expected {index.name}{folder}{known}."
+            + nearest(prefix.name, there)
+        )
+    begin = f"{prefix.name}.data-"
+    data = [entry.name for entry in os.scandir(prefix.parent) if entry.name.startswith(begin)]
+    if not data:
+        raise CheckpointError(f"{prefix}: its data file {begin}00000-of-00001 is missing")
+    return [index.name, *data]
