@@ -100,6 +100,9 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path):
     file.write_text("".join(line for line in lines if "horizontal_flip" not in line))
     RunDir(tmp_path).claim(configs.resolve(**TOY))
     file.write_text("".join(line for line in lines if "horizontal_flip" not in line))
+    published = configs.resolve(**TOY, params_override="train.input.fps=null")
+    RunDir(tmp_path).claim(published)  # an earlier file says 10, which was the published rule
+    file.write_text("".join(line for line in lines if "horizontal_flip" not in line))
     changed = configs.resolve(**TOY, params_override="train.input.horizontal_flip=false")
     with pytest.raises(UserError, match=r"input\.horizontal_flip: True -> False"):
         RunDir(tmp_path).claim(changed)

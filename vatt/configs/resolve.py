@@ -16,6 +16,7 @@ from typing import Any
 
 from vatt import assets
 from vatt.configs import checks, yaml_text
+from vatt.configs.dataset import PUBLISHED_FPS
 from vatt.configs.experiment import ExperimentConfig
 from vatt.configs.merge import leaves, merge
 from vatt.configs.problems import ConfigError, Problem
@@ -73,12 +74,30 @@ def _config_file(name: str | None, problems: list[Problem]) -> list[dict[str, An
     if not name:
         return []
     try:
-        return [yaml_text.load(assets.find(name))]
+        return [_with_published_rates(yaml_text.load(assets.find(name)))]
     except assets.AssetError as error:
         problems.append(Problem("config_file", name, error.accepted, error.hint))
     except ConfigError as error:
         problems.extend(error.problems)
     return []
+
+
+def _with_published_rates(layer: dict[str, Any]) -> dict[str, Any]:
+    """Takes `fps` 10 from complete files of earlier versions, in which it was the published rule.
+
+    That is null now; whoever writes 10 today means ten frames per second of any record.
+    """
+    for part in ("train", "eval"):
+        data = layer.get(part, {})
+        data = data.get("input", {}) if isinstance(data, Mapping) else {}
+        if isinstance(data, dict) and of_earlier_version(data) and data.get("fps") == PUBLISHED_FPS:
+            del data["fps"]
+    return layer
+
+
+def of_earlier_version(data: Mapping[str, Any]) -> bool:
+    """Says whether `to_yaml` wrote an `input` before clips had a rate that holds for any record."""
+    return "linearize_vision" in data and "horizontal_flip" not in data
 
 
 def _overrides(

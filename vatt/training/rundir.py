@@ -24,6 +24,7 @@ from absl import logging
 
 from vatt import __version__, configs, locks
 from vatt.configs import yaml_text
+from vatt.configs.dataset import PUBLISHED_FPS
 from vatt.errors import UserError
 from vatt.files import make_folder, parse_json, read_json, replace_text
 from vatt.training.curves import Curves, of_training
@@ -121,7 +122,7 @@ class RunDir:
         make_folder(self.path)
         file = self.path / "config.yaml"
         if file.exists():
-            before = _before(file)
+            before = _before(file, cfg)
             differing = [
                 difference
                 for difference in configs.diff(before, cfg)
@@ -262,12 +263,17 @@ class RunDir:
         replace_text(self.path / "metrics.json", json.dumps(values, indent=1) + "\n")
 
 
-def _before(file: Path) -> configs.ExperimentConfig | Mapping:
+def _before(file: Path, asked: configs.ExperimentConfig) -> configs.ExperimentConfig | Mapping:
     """The configuration of a run; fields that are newer than its file have their defaults."""
+    written = yaml_text.load(file)
     try:
-        return configs.from_yaml(file)
+        before = configs.from_yaml(file)
     except configs.ConfigError:  # with values that are no longer accepted
-        return yaml_text.load(file)
+        return written
+    told = asked.train.input.fps
+    if configs.of_earlier_version(written["train"]["input"]) and told == PUBLISHED_FPS:
+        before.train.input.fps = told  # which its file, where all runs have it, does not contradict
+    return before
 
 
 def _is_free(path: str) -> bool:
