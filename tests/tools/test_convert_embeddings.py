@@ -142,7 +142,7 @@ def test_files_that_cannot_be_read_or_written(tmp_path, capsys):
     assert convert(tmp_path, good, "out.npy") == EXIT_DATA
     assert "expected a name that ends in .npz" in capsys.readouterr().err
     assert convert(tmp_path, good, "in.pkl/out.npz") == EXIT_DATA
-    assert "out.npz: cannot be written" in capsys.readouterr().err
+    assert "in.pkl: cannot be written" in capsys.readouterr().err
     (tmp_path / "out.npz").write_bytes(b"earlier")
     assert convert(tmp_path, b"damaged") == EXIT_DATA
     assert (tmp_path / "out.npz").read_bytes() == b"earlier"
