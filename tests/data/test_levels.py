@@ -27,7 +27,7 @@ def counted(*sounds):
 
 
 def told(*sounds):
-    return "\n".join(": ".join(notice) for notice in levels.notices(counted(*sounds)))
+    return "\n".join(": ".join(notice[:2]) for notice in levels.notices(counted(*sounds)))
 
 
 def test_figures_of_tones():

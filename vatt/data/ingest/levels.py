@@ -116,7 +116,7 @@ def notices(counts: Counts) -> list[Notice]:
 def by_split(splits: Mapping[str, Mapping[str, Any]]) -> list[list]:
     """The notices of all splits, as of `summary.by_split`, in rows of notices.csv."""
     return [
-        [f"split {split}", None, None, *notice]
+        [f"split {split}", None, None, notice.kind, notice.detail]
         for split, about in splits.items()
         for notice in notices(about.get("levels", {}))
     ]
