@@ -145,7 +145,7 @@ def published_order(encoded, seeds, recipe: Recipe) -> Iterator[tuple[str, tf.Te
     crop_seed, flip_seed = seeds[sampling.CROP], seeds[sampling.FLIP]
     if recipe.style == "Inception":
         frames = vision.normalise(vision.random_flip(frames, flip_seed), recipe.zero_centred)
-        frames = vision.inception_crop(frames, recipe.size, crop_seed, AREA, ASPECT)
+        frames = inception_crop(frames, recipe.size, crop_seed)
         yield "geometry, normalisation", frames
     else:
         if recipe.scale_jitter:
@@ -158,6 +158,14 @@ def published_order(encoded, seeds, recipe: Recipe) -> Iterator[tuple[str, tf.Te
     if recipe.colour:
         draws = ColourJitter().draw(seeds[sampling.COLOUR])
         yield "colour", colour.colour_jitter(frames, draws, recipe.zero_centred)
+
+
+def inception_crop(frames: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+    """One random box out of all frames, resized to [frames, size, size, 3]."""
+    height, width = tf.shape(frames)[1], tf.shape(frames)[2]
+    begin, extent = geometry.inception_box(height, width, seed, AREA, ASPECT)
+    box = frames[:, begin[0] : begin[0] + extent[0], begin[1] : begin[1] + extent[1]]
+    return tf.image.resize(box, [size, size], method="bilinear")
 
 
 def ours(encoded, seeds, recipe: Recipe) -> Iterator[tuple[str, tf.Tensor]]:

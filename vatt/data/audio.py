@@ -33,17 +33,6 @@ def to_level(waveform: tf.Tensor, decibels: float) -> tf.Tensor:
     return tf.minimum(tf.math.divide_no_nan(factor(decibels), rms), factor(MOST_GAIN))
 
 
-def split_windows(waveform: tf.Tensor, windows: int) -> tf.Tensor:
-    """Cuts [windows * samples] into windows and adds the channel axis.
-
-    Returns:
-      [samples, 1] for one window, else [windows, samples, 1].
-    """
-    if windows == 1:
-        return waveform[:, tf.newaxis]
-    return tf.reshape(waveform, (windows, -1, 1))
-
-
 def mel_frames(samples: int, sample_rate: int, stft_step: float) -> int:
     """Frames of the spectrogram of `samples` samples: the end is padded, so the count rounds up."""
     return -(-samples // int(sample_rate * stft_step))

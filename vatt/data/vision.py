@@ -87,32 +87,6 @@ def three_crop(frames: tf.Tensor, size: int) -> tf.Tensor:
     return tf.concat(crops, axis=0)  # [3 * frames, size, size, 3]
 
 
-def inception_crop(
-    frames: tf.Tensor,
-    size: int,
-    seed: tf.Tensor,
-    area: tuple[float, float] = (0.08, 1.0),
-    aspect: tuple[float, float] = (0.5, 2.0),
-) -> tf.Tensor:
-    """Cuts one random box (Inception style) out of all frames and resizes it to [size, size].
-
-    Args:
-      frames: uint8 or float [frames, height, width, 3].
-      size: side of the result.
-      seed: int64 [2].
-      area: smallest and largest share of the frame's area.
-      aspect: smallest and largest width / height of the box in pixels.
-
-    Returns:
-      Float32 [frames, size, size, 3] in the range of the input.
-    """
-    height, width = tf.shape(frames)[1], tf.shape(frames)[2]
-    begin, extent = geometry.inception_box(height, width, seed, area, aspect)
-    box = frames[:, begin[0] : begin[0] + extent[0], begin[1] : begin[1] + extent[1]]
-    resized = tf.image.resize(box, [size, size], method="bilinear")
-    return tf.ensure_shape(resized, (frames.shape[0], size, size, 3))
-
-
 def random_flip(frames: tf.Tensor, seed: tf.Tensor, probability: float = 0.5) -> tf.Tensor:
     """Mirrors the whole clip left to right with `probability`."""
     mirrored = geometry.flipped(seed, probability)
