@@ -53,3 +53,14 @@ def test_a_printed_name_is_escaped(tmp_path):
     ended = run("vatt.reporting.report", str(tmp_path / "ü"))
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert ended.stdout.endswith(b"\\xfc/report.html\n")
+
+
+def test_a_reader_that_has_seen_enough():
+    command = [sys.executable, "-m", "vatt.main", "--help"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=ROOT)
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, b"")

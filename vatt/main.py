@@ -27,7 +27,7 @@ from absl import flags
 from vatt import __version__
 from vatt.errors import EXIT_DATA, EXIT_USAGE, UserError
 from vatt.files import OF_WRITING, cannot_write
-from vatt.printing import escape_what_cannot_be_shown
+from vatt.printing import escape_what_cannot_be_shown, show
 
 EXIT_INTERRUPTED = 130
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv` (program name first) and returns the exit code."""
     escape_what_cannot_be_shown()
     if any(argument in _HELP for argument in argv[1:]):
-        print(_help())
+        show(_help())
         return 0
     if any(argument in _VERSION for argument in argv[1:]):
         print(f"vatt {__version__}")
