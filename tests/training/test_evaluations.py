@@ -114,3 +114,13 @@ def test_an_evaluation_without_figures_leaves_its_folder_to_the_next_one(tmp_pat
         assert found.path == tmp_path / "out"
     recorded = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
     assert recorded["eval"]["input"]["name"] == ["right"]
+
+
+@pytest.mark.parametrize("rate", ["null", "10.0"])
+def test_the_rate_that_was_the_published_rule_does_not_make_another_evaluation(run, rate):
+    tree = yaml.safe_load((run / "config.yaml").read_text())
+    assert tree["eval"]["input"]["fps"] == 10.0
+    for part in ("train", "eval"):
+        del tree[part]["input"]["horizontal_flip"]  # as versions wrote it that had no null
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+    assert place(run, f"eval.input.fps={rate}") == "."

@@ -74,7 +74,7 @@ def _config_file(name: str | None, problems: list[Problem]) -> list[dict[str, An
     if not name:
         return []
     try:
-        return [_with_published_rates(yaml_text.load(assets.find(name)))]
+        return [read(assets.find(name))]
     except assets.AssetError as error:
         problems.append(Problem("config_file", name, error.accepted, error.hint))
     except ConfigError as error:
@@ -82,11 +82,13 @@ def _config_file(name: str | None, problems: list[Problem]) -> list[dict[str, An
     return []
 
 
-def _with_published_rates(layer: dict[str, Any]) -> dict[str, Any]:
-    """Takes `fps` 10 from complete files of earlier versions, in which it was the published rule.
+def read(path: Path) -> dict[str, Any]:
+    """Returns the mapping in a configuration file, as today's fields are meant.
 
-    That is null now; whoever writes 10 today means ten frames per second of any record.
+    Takes `fps` 10 from complete files of earlier versions, in which it was the published rule. That
+    is null now; whoever writes 10 today means ten frames per second of any record.
     """
+    layer = yaml_text.load(path)
     for part in ("train", "eval"):
         data = layer.get(part, {})
         data = data.get("input", {}) if isinstance(data, Mapping) else {}

@@ -14,7 +14,6 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import yaml
 from absl import logging
 
 from vatt import configs
@@ -114,8 +113,7 @@ def _recorded(folder: Path) -> Mapping | None:
     if not file.exists():
         return None
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        tree = configs.read(file)
+    except configs.ConfigError as error:
         raise UserError(f"{file}: cannot be read as YAML ({error})") from error
-    tree = found if isinstance(found, Mapping) else {}
     return None if tree.get("mode") == "eval" and not (folder / FIGURES).exists() else tree

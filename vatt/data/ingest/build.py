@@ -127,7 +127,7 @@ def _describe(
 
     failures, notices = summary.write_summary(folder, stats + unused)
     if not any(shard["records"] for shard in stats):
-        where = folder / "failures.csv"
+        where = folder / summary.FAILURES_FILE
         reason = f"the first reason: {failures[0][3]} ({failures[0][0]})" if failures else ""
         raise DataError(
             f"none of the {len(failures)} clips could be stored; {reason}. All are in {where}"

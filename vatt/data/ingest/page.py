@@ -189,7 +189,7 @@ def _failures(failures: Sequence[Sequence]) -> str:
     more = f"<p>... and {len(shown) - 20} more reasons</p>" if len(shown) > 20 else ""
     return (
         f'<h2 class="bad">{_some(len(failures), "clip", "clips")} could not be stored</h2>'
-        f'<p><a href="failures.csv">failures.csv</a> lists all.</p>'
+        f'<p><a href="{summary.FAILURES_FILE}">{summary.FAILURES_FILE}</a> lists all.</p>'
         f"{_table(['clips', 'for instance'], rows, 'left')}{more}"
     )
 
