@@ -108,6 +108,12 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path):
         RunDir(tmp_path).claim(changed)
 
 
+def test_a_configuration_that_was_cut_off_is_another_one(tmp_path):
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(UserError, match="another configuration"):
+        RunDir(tmp_path).claim(configs.resolve(**TOY))
+
+
 # What is logged, and who may ---------------------------------------------------------------------
 
 

@@ -271,7 +271,8 @@ def _before(file: Path, asked: configs.ExperimentConfig) -> configs.ExperimentCo
     except configs.ConfigError:  # with values that are no longer accepted
         return written
     told = asked.train.input.fps
-    if configs.of_earlier_version(written["train"]["input"]) and told == PUBLISHED_FPS:
+    data = written.get("train", {}).get("input", {})
+    if configs.of_earlier_version(data) and told == PUBLISHED_FPS:
         before.train.input.fps = told  # which its file, where all runs have it, does not contradict
     return before
 
