@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import yaml
 from absl import logging
 
 from vatt import configs
@@ -88,11 +87,11 @@ def _of(prefix: Path) -> tuple[str | None, int, str]:
     if isinstance(facts, dict):
         return facts.get("sha256"), facts.get("words"), ""
     try:
-        tree = yaml.safe_load((prefix.parent / "config.yaml").read_text(encoding="utf-8"))
+        tree = configs.read(prefix.parent / "config.yaml")
         if tree["mode"] == "eval":
             return None, 0, ""
         fields = {key: tree["train"]["input"][key] for key in ("text_tokenizer", "vocabulary")}
         words = text.load_vocabulary(configs.dataset.Pretrain(**fields))
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, DataError):
+    except (OSError, configs.ConfigError, ValueError, KeyError, TypeError, DataError):
         return None, 0, ""
     return words.digest, len(words), f"{words.path}, "
