@@ -56,7 +56,8 @@ td,th{padding:4px 20px 4px 0;text-align:right;vertical-align:top;white-space:now
 th{font-weight:500;color:var(--soft)}
 th:first-child,td:first-child,.left td{text-align:left}
 a{color:var(--bar)}
-.left td,.left th{text-align:left;white-space:normal;overflow-wrap:anywhere}
+.left td,.left th{text-align:left}
+.left td{white-space:normal;overflow-wrap:anywhere}
 tbody tr{border-top:1px solid var(--line)}
 svg{display:block;max-width:100%;height:auto}
 .bars{max-width:760px}

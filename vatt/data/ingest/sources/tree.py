@@ -25,7 +25,6 @@ from vatt.data.ingest.sources import WHOLE, Listing, Options, Times, beside, fil
 from vatt.errors import DataError, UserError
 
 _ACCEPTED = "accepted: split/class/file, class/file, split/file, or files without folders"
-_REST = 0.5  # s at the end of a file for which no clip is made; half a clip if that is less
 _BATCH = 64  # files whose lengths one job reads
 
 
@@ -233,19 +232,19 @@ def _cut(listing: Listing, options: Options) -> None:
 def _pieces(length: float, seconds: float, step: float) -> Iterator[Times]:
     """Yields start and end of the clips of a file, in ms; a file as long as a clip is one.
 
-    The last clip ends with the file. It begins earlier than its turn would be, and is left out
-    where the one before it leaves little to it.
+    The last clip ends with the file and begins earlier than its turn would be. Where it would then
+    be the one before it over again, for more than half of it, that one lasts to the end instead.
     """
     length = math.floor(length * 1000) / 1000
     if length <= seconds:
         yield WHOLE
         return
-    covered = 0.0
-    for number in itertools.count():
-        start = round(number * step, 3)
-        if start + seconds > length:
-            break
-        covered = start + seconds
-        yield start, round(covered, 3)
-    if length - max(start, covered) > min(_REST, seconds / 2):
+    starts = [round(k * step, 3) for k in range(1 + math.floor((length - seconds) / step + 1e-6))]
+    yield from ((start, round(start + seconds, 3)) for start in starts[:-1])
+    last = starts[-1]
+    rest = length - max(last + seconds, last + step)
+    if rest >= seconds / 2:
+        yield last, round(last + seconds, 3)
         yield round(length - seconds, 3), length
+    else:
+        yield last, length if step <= seconds else round(last + seconds, 3)
