@@ -137,7 +137,7 @@ def test_another_name_needs_a_method_where_there_are_several(tmp_path, capsys, o
     folder = schedules(tmp_path / "numbers")
     message = refused(capsys, folder)
     assert "numbers: the name of the folder" in message
-    assert "name one of other, vatt by --method" in message
+    assert f"name one of {', '.join(command.methods())} by --method" in message
     assert command.main([str(folder), "--method", other_method]) == 0
 
 
