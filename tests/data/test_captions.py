@@ -192,6 +192,24 @@ def test_csv(tmp_path, column):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "\ufeffstart;end;text\r\n0.5;1.5;first, then\r\n2;0:03;an; other\r\n"),
+        ("a.csv", 'text\tstart\tend\nfirst, then\t0.5\t1.5\n"an; other"\t2\t3\n'),
+        ("a.tsv", "start\tend\tcaption\n0.5\t1.5\tfirst, then\n2\t3\tan; other\n"),
+        ("a.tsv", 'start,end,caption\n0.5,1.5,"first, then"\n2,3,an; other\n'),
+        ("a.csv", ';start;end;text;\n0;0.5;1.5;first, then;\n1;2;3;"an; other";\n'),
+        ("a.csv", 'Unnamed: 0, start , end,text\n0,0.5,1.5,"first, then"\n1,2,3,an; other\n'),
+    ],
+)
+def test_tables_of_other_programs(tmp_path, name, text):
+    assert read_captions(side_file(tmp_path, name, text)) == [
+        (0.5, 1.5, "first, then"),
+        (2.0, 3.0, "an; other"),
+    ]
+
+
+@pytest.mark.parametrize(
     ("name", "text", "parts"),
     [
         ("a.csv", "start,end,txet\n0,1,x\n", ["'text' is missing", "txet", "Did you mean"]),
@@ -199,13 +217,17 @@ def test_csv(tmp_path, column):
         ("a.csv", "start,end,text\n0,1,x\nlater,2,y\n", ["line 3", "'later'"]),
         ("a.csv", "start,end,text\n0\n", ["line 2", "must be times"]),
         ("a.csv", "start,end,text,who\n0,1,a, b,me\n", ["line 2", "5 values", "double quotes"]),
+        ("a.csv", "start;end;text\n0;1,5;x\n", ["line 2", "'1,5'", "must be times"]),
+        ("a.csv", "start,end,text,text\n0,1,x,y\n", ["column 'text' stands 2 times"]),
+        ("a.csv", ",start,end,text\nwho,0,1,x\n", ["line 2", "'who' stands in a column without"]),
+        ("a.csv", "start;end;text;who\n0;1;a; b;me\n", ["line 2", "5 values", "';' in it"]),
         ("a.csv", 'start,end,text\n0,1,"' + "x" * 200_000 + '"\n', ["not a CSV file"]),
         ("a.vtt", "WEBVTT\n\n00:01 -> x --> 00:02\nx\n", ["00:01 -> x --> 00:02"]),
         ("a.srt", "1\n00:00:01,000 -->\nx\n", ["00:00:01,000 -->"]),
         ("a.srt", f"{CUE}2\n0O:00:03,000 --> 00:00:04,000\nx\n", ["0O:00:03,000 -->"]),
         ("a.srt", f"{CUE}2\n00:00:03,000 -> later\nx\n", ["00:00:03,000 -> later"]),
         ("a.vtt", b"WEBVTT\n\n\xff\xfe\x00", ["not UTF-8"]),
-        ("a.sbv", "x", ["'.sbv'", ".vtt, .srt, .csv, .txt"]),
+        ("a.sbv", "x", ["'.sbv'", ".vtt, .srt, .csv, .tsv, .txt"]),
     ],
 )
 def test_files_that_cannot_be_used_are_named_with_the_reason(tmp_path, name, text, parts):

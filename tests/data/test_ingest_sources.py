@@ -374,6 +374,9 @@ def test_the_list_of_ids(tmp_path):
     taken = listing(tmp_path / "c.json", list=tmp_path / "ids.csv", **options)
     assert [row.path for row in taken.rows] == ["a.mp4"]
     assert [row[0] for row in taken.failures["train"]] == ["z"]
+    (tmp_path / "ids.csv").write_text("\ufeff;rank;video_id\n0;1; a\n1;2;z\n2\n", encoding="utf-8")
+    again = listing(tmp_path / "c.json", list=tmp_path / "ids.csv", **options)
+    assert (again.rows, again.failures) == (taken.rows, taken.failures)
     (tmp_path / "ids.csv").write_text("videoid\na\n")
     with pytest.raises(DataError, match=r"no column 'video_id'.*Did you mean 'videoid'"):
         listing(tmp_path / "c.json", list=tmp_path / "ids.csv", **options)
@@ -487,12 +490,22 @@ def test_segments_are_told_from_a_manifest(tmp_path):
         ("mid,name\n", "column 'index' is missing"),
         ("index,mid,display_name\n1,/m/0,x\n", "must count 0, 1, 2"),
         ("index,mid,display_name\n0,/m/0,x\n1,/m/1,x\n", "of its own"),
+        ("index,mid,display_name\n0,/m/0,x, y\n", "line 2: 1 values more than there are columns"),
     ],
 )
 def test_tables_of_classes_that_cannot_be_used(tmp_path, table, message):
     plant(tmp_path, {"a.csv": HEAD} | ({"class_labels_indices.csv": table} if table else {}))
     with pytest.raises(DataError, match=message):
         listing(tmp_path / "a.csv")
+
+
+def test_tables_of_classes_and_sounds_of_other_programs(tmp_path):
+    table = "\ufeff;index;mid;display_name\r\n0;0;/m/0;a, b\r\n1;1;/m/1;c\r\n"
+    plant(tmp_path, {"a.csv": HEAD, "labels.csv": table})
+    assert audioset.read_classes(tmp_path / "labels.csv") == {"/m/0": "a, b", "/m/1": "c"}
+    table = "filename\tfold\ttarget\tcategory\na,1.wav\t1\t0\tx\n"
+    plant(tmp_path / "ESC", {"meta/esc50.csv": table})
+    assert found(listing(tmp_path / "ESC")) == {("audio/a,1.wav", "test_1", ("x",))}
 
 
 # ESC-50 ------------------------------------------------------------------------------------------

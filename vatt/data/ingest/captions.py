@@ -3,8 +3,8 @@
     read_captions("talk.vtt")  ->  [(0.3, 1.05, "the red disc swings"), ...]
 
 Times are in seconds from the start of the video. CSV files have the columns start, end (s, or
-hh:mm:ss.fff) and text (or caption). A .txt file is one caption for the whole video, however long
-that is: its end is infinite.
+hh:mm:ss.fff) and text (or caption), in any of the forms of `tables`. A .txt file is one caption for
+the whole video, however long that is: its end is infinite.
 
 WebVTT and SubRip break the standards in many ways; what is read is what a player shows, each line
 once (`rolling`), without tags (`markup`). A cue ends with an empty line in WebVTT, where a line of
@@ -24,13 +24,16 @@ from pathlib import Path
 from vatt.data.ingest import rolling
 from vatt.data.ingest.markup import lines_of, plain
 from vatt.data.ingest.rolling import Cue
+from vatt.data.ingest.tables import Table
 from vatt.errors import DataError, nearest
 from vatt.notices import Notices
 
 Caption = tuple[float, float, str]
 
 _TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)$")
-ENDINGS = (".vtt", ".srt", ".csv", ".txt")
+TABLES = (".csv", ".tsv")
+ENDINGS = (".vtt", ".srt", *TABLES, ".txt")
+_COLUMNS = ("start", "end", "text", "caption")
 MAX_SECONDS = 1e9  # 31 years
 _ARROW = re.compile(r"\s*-+>\s*")
 # How a line of times begins, perhaps of wrong ones.
@@ -92,7 +95,7 @@ def read_captions(
     if kind == ".txt":
         return [(0.0, math.inf, plain(text))] if plain(text) else []
     try:
-        if kind == ".csv":
+        if kind in TABLES:
             cues = _from_csv(path, text, notices)
         else:
             cues = _from_blocks(path, text, notices, media_start)
@@ -215,29 +218,26 @@ def _shift(path: Path, line: str, media_start: float) -> float:
 
 
 def _from_csv(path: Path, text: str, notices: Notices) -> Iterator[Cue]:
-    reader = csv.reader(io.StringIO(text))
-    columns = next(reader, [])
-    wording = next((name for name in ("text", "caption") if name in columns), None)
-    missing = [name for name in ("start", "end") if name not in columns]
-    missing += [] if wording else ["text"]
-    if missing:
-        raise DataError(
-            f"{path}: column '{missing[0]}' is missing; found: {', '.join(columns) or 'none'}; "
-            f"needed: start, end, text.{nearest(missing[0], columns)}"
-        )
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    table = Table(io.StringIO(text), _COLUMNS.__contains__, usual=usual)
+    wording = _wording(path, table)
     rows = empty = 0
-    for values in filter(None, reader):
+    for number, values in table:
         rows += 1
-        where = f"{path}, line {reader.line_num}"
-        if len(values) > len(columns) and columns[-1] == wording:
+        where = f"{path}, line {number}"
+        if len(values) > len(table.columns) and table.columns[-1] == wording:
             # A sentence with commas and without quotes: nothing else can stand behind it.
-            values[len(columns) - 1 :] = [",".join(values[len(columns) - 1 :])]
-        if len(values) > len(columns):
+            last = len(table.columns) - 1
+            values[last:] = [table.separator.join(values[last:])]
+        if len(values) > len(table.columns):
             raise DataError(
-                f"{where}: {len(values)} values for {len(columns)} columns; a {wording} with a "
-                "comma in it must stand in double quotes"
+                f"{where}: {len(values)} values for {len(table.columns)} columns; a {wording} with "
+                f"'{table.separator}' in it must stand in double quotes"
             )
-        row = dict(zip(columns, values, strict=False))
+        try:
+            row = table.fields(values)
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from None
         try:
             times = seconds(row["start"]), seconds(row.get("end", ""))
         except (KeyError, ValueError):
@@ -251,3 +251,20 @@ def _from_csv(path: Path, text: str, notices: Notices) -> Iterator[Cue]:
     if empty:
         kind = "captions without text, left out"
         notices.add(kind, f"{path.name}: {empty} of {rows}", whole_file=True)
+
+
+def _wording(path: Path, table: Table) -> str:
+    """Returns the column with the words, of a table that has all that is needed, once."""
+    columns = table.named
+    wording = next((name for name in ("text", "caption") if name in columns), None)
+    missing = [name for name in ("start", "end") if name not in columns]
+    missing += [] if wording else ["text"]
+    if missing:
+        raise DataError(
+            f"{path}: column '{missing[0]}' is missing; found: {', '.join(columns) or 'none'}; "
+            f"needed: start, end, text.{nearest(missing[0], columns)}"
+        )
+    for name in ("start", "end", wording):
+        if columns.count(name) > 1:
+            raise DataError(f"{path}: column '{name}' stands {columns.count(name)} times")
+    return wording

@@ -22,6 +22,7 @@ from typing import TextIO
 
 from vatt.data.features import FEATURE_NAME, MAX_NAME, RECORD
 from vatt.data.ingest.captions import Caption, seconds
+from vatt.data.ingest.tables import Table
 from vatt.errors import DataError, nearest, short
 from vatt.files import inside, parse_json
 
@@ -33,8 +34,6 @@ SPLIT = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_NAME}}}")
 EXACT, TRIM, PIECE, STILL = "exact", "trim", "piece", "still"  # values of `Row.fit`
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-_SEPARATORS = (",", "\t", ";", "|")  # of columns; several values of one field stand with ";"
-_UNNAMED = re.compile(r"(Unnamed: \d+)?")  # the index of a pandas table, also of one read again
 _SHOWN = 5
 
 
@@ -115,44 +114,16 @@ def refuse_lines(path: Path, problems: list[str]) -> None:
         raise DataError(f"{path}: {len(problems)} lines cannot be used:\n  {shown}{more}")
 
 
-def _table(path: Path, file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
-    """The rows of a CSV or TSV file, with their line numbers."""
-    lines = csv.reader(file, delimiter=_separator(path, file))
-    columns = [name.strip() for name in next(lines, [])]
-    named = [name for name in columns if not _UNNAMED.fullmatch(name)]
-    _check_columns(path, named)
-    for values in lines:
-        if values:
-            yield lines.line_num, _fields(columns, values)
-
-
-def _separator(path: Path, file: TextIO) -> str:
-    """What stands between the columns, told by the first line: the sign that gives most of ours."""
-    head = file.readline()
-    file.seek(0)
-
-    def known(sign: str) -> int:
-        names = {name.strip().lower() for name in next(csv.reader([head], delimiter=sign), [])}
-        return sum(name in COLUMNS or name.startswith(FEATURE) for name in names)
-
+def _table(path: Path, file: TextIO) -> Iterator[tuple[int, dict[str, str] | ValueError]]:
+    """The rows of a CSV or TSV file, with their line numbers; an error stands for a bad row."""
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
-    return max((usual, *_SEPARATORS), key=known)
-
-
-def _fields(columns: list[str], values: list[str]) -> dict[str, object] | ValueError:
-    """One row by names. Columns without a name may hold an index, as pandas writes it, or nothing.
-
-    An error stands for a row that cannot be used.
-    """
-    if len(values) > len(columns):
-        return ValueError(f"{len(values) - len(columns)} values more than there are columns")
-    fields: dict[str, object] = {}
-    for name, value in zip(columns, values, strict=False):
-        if not _UNNAMED.fullmatch(name):
-            fields[name] = value
-        elif value.strip() and not value.strip().isdecimal():
-            return ValueError(f"'{value}' stands in a column without a name")
-    return fields
+    table = Table(file, lambda name: name in COLUMNS or name.startswith(FEATURE), usual=usual)
+    _check_columns(path, table.named)
+    for number, values in table:
+        try:
+            yield number, table.fields(values)
+        except ValueError as error:
+            yield number, error
 
 
 def _json_lines(file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:

@@ -22,6 +22,7 @@ from vatt.data.ingest import manifest
 from vatt.data.ingest.captions import MAX_SECONDS
 from vatt.data.ingest.manifest import Row
 from vatt.data.ingest.sources import Listing, Options, files
+from vatt.data.ingest.tables import Table
 from vatt.errors import DataError, nearest
 
 CLASSES = "class_labels_indices.csv"
@@ -134,15 +135,19 @@ def read_classes(path: Path) -> dict[str, str]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = reader.fieldnames or []
-            missing = [name for name in _COLUMNS if name not in columns]
+            table = Table(file, _COLUMNS.__contains__, skipinitialspace=True)
+            missing = [name for name in _COLUMNS if name not in table.named]
             if missing:
                 raise DataError(
                     f"{path}: column '{missing[0]}' is missing; found: "
-                    f"{', '.join(columns) or 'none'}; needed: {', '.join(_COLUMNS)}"
+                    f"{', '.join(table.named) or 'none'}; needed: {', '.join(_COLUMNS)}"
                 )
-            rows = list(reader)
+            rows, problems = [], []
+            for number, values in table:
+                try:
+                    rows.append(table.fields(values))
+                except ValueError as error:
+                    problems.append(f"line {number}: {error}")
     except FileNotFoundError:
         raise DataError(
             f"there is no table of classes {path}: put {CLASSES} ({','.join(_COLUMNS)}) there, or "
@@ -152,9 +157,12 @@ def read_classes(path: Path) -> dict[str, str]:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
-    if [row["index"] for row in rows] != [str(number) for number in range(len(rows))]:
+    manifest.refuse_lines(path, problems)
+    if [row.get("index", "").strip() for row in rows] != [
+        str(number) for number in range(len(rows))
+    ]:
         raise DataError(f"{path}: the column 'index' must count 0, 1, 2, ...")
-    names = {(row["mid"] or "").strip(): (row["display_name"] or "").strip() for row in rows}
+    names = {row.get("mid", "").strip(): row.get("display_name", "").strip() for row in rows}
     if not rows or len(set(names.values())) != len(rows) or not all(names.values()):
         raise DataError(f"{path}: each class needs a mid and a display_name of its own")
     return names

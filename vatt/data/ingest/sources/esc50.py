@@ -15,6 +15,7 @@ from pathlib import Path
 from vatt.data.ingest import manifest
 from vatt.data.ingest.manifest import Row
 from vatt.data.ingest.sources import Listing, Options
+from vatt.data.ingest.tables import Table
 from vatt.errors import DataError, nearest
 
 TABLE = Path("meta", "esc50.csv")
@@ -57,16 +58,16 @@ def from_esc50(path: Path, options: Options) -> Listing:
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
+            table = Table(file, _COLUMNS.__contains__)
             for name in _COLUMNS:
-                if name not in columns:
+                if name not in table.columns:
                     raise DataError(
                         f"{path}: column '{name}' is missing; found: "
-                        f"{', '.join(columns) or 'none'}.{nearest(name, columns)}"
+                        f"{', '.join(table.named) or 'none'}.{nearest(name, table.named)}"
                     )
-            for row in reader:
-                yield reader.line_num, {name: (row[name] or "").strip() for name in _COLUMNS}
+            for number, values in table:
+                row = dict(zip(table.columns, values, strict=False))
+                yield number, {name: row.get(name, "").strip() for name in _COLUMNS}
     except OSError as error:
         raise DataError(f"--input: {path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:

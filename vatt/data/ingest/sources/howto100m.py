@@ -22,6 +22,7 @@ from vatt.data.ingest import manifest
 from vatt.data.ingest.captions import Caption
 from vatt.data.ingest.manifest import Row
 from vatt.data.ingest.sources import WHOLE, Listing, Options, files
+from vatt.data.ingest.tables import Table
 from vatt.errors import DataError, UserError, nearest
 from vatt.notices import Notices
 
@@ -134,14 +135,15 @@ def _ids(path: Path) -> set[str]:
     """The column `video_id` of a CSV file."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = reader.fieldnames or []
-            if "video_id" not in columns:
+            table = Table(file, "video_id".__eq__, skipinitialspace=True)
+            if "video_id" not in table.columns:
                 raise DataError(
                     f"--list: {path} has no column 'video_id'; found: "
-                    f"{', '.join(columns) or 'none'}.{nearest('video_id', columns)}"
+                    f"{', '.join(table.named) or 'none'}.{nearest('video_id', table.named)}"
                 )
-            return {row["video_id"].strip() for row in reader if (row["video_id"] or "").strip()}
+            place = table.columns.index("video_id")
+            ids = {values[place].strip() for _, values in table if len(values) > place}
+            return ids - {""}
     except OSError as error:
         raise DataError(f"--list: {path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:

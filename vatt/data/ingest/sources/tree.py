@@ -3,8 +3,8 @@
     split/class/file    class/file    split/file    file
 
 Folders are splits when they are called train, val, test and the like, with or without a number.
-Beside `talk.mp4`, a file `talk.vtt` (or .srt, .csv, .txt; also `talk.en.vtt`) holds its captions;
-see `beside`.
+Beside `talk.mp4`, a file `talk.vtt` (or .srt, .csv, .tsv, .txt; also `talk.en.vtt`) holds its
+captions; see `beside`.
 Trees that mix these forms are refused with what was found.
 """
 
