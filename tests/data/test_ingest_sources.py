@@ -400,6 +400,78 @@ def test_json_of_another_form_is_refused(tmp_path, text):
         listing(tmp_path / "c.json", media_root=tmp_path)
 
 
+def test_captions_of_one_video_in_json(tmp_path):
+    plant(tmp_path / "media", dict.fromkeys(("a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"), b""))
+    told = {"start": [0.5, 3], "end": [1.5, 4], "text": ["first, then", "so"]}
+    lines = [dict(zip(told, one, strict=True)) for one in zip(*told.values(), strict=True)]
+    texts = {
+        "a.json": json.dumps({"id": "a", **told}),
+        "deep/b.JSON": "\ufeff" + json.dumps({"b": told}),
+        "c.jsonl": "\n".join(map(json.dumps, lines)),
+        "d.jsonl": json.dumps(told),
+        "e.tsv": "start\tend\ttext\n0.5\t1.5\tfirst, then\n3\t4\tso\n",
+    }
+    plant(tmp_path / "told", texts | {"a.info.json": "{}", "a.vtt": "", "._a.json": b"\0"})
+    listed = listing(tmp_path / "told", media_root=tmp_path / "media")
+    timed = ((0.5, 1.5, "first, then"), (3.0, 4.0, "so"))
+    assert {row.path: row.timed_captions for row in listed.rows} == dict.fromkeys(
+        ("a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"), timed
+    )
+    assert {(path, kind) for path, _, _, kind, _ in listed.notices} == {
+        ("a.info.json", "files ending in .info.json, left out"),
+        ("a.vtt", "files ending in .vtt, left out"),
+        ("._a.json", "hidden files, left out"),
+    }
+    one = listing(tmp_path / "told/a.json", media_root=tmp_path / "media")
+    assert [(row.path, row.timed_captions) for row in one.rows] == [("a.mp4", timed)]
+    (tmp_path / "json").mkdir()
+    (tmp_path / "told/a.json").rename(tmp_path / "json/a.json")
+    assert listing(tmp_path / "json", media_root=tmp_path / "media").rows == one.rows
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "parts"),
+    [
+        ("a.json", '{"start": [1], "End": [2], "text": ["x"]}', ["'end' is missing", "'End'?"]),
+        ("a.json", '{"start": [1], "end": 2, "text": ["x"]}', ["'end' is 2", "lists of start"]),
+        ("a.json", '{"start": [1], "end": [], "text": ["x"]}', ["1 start, 0 end, 1 text"]),
+        ("a.json", '{"start": [], "end": [], "text": []}', ["nothing is said"]),
+        ("a.json", '{"a": {"start": [1]}}', ["a.json, entry 1: 'end' is missing"]),
+        ("a.json", '{"a": [[0, 1, "x"]]}', ["caption 1 is [0, 1, 'x']"]),
+        ("a.json", "[1]", ["a.json is not a JSON object of the form"]),
+        ("a.jsonl", '{"start": 1, "end": 2}\n', ["'text' is missing in caption 1"]),
+        ("a.jsonl", '{"start": 1, "end": 2, "text": "x"}\n{"start"', ["a.jsonl, line 2: not JSON"]),
+        ("a.jsonl", b"\xff\xfe", ["a.jsonl: not lines of JSON in UTF-8"]),
+        ("a.tsv", "start\tend\n", ["a.tsv: column 'text' is missing"]),
+    ],
+)
+def test_captions_that_cannot_be_used_cost_their_video_and_say_why(tmp_path, name, text, parts):
+    plant(tmp_path / "media", {"a.mp4": b"", "z.mp4": b""})
+    plant(tmp_path / "told", {name: text, "z.json": '{"start": [0], "end": [1], "text": ["x"]}'})
+    listed = listing(tmp_path / "told", media_root=tmp_path / "media")
+    assert [row.path for row in listed.rows] == ["z.mp4"]
+    ((path, *_, reason),) = listed.failures["train"]
+    assert path == "a" and name in reason
+    for part in parts:
+        assert part in reason
+
+
+def test_captions_of_one_video_in_two_places_are_told(tmp_path):
+    plant(tmp_path / "media", {"a.mp4": b""})
+    told = [{"start": [k], "end": [k + 1], "text": [f"said {k}"]} for k in range(2)]
+    one, other = map(json.dumps, told)
+    plant(tmp_path / "told", {"a.json": one, "old/a.json": other})
+    plant(tmp_path, {"c.json": f'{{"a": {one}, "a": {other}}}'})
+    for path, places in (
+        (tmp_path / "told", "a.json, not old/a.json"),
+        (tmp_path / "c.json", "c.json, entry 1, not c.json, entry 2"),
+    ):
+        listed = listing(path, media_root=tmp_path / "media")
+        assert [row.timed_captions for row in listed.rows] == [((0.0, 1.0, "said 0"),)]
+        kind = "videos whose captions stand in several places, one taken"
+        assert listed.notices == [["a", None, None, kind, places]]
+
+
 def test_captions_need_the_folder_of_the_videos(tmp_path):
     (tmp_path / "c.json").write_text("{}")
     with pytest.raises(UserError, match="--media_root"):

@@ -88,7 +88,7 @@ def read_manifest(path: str | Path, split: str = "train") -> list[Row]:
     problems: list[str] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = _json_lines(file) if kind == "JSONL" else _table(path, file)
+            lines = json_lines(file) if kind == "JSONL" else _table(path, file)
             for number, fields in lines:
                 try:
                     rows.extend(_rows(number, fields, split))
@@ -126,7 +126,7 @@ def _table(path: Path, file: TextIO) -> Iterator[tuple[int, dict[str, str] | Val
             yield number, error
 
 
-def _json_lines(file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
+def json_lines(file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
     """The objects of a JSONL file, with their line numbers; an error stands for a bad line."""
     for number, line in enumerate(file, start=1):
         if line.strip():

@@ -9,7 +9,7 @@
 | manifest  | CSV, TSV or JSONL file with one clip per row                          | manifest    |
 | folder    | videos or sounds: split/class/file, class/file, split/file or file    | tree        |
 | images    | pictures in the same kinds of trees                                   | tree        |
-| howto100m | captions of videos: one JSON file, or a folder with a CSV per video   | howto100m   |
+| howto100m | captions of videos: one JSON file, or a folder with a file per video  | howto100m   |
 | audioset  | segment CSV: YTID, start_seconds, end_seconds, "mid,mid"              | audioset    |
 | esc50     | the folder with meta/esc50.csv and audio/                             | esc50       |
 
@@ -295,10 +295,10 @@ def _detect_folder(path: Path) -> str:
     endings = files.count_endings(path)
     media = sum(endings[ending] for ending in files.VIDEO + files.AUDIO)
     pictures = sum(endings[ending] for ending in files.IMAGES if ending not in files.VIDEO)
-    tables = sorted(
-        file.name for file in path.iterdir() if file.suffix.lower() in (".csv", ".tsv", ".jsonl")
-    )
-    if not media and not pictures and tables:
+    kinds = (".csv", ".tsv", *manifest.JSON_LINES)
+    tables = sorted(file.name for file in path.iterdir() if file.suffix.lower() in kinds)
+    mostly_json = endings[".json"] > endings.total() / 2
+    if not media and not pictures and (tables or mostly_json):
         return "howto100m"
     if media and pictures:
         raise DataError(

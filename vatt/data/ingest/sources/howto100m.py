@@ -1,7 +1,10 @@
 """Captions of long videos, as HowTo100M has them, and the videos by their ids.
 
     --input caption.json --media_root videos/     {"ID": {"start": [..], "end": [..], "text": [..]}}
-    --input captions/    --media_root videos/     captions/ID.csv with the columns start, end, text
+    --input captions/    --media_root videos/     captions/ID.csv, .tsv, .json or .jsonl
+
+A CSV has the columns start, end, text; a JSON file is as the one of all videos, or has the lists of
+the video it is called by; each line of a JSONL file is {"start": 0.5, "end": 2, "text": ".."}.
 
 A video is `ID.mp4` (or any other ending) at any depth below `media_root`. Clips are `clip_seconds`
 long: each begins with the first caption that no clip holds yet, and holds all that follow it and
@@ -11,10 +14,11 @@ end inside it. What is said around a clip comes with it, as far as `caption_cont
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 from vatt.data.ingest import captions as caption_files
@@ -23,11 +27,14 @@ from vatt.data.ingest.captions import Caption
 from vatt.data.ingest.manifest import Row
 from vatt.data.ingest.sources import WHOLE, Listing, Options, files
 from vatt.data.ingest.tables import Table
-from vatt.errors import DataError, UserError, nearest
+from vatt.errors import DataError, UserError, nearest, short
+from vatt.files import read_text
 from vatt.notices import Notices
 
 CLIP_SECONDS = 10.0
 _KEYS = ("start", "end", "text")
+_ENDINGS = (*caption_files.TABLES, ".json", *manifest.JSON_LINES)  # of caption files in a folder
+_METADATA = ".info.json"  # of yt-dlp
 _BLOCK = 1 << 20  # characters read at once
 _MAX_VIDEO = 1 << 26  # characters of the captions of one video
 
@@ -42,16 +49,20 @@ def from_captions(path: Path, options: Options) -> Listing:
     media = files.ByName(options.media_root)
     listing = Listing(options.media_root, [])
     split = options.split or "train"
-    seen: set[str] = set()
-    for name, captions in _from_json(path) if path.is_file() else _from_folder(path, listing):
+    seen: dict[str, str] = {}  # where the captions of a video stand
+    for name, place, captions in _found(path, listing):
         if wanted is not None and name not in wanted:
             continue
-        seen.add(name)
+        if name in seen:
+            kind = "videos whose captions stand in several places, one taken"
+            listing.notice(kind, [name], f"{seen[name]}, not {place}")
+            continue
+        seen[name] = place
         try:
             file = media.take(name)
             if file is None:
                 raise DataError(f"no media file of that name below {options.media_root}")
-            captions, bad = _captions(captions)
+            captions, bad = _captions(captions, place)
         except DataError as error:
             listing.fail(split, name, WHOLE, str(error))
             continue
@@ -62,10 +73,10 @@ def from_captions(path: Path, options: Options) -> Listing:
     media.tell(listing)
     if not seen:
         raise DataError(f"--input: {path} holds no captions of videos that are asked for")
-    for name in sorted((wanted or set()) - seen):
+    for name in sorted((wanted or set()) - seen.keys()):
         listing.fail(split, name, WHOLE, f"no captions in {path}")
     if wanted is None:
-        listing.notice("media files without captions, left out", sorted(set(media) - seen))
+        listing.notice("media files without captions, left out", sorted(set(media) - seen.keys()))
     return listing
 
 
@@ -93,7 +104,7 @@ def _starts(captions: list[Caption], seconds: float) -> Iterator[float]:
             end = begin + seconds
 
 
-def _captions(found: object) -> tuple[list[Caption], int]:
+def _captions(found: object, place: str) -> tuple[list[Caption], int]:
     """Checks what stands for one video; returns it in order of time, and how many are unusable.
 
     Raises:
@@ -101,20 +112,45 @@ def _captions(found: object) -> tuple[list[Caption], int]:
     """
     if isinstance(found, DataError):
         raise found
-    if not isinstance(found, list):
-        parts = [found.get(key) for key in _KEYS] if isinstance(found, dict) else [None]
-        if not all(isinstance(part, list) for part in parts):
-            raise DataError("its captions are not lists of start, end and text")
-        if len({len(part) for part in parts}) > 1:
-            counts = (f"{len(part)} {key}" for key, part in zip(_KEYS, parts, strict=True))
-            raise DataError(f"its lists of captions differ in length: {', '.join(counts)}")
-        found = list(zip(*parts, strict=True))
+    try:
+        told = _told(found)
+    except ValueError as error:
+        form = "captions are lists of start, end and text"
+        raise DataError(f"{place}: {error}; {form}") from None
     captions = sorted(
-        (float(c[0]), float(c[1]), " ".join(c[2].split())) for c in found if _usable(*c)
+        (float(c[0]), float(c[1]), " ".join(c[2].split())) for c in told if _usable(*c)
     )
     if not captions:
-        raise DataError("nothing is said in it")
-    return captions, len(found) - len(captions)
+        raise DataError(f"{place}: nothing is said in it")
+    return captions, len(told) - len(captions)
+
+
+def _told(found: object) -> list[tuple]:
+    """Returns (start, end, text) of what JSON has in lists, or caption by caption.
+
+    Raises:
+      ValueError: it is of neither form.
+    """
+    if isinstance(found, list):
+        for number, one in enumerate(found, start=1):
+            _check_keys(one, f"caption {number}", lambda part: not isinstance(part, list | dict))
+        return [tuple(one[key] for key in _KEYS) for one in found]
+    _check_keys(found, "what stands there", lambda part: isinstance(part, list))
+    parts = [found[key] for key in _KEYS]
+    if len({len(part) for part in parts}) > 1:
+        counts = (f"{len(part)} {key}" for key, part in zip(_KEYS, parts, strict=True))
+        raise ValueError(f"its lists differ in length: {', '.join(counts)}")
+    return list(zip(*parts, strict=True))
+
+
+def _check_keys(found: object, what: str, fits: Callable[[object], bool]) -> None:
+    if not isinstance(found, dict):
+        raise ValueError(f"{what} is {short(repr(found))}")
+    for key in _KEYS:
+        if key not in found:
+            raise ValueError(f"'{key}' is missing in {what}.{nearest(key, found)}")
+        if not fits(found[key]):
+            raise ValueError(f"'{key}' is {short(repr(found[key]))} in {what}")
 
 
 def _usable(start: object, end: object, text: object) -> bool:
@@ -150,16 +186,68 @@ def _ids(path: Path) -> set[str]:
         raise DataError(f"--list: {path} is not a CSV file in UTF-8 ({error})") from None
 
 
-def _from_folder(path: Path, listing: Listing) -> Iterator[tuple[str, list[Caption] | DataError]]:
-    """Yields (id, captions) of the files ID.csv in a folder."""
-    for file in sorted(path.glob("*.csv")):
+def _found(path: Path, listing: Listing) -> Iterator[tuple[str, str, object]]:
+    """Yields (id, place, captions) of a file, or of all files below a folder."""
+    if path.is_file():
+        yield from _in_file(path, path.name, listing)
+        return
+    left_out: dict[str, list[str]] = {}
+    for name in files.walk(path):
+        file = PurePosixPath(name)
+        ending = "".join(file.suffixes[-2:] if name.endswith(_METADATA) else file.suffixes[-1:])
+        if files.is_hidden(name):
+            left_out.setdefault("hidden files", []).append(name)
+        elif ending.lower() in _ENDINGS:
+            try:
+                yield from _in_file(path / name, name, listing)
+            except DataError as error:
+                yield file.stem, name, error
+        elif ending.lower() not in files.VIDEO + files.AUDIO:
+            kind = f"files ending in {ending}" if ending else "files without an ending"
+            left_out.setdefault(kind, []).append(name)
+    for kind, names in sorted(left_out.items()):
+        listing.notice(f"{kind}, left out", names)
+
+
+def _in_file(path: Path, shown: str, listing: Listing) -> Iterator[tuple[str, str, object]]:
+    """Yields (id, place, captions) of a file: of many videos, or of the one it is called by."""
+    if path.suffix.lower() in caption_files.TABLES:
         noticed = Notices()
-        try:
-            yield file.stem, caption_files.read_captions(file, noticed)
-        except DataError as error:
-            yield file.stem, error
+        captions = caption_files.read_captions(path, noticed)
         for kind, detail, _ in noticed:
-            listing.notice(kind, [file.stem], detail)
+            listing.notice(kind, [path.stem], detail)
+        columns = {key: [caption[k] for caption in captions] for k, key in enumerate(_KEYS)}
+        yield path.stem, shown, columns
+        return
+    if path.suffix.lower() in manifest.JSON_LINES:
+        yield path.stem, shown, _from_lines(path)
+        return
+    loose: dict[str, object] = {}
+    for number, (name, value) in enumerate(_from_json(path), start=1):
+        if isinstance(value, dict):
+            yield name, f"{shown}, entry {number}", value
+        else:
+            loose[name] = value
+    if loose.keys() & set(_KEYS):
+        yield path.stem, shown, loose
+    else:
+        yield from ((name, shown, value) for name, value in loose.items())
+
+
+def _from_lines(path: Path) -> object:
+    """Returns what a JSONL file says of a video: a caption in each line, or all in the only one."""
+    try:
+        lines = list(manifest.json_lines(io.StringIO(read_text(path, _MAX_VIDEO))))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not lines of JSON in UTF-8 ({error})") from None
+    for number, value in lines:
+        if isinstance(value, ValueError):
+            raise DataError(f"{path}, line {number}: {value}")
+    values = [value for _, value in lines]
+    first = values[0] if len(values) == 1 else None
+    return first if isinstance(first, dict) and isinstance(first.get("start"), list) else values
 
 
 def _from_json(path: Path) -> Iterator[tuple[str, object]]:
