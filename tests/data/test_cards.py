@@ -556,6 +556,18 @@ def test_manifest_program_for_youcook2(tmp_path):
     ]
     assert {row.caption for row in rows} == {"spread margarine, on bread"}
 
+    _touch(root, "videos/a-1.webm")
+    text = json.dumps({"database": database})
+    twice = json.dumps({"b_2": {"subset": "training", "annotations": []}})[1:-1]
+    text = text.replace('"b_2"', f'{twice}, "b_2"')
+    (root / "youcookii_annotations_trainval.json").write_text(text)
+    assert _run_program("youcook2", tmp_path).splitlines() == [
+        "two videos of one id: videos/a-1.mkv is taken, videos/a-1.webm is not",
+        "b_2 stands 2 times in the annotations: the last one is taken",
+        "2 clips; 1 videos are missing",
+    ]
+    assert read_manifest(root / "manifest.csv") == rows
+
 
 def test_manifest_program_for_msrvtt(tmp_path):
     header = ("key", "vid_key", "video_id", "sentence")
