@@ -306,6 +306,17 @@ def test_files_of_one_name_in_two_folders_are_told(tmp_path):
     assert list(told(found).values()) == [[("c/abc.mp4", "not a/abc.wav, b/abc.wav")]]
 
 
+def test_files_of_one_id_and_other_names_are_told(tmp_path):
+    plant(tmp_path / "m", ["abc_5.wav", "Yabc_5.000_10.000.wav", "abc.mp4", "Yxyz.mp4", "xyz.mp4"])
+    (tmp_path / "class_labels_indices.csv").write_text("index,mid,display_name\n0,/m/1,Bell\n")
+    (tmp_path / "eval.csv").write_text('abc, 5.0, 10.0, "/m/1"\nxyz, 5.0, 10.0, "/m/1"\n')
+    found = listing(tmp_path / "eval.csv", media_root=tmp_path / "m")
+    assert {(row.path, row.start) for row in found.rows} == {("abc_5.wav", None), ("xyz.mp4", 5.0)}
+    assert list(told(found).values()) == [
+        [("abc_5.wav", "not Yabc_5.000_10.000.wav, abc.mp4"), ("xyz.mp4", "not Yxyz.mp4")]
+    ]
+
+
 # A set of sounds ---------------------------------------------------------------------------------
 
 

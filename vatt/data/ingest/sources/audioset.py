@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vatt.data.ingest import manifest
 from vatt.data.ingest.captions import MAX_SECONDS
@@ -58,9 +58,10 @@ def from_segments(path: Path, options: Options) -> Listing:
             hint = nearest(unknown[0], names)
             problems.append(f"line {number}: '{unknown[0]}' is not in the table of classes.{hint}")
             continue
-        cut = media.take(*_cut_names(name, start, end))
-        path = cut or media.take(name, f"Y{name}")
+        cut_names = list(_cut_names(name, start, end))
+        path = media.take(*cut_names, name, f"Y{name}")
         if path:
+            cut = PurePosixPath(path).stem in cut_names
             row = Row(
                 path=path,
                 start=None if cut else start,

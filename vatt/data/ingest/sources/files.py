@@ -86,25 +86,25 @@ class ByName:
             if ending in VIDEO + AUDIO and not is_hidden(name) and is_utf8(name):
                 found[file.stem].append((ending in AUDIO, name))
         self._files = {stem: [name for _, name in sorted(names)] for stem, names in found.items()}
-        self._taken: dict[str, None] = {}
+        self._taken: dict[str, list[str]] = {}  # with the others that could have been taken
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 
     def take(self, *stems: str) -> str | None:
         """Returns the file of the first of these names that there is."""
-        for stem in stems:
-            if stem in self._files:
-                self._taken[stem] = None
-                return relative(self._files[stem][0])
-        return None
+        found = [name for stem in dict.fromkeys(stems) for name in self._files.get(stem, ())]
+        if not found:
+            return None
+        self._taken[found[0]] = found[1:]
+        return relative(found[0])
 
     def tell(self, listing: Listing) -> None:
         """Lists the files that were taken where there are others of the same name."""
-        for first, *others in (self._files[stem] for stem in sorted(self._taken)):
+        for taken, others in sorted(self._taken.items()):
             if others:
-                kind = "media files of the same name in several places or kinds, one taken"
-                listing.notice(kind, [first], f"not {', '.join(others)}")
+                kind = "media files of the same name or id in several places or kinds, one taken"
+                listing.notice(kind, [taken], f"not {', '.join(others)}")
 
 
 def relative(name: str) -> str:
