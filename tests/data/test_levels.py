@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 
+import media_files
 import numpy as np
 import pytest
 import record_sets
 
 from vatt.data.check import report
 from vatt.data.check.splits import check_splits
+from vatt.data.ingest import command as ingest
 from vatt.data.ingest import levels, page, summary
 
 RATE = 1000
@@ -46,7 +49,9 @@ def test_silence_is_a_share_of_the_time_and_has_no_level():
     assert figures["RMS, middle"] == "-17 dB"  # of the one that sounds: -13 - 3
     assert "silent for most of the time: 75% of it" in told(half, np.zeros(2 * RATE, np.float32))
     assert levels.figures(counted(np.zeros(50, np.float32)))["RMS, middle"] == "none"
-    assert "silent sounds: 1 of 4" in told(*[tone(-9)] * 3, np.zeros(9, np.float32))
+    assert "silent sounds: nothing is above -60 dB: 1 of 4" in told(
+        *[tone(-9)] * 3, np.zeros(9, np.float32)
+    )
 
 
 def test_what_is_told_of_a_level():
@@ -97,6 +102,35 @@ def test_sets_made_before_levels_were_counted_have_none(quiet):
     older = [{key: value for key, value in shard.items() if key != "levels"} for shard in stats]
     assert "levels" not in summary.totals(older)
     assert "Level of the sound" not in page.write(card.folder, card, older, [], {}).read_text()
+
+
+def test_silent_clips_are_told_once_by_their_names(tmp_path, capsys):
+    rate = 8000
+    sounds = {"loud": 0.5, "soft": 1e-4, "zero": 0.0}  # -6, -80 dB and nothing
+    for name, amplitude in sounds.items():
+        for part in range(1 + 2 * (name == "loud")):
+            path = tmp_path / f"media/{name}{part}.wav"
+            path.parent.mkdir(exist_ok=True)
+            sound = media_files.tone(440, 1, rate, amplitude)
+            media_files.write(path, sound=sound, rate=rate, audio_codec="pcm_f32le")
+    options = ["--sample_rate=8000", "--workers=1", f"--output_dir={tmp_path / 'set'}"]
+    assert ingest.main(["--input", str(tmp_path / "media"), *options]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "silent sound" in line]
+    assert lines == ["  silent sounds: nothing is above -60 dB: 2 (soft0.wav, zero0.wav)"]
+    with (tmp_path / "set/notices.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row["path"] for row in csv.DictReader(file) if "silent" in row["kind"]]
+    assert rows == ["soft0.wav", "zero0.wav"]
+    total = json.loads((tmp_path / "set/manifest.json").read_text())
+    counts = total["splits"]["train"]["levels"]
+    assert (counts["silent_clips"], counts["clips"]) == (2, 5)
+
+
+@pytest.mark.parametrize("peak", [-50, -56, -57, -58, -70])
+def test_a_silent_clip_is_one_that_counts_as_such(peak):
+    short = np.concatenate([tone(peak, 0.05), np.zeros(20 * RATE, np.float32)])
+    for sound in (tone(peak), short, short[:0]):
+        assert levels.is_silent(sound, RATE) == bool(levels.of(sound, RATE).get("silent_clips"))
+    assert levels.is_silent(tone(peak), RATE) == (peak < -57)
 
 
 def test_what_neither_sounds_nor_has_captions_is_not_for_pretraining(tmp_path):

@@ -4,6 +4,7 @@
     counts = levels.total([counts, ...])             # of a split
     levels.figures(counts)                           # {"RMS": "-21 dB", ...}
     levels.notices(counts)                           # [Notice("quiet sounds, ...", "half of ...")]
+    levels.is_silent(waveform, sample_rate)          # told clip by clip in ingest
 
 Decibels are relative to full scale: 0 dB is a square wave from -1 to 1. What is softer than
 `SILENCE` counts as silent, in pieces of `PIECE` seconds.
@@ -29,6 +30,7 @@ FULL = 1.0 - 2.0**-14  # where 16 bits end
 CLIPPED = 0.01  # share of samples there; a sine that just reaches it has 0.007
 MUCH = 0.5  # share of the time or of the clips
 
+SILENT = f"silent sounds: nothing is above {SILENCE:.0f} dB"
 WAY_OUT = (
     "train.input.audio_level=-20 and eval.input.audio_level=-20 bring them to one level (README)"
 )
@@ -58,6 +60,16 @@ def of(waveform: np.ndarray, sample_rate: int) -> Counts:
         "peak": round(peak, 5),
         "rms": {} if soft.all() else {str(math.floor(_decibels(float(power.mean())))): 1},
     }
+
+
+def is_silent(waveform: np.ndarray, sample_rate: int) -> bool:
+    """Whether a clip counts as silent."""
+    import numpy as np
+
+    samples = np.asarray(waveform, np.float32)
+    if np.dot(samples, samples) >= 10 ** (SILENCE / 10) * len(samples):  # quick, and nearly always
+        return False
+    return bool(of(samples, sample_rate).get("silent_clips"))
 
 
 def total(parts: Iterable[Counts]) -> Counts:
@@ -106,7 +118,7 @@ def notices(counts: Counts) -> list[Notice]:
         detail = f"{silent:.0%} of it is below {SILENCE:.0f} dB"
         found.add("silent for most of the time", detail)
     elif counts["silent_clips"]:
-        found.add("silent sounds", f"{counts['silent_clips']:,} of {clips:,}")
+        found.add(SILENT, f"{counts['silent_clips']:,} of {clips:,}")
     if counts["full_scale_clips"] > MUCH * clips:
         detail = f"{counts['full_scale_clips']:,} of {clips:,}"
         found.add(f"sounds at full scale for more than {CLIPPED:.0%} of the time", detail)
@@ -114,11 +126,15 @@ def notices(counts: Counts) -> list[Notice]:
 
 
 def by_split(splits: Mapping[str, Mapping[str, Any]]) -> list[list]:
-    """The notices of all splits, as of `summary.by_split`, in rows of notices.csv."""
+    """The notices of all splits, as of `summary.by_split`, in rows of notices.csv.
+
+    Not that some are silent: their clips tell it themselves.
+    """
     return [
         [f"split {split}", None, None, notice.kind, notice.detail]
         for split, about in splits.items()
         for notice in notices(about.get("levels", {}))
+        if notice.kind != SILENT
     ]
 
 

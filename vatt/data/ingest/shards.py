@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vatt.data.features import JOINED
+from vatt.data.ingest import levels, spoken, state
 from vatt.data.ingest import manifest as manifests
-from vatt.data.ingest import spoken, state
 from vatt.data.ingest.manifest import Row
 from vatt.data.ingest.sources import WHOLE, Times
 from vatt.errors import DataError
@@ -203,6 +203,8 @@ def read_record(row: Row, settings: Settings, notices: Notices) -> ClipRecord:
     files = feature_files.of_row(row, settings.features, root)
     clip = _read_media(row, root, settings) if row.path else _without_media(row, files)
     notices.extend(clip.notices)
+    if clip.waveform is not None and levels.is_silent(clip.waveform, settings.sample_rate):
+        notices.add(levels.SILENT)
     whole = row.start is None and row.end is None
     times = (0.0, math.inf) if whole else (clip.start, clip.end)
     path = _locate(root, row.path) if row.path else None

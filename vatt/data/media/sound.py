@@ -125,8 +125,6 @@ class Sound:
         waveform = np.pad(waveform, (0, count - len(waveform)))
         if not np.isfinite(waveform).all():
             raise MediaError("the sound has values that are not finite")
-        if not waveform.any():
-            self._notices.add("silent sound: all samples of the clip are zero")
         return np.clip(waveform, -1, 1)
 
     def _mixed(self) -> np.ndarray:
