@@ -14,7 +14,7 @@ import pytest
 from media_files import tone, write
 
 from vatt.data import cards, records
-from vatt.data.ingest import classes, sources
+from vatt.data.ingest import classes, overlap, sources
 from vatt.data.ingest import command as ingest
 from vatt.data.ingest.manifest import Row
 from vatt.data.ingest.sources import Listing, Options
@@ -104,6 +104,38 @@ def test_a_file_that_comes_moves_at_most_one_other_of_its_class(tmp_path):
         assert len(after) - len(before) in (0, 1)
         moved.append(len(others))
     assert max(moved) == 1
+
+
+@pytest.mark.parametrize("folder", ["", "bee/"])
+def test_files_that_differ_in_their_ending_are_drawn_together(tmp_path, folder):
+    names = [f"{folder}{k:02}.cut.mp4" for k in range(40)]
+    alone = _test(plant(tmp_path / "alone", names), test_share=0.3)
+    assert 0 < len(alone) < 40
+    plant(tmp_path / "both", [*names, *(name.replace(".mp4", ".WAV") for name in names)])
+    found = listing(tmp_path / "both", test_share=0.3)
+    drawn = {row.path for row in found.rows if row.split == "test"}
+    assert drawn == alone | {name.replace(".mp4", ".WAV") for name in alone}
+    hashes = {name: int(hashlib.sha256(name.encode()).hexdigest()[:16], 16) for name in names}
+    lowest = sorted(names, key=hashes.__getitem__)[: len(alone)]  # as before there were two of each
+    assert alone == set(lowest)
+    assert len(alone) == (12 if folder else sum(k < 0.3 * 2**64 for k in hashes.values()))
+
+
+def test_files_that_differ_in_their_ending_in_two_splits_are_told(tmp_path):
+    rows = ["a.mp4,,,train,", "a.wav,,,test,", "b.mp4,,,train,", "x/b.mp4,,,test,"]
+    rows += ["c.mp4,,,train_1,", "c.wav,,,test_2,", "d.mp4,,,train;test,", "d.wav,,,test,"]
+    rows += ["e.001,,,train,", "e.002,,,test,", "f.mp4,,,train,"]
+    (tmp_path / "m.csv").write_text(HEAD + "\n".join(rows))
+    found = listing(tmp_path / "m.csv")
+    earlier = {"split": "test", "root": str(tmp_path), "files": ["f.m4a", "g.m4a"], "records": 2}
+    overlap.tell(found, [earlier], tmp_path)
+    assert told(found) == {
+        "files with clips in several splits": [("d.mp4", "test, train")],
+        "files that differ in their ending alone, in several splits": [
+            ("a.mp4", "a.mp4: train; a.wav: test"),
+            ("f.mp4", "f.mp4: train; f.m4a: test"),
+        ],
+    }
 
 
 def test_a_drawn_split_is_made_anew_or_kept_but_not_mixed(sounds, tmp_path, capsys):

@@ -1,4 +1,7 @@
-"""Finds the files whose clips are in several splits, also where other commands made those."""
+"""Finds the files whose clips are in several splits, also where other commands made those.
+
+So it does with the sound of a video that lies beside it, `a.wav` of `a.mp4`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vatt.data.features import other_folds, splits_of
+from vatt.data.ingest.sources import files
 
 if TYPE_CHECKING:
     from vatt.data.ingest.sources import Listing
@@ -23,23 +27,40 @@ def tell(listing: Listing, kept: Sequence[dict[str, Any]], folder: Path) -> None
       folder: of the data set.
     """
     root = str(listing.root.resolve())
-    names: dict[str, str] = {}
-    splits: dict[str, set[str]] = {}
+    names: dict[str, str] = {}  # by place
+    alike: dict[str, dict[str, set[str]]] = {}  # splits by place, by the place without ending
     for row in listing.rows:
         place = _place(root, row.source)
         names.setdefault(place, row.source)
-        splits.setdefault(place, set()).add(row.split)
+        alike.setdefault(_stem(place), {}).setdefault(place, set()).add(row.split)
     for shard in kept:
         for name in _files(shard, folder):
             place = _place(shard.get("root", root), name)
-            if place in splits:
-                splits[place].update(splits_of(shard["split"]))
-    for place, found in splits.items():
-        pairs = itertools.combinations(sorted(found), 2)
-        shared = {split for pair in pairs if not other_folds(*pair) for split in pair}
-        if shared:
+            if _stem(place) in alike:
+                names.setdefault(place, name)
+                others = alike[_stem(place)].setdefault(place, set())
+                others.update(splits_of(shard["split"]))
+    for splits in alike.values():
+        several = {place: _shared(found) for place, found in splits.items() if _shared(found)}
+        for place, shared in several.items():
             kind = "files with clips in several splits"
-            listing.notice(kind, [names[place]], ", ".join(sorted(shared)))
+            listing.notice(kind, [names[place]], ", ".join(shared))
+        if not several and _shared(set().union(*splits.values())):
+            kind = "files that differ in their ending alone, in several splits"
+            each = (f"{names[place]}: {', '.join(sorted(splits[place]))}" for place in splits)
+            listing.notice(kind, [names[next(iter(splits))]], "; ".join(each))
+
+
+def _shared(splits: set[str]) -> list[str]:
+    """Those of splits that should share no file with another one of them."""
+    pairs = itertools.combinations(sorted(splits), 2)
+    return sorted({split for pair in pairs if not other_folds(*pair) for split in pair})
+
+
+def _stem(place: str) -> str:
+    """The place without the ending, if that is one of media."""
+    stem, ending = os.path.splitext(place)
+    return stem if ending.lower() in files.VIDEO + files.AUDIO + files.IMAGES else place
 
 
 def _place(root: str, name: str) -> str:

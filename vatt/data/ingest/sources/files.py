@@ -51,6 +51,11 @@ def folders(folder: Path) -> Iterator[str]:
         yield from ((here / name).as_posix() for name in names)
 
 
+def is_sound(name: str) -> bool:
+    """Says whether a file holds sound alone, by its ending."""
+    return PurePosixPath(name).suffix.lower() in AUDIO
+
+
 def is_hidden(name: str) -> bool:
     """Says whether a file or a folder on the way to it begins with a dot."""
     return any(part.startswith(".") for part in name.split("/"))
@@ -82,9 +87,8 @@ class ByName:
         found: dict[str, list[tuple[bool, str]]] = defaultdict(list)
         for name in walk(folder):
             file = PurePosixPath(name)
-            ending = file.suffix.lower()
-            if ending in VIDEO + AUDIO and not is_hidden(name) and is_utf8(name):
-                found[file.stem].append((ending in AUDIO, name))
+            if file.suffix.lower() in VIDEO + AUDIO and not is_hidden(name) and is_utf8(name):
+                found[file.stem].append((is_sound(name), name))
         self._files = {stem: [name for _, name in sorted(names)] for stem, names in found.items()}
         self._taken: dict[str, list[str]] = {}  # with the others that could have been taken
 

@@ -97,32 +97,38 @@ def _below(prefix: Path, name: str) -> str:
 def _drawn(media: list[str], share: float, classes: bool, listing: Listing) -> set[str]:
     """Chooses the files of the split `test` by the hashes of their names.
 
-    Without classes each file is drawn by its name alone: files that come or go do not move others.
-    Of a class its share is taken, the files with the lowest hashes: a file that comes or goes moves
-    at most one other, and none to or from another class. Each part gets one file at least.
+    Files that differ in their ending alone, as `a.mp4` and `a.wav`, are drawn together, by the
+    first of them, videos before sounds. Without classes each is drawn by its name alone: files that
+    come or go do not move others. Of a class its share is taken, the files with the lowest hashes:
+    a file that comes or goes moves at most one other, and none to or from another class. Each part
+    gets one file at least.
     """
-    groups: dict[str, list[str]] = {}
-    for name in media:
-        groups.setdefault(name.split("/")[-2] if classes else "", []).append(name)
+    same: dict[str, list[str]] = {}
+    for name in sorted(media, key=lambda name: (files.is_sound(name), name)):
+        same.setdefault(str(PurePosixPath(name).with_suffix("")), []).append(name)
+    groups: dict[str, list[list[str]]] = {}
+    for names in same.values():
+        groups.setdefault(names[0].split("/")[-2] if classes else "", []).append(names)
     chosen: set[str] = set()
-    for group, names in groups.items():
+    for group, members in groups.items():
         if classes:
-            count = math.floor(len(names) * share + 0.5)
+            count = math.floor(len(members) * share + 0.5)
             if 0 < share < 1:
-                count = max(1, min(count, len(names) - 1)) if len(names) > 1 else 0
+                count = max(1, min(count, len(members) - 1)) if len(members) > 1 else 0
         else:
-            count = sum(_draw(name) < share for name in names)
-        chosen.update(sorted(names, key=_draw)[:count])
-        if 0 < share < 1 and count in (0, len(names)):
+            count = sum(_draw(names) < share for names in members)
+        for names in sorted(members, key=_draw)[:count]:
+            chosen.update(names)
+        if 0 < share < 1 and count in (0, len(members)):
             what, part = "classes" if classes else "folders", "train" if count else "test"
             kind = f"{what} without a file in the split {part}"
-            listing.notice(kind, [group or "."], f"{len(names)} in all")
+            listing.notice(kind, [group or "."], f"{len(members)} in all")
     return chosen
 
 
-def _draw(name: str) -> float:
-    """A number from 0 to 1 that stands for a name."""
-    name_bytes = name.encode(errors="surrogateescape")
+def _draw(names: list[str]) -> float:
+    """A number from 0 to 1 that stands for files of one name, by the first of them."""
+    name_bytes = names[0].encode(errors="surrogateescape")
     return int.from_bytes(hashlib.sha256(name_bytes).digest()[:8]) / 2**64
 
 
