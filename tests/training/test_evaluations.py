@@ -105,6 +105,59 @@ def test_a_field_of_a_later_version_does_not_make_another_evaluation(run):
     assert place(run) == "."
 
 
+def earlier(run, **written):
+    """As a version wrote config.yaml that had the probes as default and no `eval.evaluators`."""
+    tree = yaml.safe_load((run / "config.yaml").read_text())
+    del tree["eval"]["evaluators"], tree["eval"]["wait_for_run"]
+    tree["eval"] |= {"probes": ["linear", "knn"]} | written
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["", "eval.probes=[knn,linear]", "eval.evaluators=[retrieval,linear,knn,zero_shot]"],
+)
+def test_the_same_evaluators_are_the_same_evaluation_whichever_field_says_so(run, override):
+    earlier(run)
+    if "evaluators" in override:
+        override += ",eval.probes=null"
+    assert place(run, override) == "."
+
+
+def told(caplog, *args, **kwargs):
+    with caplog.at_level("INFO"):
+        folder = place(*args, **kwargs)
+    (line,) = [r.getMessage() for r in caplog.records if "says another evaluation" in r.message]
+    assert line.endswith(str(args[0] / folder))
+    return line
+
+
+def test_a_field_that_an_earlier_version_did_not_have_may_make_another_one(run, caplog):
+    earlier(run)
+    line = told(caplog, run, "eval.evaluators=[knn],eval.probes=null")
+    assert "eval.evaluators: None -> ['knn']" in line
+    assert "eval.probes: ['linear', 'knn'] -> None" in line
+
+
+def test_which_setting_differs_is_told(run, tmp_path, caplog):
+    line = told(caplog, run, "eval.probes=[knn],eval.report=false,eval.input.num_windows_test=2")
+    assert "eval.input.num_windows_test: 4 -> 2; eval.probes: None -> ['knn'])" in line
+    assert "report:" not in line
+    caplog.clear()
+    line = told(caplog, run, source=tmp_path / "other" / "ckpt-10")
+    assert f"checkpoint_path: None -> '{tmp_path / 'other'}'" in line
+    caplog.clear()
+    many = ",".join(f"eval.input.{name}=3" for name in ("video_stride", "audio_stride", "mel_bins"))
+    line = told(caplog, run, f"{many},eval.input.mixup_alpha=3,eval.input.mixup_beta=3")
+    assert "; and 1 more)" in line and "mixup_beta" not in line
+
+
+def test_settings_that_are_no_longer_accepted_are_compared_too(run, caplog):
+    earlier(run, no_longer_there=7, probes=None)
+    assert place(run) == "."
+    assert "eval.zero_shot: True -> False" in told(caplog, run, "eval.zero_shot=false")
+
+
 def test_an_evaluation_without_figures_leaves_its_folder_to_the_next_one(tmp_path):
     (tmp_path / "a").mkdir()
     for override in ("eval.input.name=wrong", "eval.input.name=right"):

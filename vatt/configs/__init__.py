@@ -20,7 +20,7 @@ from vatt.configs import (
 from vatt.configs.checks import check_batch
 from vatt.configs.experiment import ExperimentConfig
 from vatt.configs.problems import ConfigError, Problem
-from vatt.configs.resolve import diff, from_yaml, of_earlier_version, read, resolve, to_yaml
+from vatt.configs.resolve import diff, from_yaml, read, recorded, resolve, to_yaml
 
 __all__ = [
     "ConfigError",
@@ -35,8 +35,8 @@ __all__ = [
     "experiment",
     "from_yaml",
     "model",
-    "of_earlier_version",
     "read",
+    "recorded",
     "registry",
     "resolve",
     "text",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vatt.configs.experiment import EvalConfig
 from vatt.errors import UserError, nearest
 
 PRETRAIN, FINETUNE = "Pretrain", "Finetune"  # `task` of a configuration
+PROBES = ("linear", "knn", "published_probe")
+ZERO_SHOT, PROJECTIONS = "zero_shot", "projections"
 
 
 @dataclass(frozen=True)
@@ -68,3 +72,24 @@ def lookup(name: str) -> Registered:
             f"evaluator {name!r} is not known; known are {known}.{nearest(name, EVALUATORS)}"
         )
     return EVALUATORS[name]
+
+
+def chosen(cfg: EvalConfig, defaults: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of the evaluators that a configuration asks for.
+
+    Args:
+      cfg: `evaluators` says it all. Where it is None, those of the method count, with the probes of
+        `probes` in the place of the method's, with `zero_shot` or not as that says, and, for the
+        report, with projections of the features that they are made from.
+      defaults: those of the method.
+    """
+    if cfg.evaluators is not None:
+        return tuple(dict.fromkeys(cfg.evaluators))
+    names: list[str] = []
+    for name in defaults:
+        names += [name] if cfg.probes is None or name not in PROBES else cfg.probes
+    if not cfg.zero_shot:
+        names = [name for name in names if name != ZERO_SHOT]
+    if cfg.report and {*PROBES, ZERO_SHOT}.intersection(defaults):
+        names.append(PROJECTIONS)
+    return tuple(dict.fromkeys(names))

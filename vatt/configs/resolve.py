@@ -186,6 +186,24 @@ def from_yaml(path: str | Path) -> ExperimentConfig:
     return resolve(config_file=str(path))
 
 
+def recorded(path: Path, asked: ExperimentConfig) -> ExperimentConfig | Mapping[str, Any]:
+    """Returns what a run's file says; fields that are newer than it have their defaults.
+
+    As a mapping, where it has values that are no longer accepted. The rate that was the published
+    rule counts as that of `asked`, which a file that has it in all runs does not contradict.
+    """
+    written = yaml_text.load(path)
+    try:
+        found = from_yaml(path)
+    except ConfigError:
+        return written
+    for part in ("train", "eval"):
+        told = getattr(asked, part).input.fps
+        if told == PUBLISHED_FPS and of_earlier_version(written.get(part, {}).get("input", {})):
+            getattr(found, part).input.fps = told
+    return found
+
+
 def to_yaml(config: ExperimentConfig) -> str:
     """Returns the configuration as YAML, usable as a config file again."""
     return yaml_text.dump(config.as_dict())

@@ -16,16 +16,20 @@ from pathlib import Path
 
 from absl import logging
 
-from vatt import configs
+from vatt import configs, methods
+from vatt.configs import evaluators
 from vatt.errors import UserError
 from vatt.files import make_folder, replace_text
 from vatt.training.rundir import RunDir
 
 FOLDER, CONFIG, FIGURES = "evaluations", "config.yaml", "metrics.json"
+_TOLD = 4  # settings that are named where an evaluation is another one
+_CHOOSING = ("evaluators", "probes", "zero_shot")  # what says which evaluators are run
 # What of `eval` changes no figure.
 _FREE = (
     "poll_interval_s",
     "timeout_s",
+    "wait_for_run",
     "report",
     "batch_size",
     "shuffle_buffer",
@@ -42,16 +46,22 @@ def place(run: RunDir, cfg: configs.ExperimentConfig) -> RunDir:
     """
     if cfg.mode != "eval" and not (run.path / FIGURES).exists():
         return run
-    asked = _asked(cfg.as_dict(), run.path)
+    own = None
     for folder in itertools.chain([run.path], _others(run.path, cfg)):
-        tree = _recorded(folder)
-        if tree is None or _alike(_asked(tree, run.path), asked):
+        recorded = _recorded(folder, cfg)
+        differing = [] if recorded is None else _differing(recorded, cfg, run.path)
+        own = differing if own is None else own
+        if not differing:
             break
     if folder == run.path:
         return run
+    more = f"; and {len(own) - _TOLD} more" if len(own) > _TOLD else ""
     logging.info(
-        "%s is evaluated on something else than its config.yaml says: figures and report go to %s",
+        "%s: its config.yaml says another evaluation (there -> asked for: %s%s): figures and "
+        "report go to %s",
         run.path,
+        "; ".join(own[:_TOLD]),
+        more,
         folder,
     )
     return RunDir(folder, checkpoints=run.checkpoints)
@@ -62,7 +72,7 @@ def claim(place: RunDir, cfg: configs.ExperimentConfig, command: Sequence[str]) 
     make_folder(place.path)
     source = cfg.checkpoint_path if cfg.mode == "eval" else None
     for_figures = source or place.path != place.checkpoints
-    if for_figures and _recorded(place.path) is None:
+    if for_figures and _recorded(place.path, cfg) is None:
         source = source and str(Path(source).absolute())
         recorded = cfg.model_copy(update={"mode": "eval", "checkpoint_path": source})
         replace_text(place.path / CONFIG, configs.to_yaml(recorded))
@@ -86,25 +96,55 @@ def _others(folder: Path, cfg: configs.ExperimentConfig) -> Iterator[Path]:
         yield folder / FOLDER / f"{name[:200]}-{number}"
 
 
-def _asked(tree: Mapping, folder: Path) -> dict[str, object]:
+def _differing(
+    before: configs.ExperimentConfig | Mapping, asked: configs.ExperimentConfig, folder: Path
+) -> list[str]:
+    """What of the settings that decide figures is not as before, one "name: old -> new" each."""
+    if isinstance(before, Mapping):  # of another version: what only one of them has says nothing
+        old, new = _deciding(before, folder), _deciding(asked.as_dict(), folder)
+        old, new = _common(old, new), _common(new, old)
+    else:
+        old, new = _deciding(before.as_dict(), folder), _deciding(asked.as_dict(), folder)
+        if _evaluators(before) == _evaluators(asked):  # by whichever fields they are chosen
+            for tree in (old, new):
+                tree["eval"] = _without(tree["eval"], _CHOOSING)
+    return configs.diff(old, new)
+
+
+def _deciding(tree: Mapping, folder: Path) -> dict[str, object]:
     """What decides the figures of a configuration: sets, settings, whose checkpoints."""
     source = tree.get("checkpoint_path") if tree.get("mode") == "eval" else None
     if source:
         path = Path(source)
         path = (path if path.is_dir() else path.parent).resolve()
         source = None if path == folder.resolve() else str(path)
-    return {key: tree[key] for key in ("eval", "precision") if key in tree} | {"source": source}
+    kept = {key: _without(tree[key], _FREE) for key in ("eval", "precision") if key in tree}
+    return kept | {"checkpoint_path": source}
 
 
-def _alike(before: object, after: object) -> bool:
-    """Whether two trees say the same; what only one of them has, versions differ in."""
-    if not (isinstance(before, Mapping) and isinstance(after, Mapping)):
-        return before == after
-    common = (before.keys() & after.keys()).difference(_FREE)
-    return all(_alike(before[key], after[key]) for key in common)
+def _evaluators(cfg: configs.ExperimentConfig) -> set[str]:
+    """What is run; the report, with what it shows beside figures, is left out."""
+    if not isinstance(cfg, configs.experiment.Pretrain):
+        return set()
+    asked = cfg.eval.model_copy(update={"report": False})
+    return set(evaluators.chosen(asked, methods.of(cfg).evaluators))
 
 
-def _recorded(folder: Path) -> Mapping | None:
+def _without(tree: object, names: Sequence[str]) -> object:
+    if not isinstance(tree, Mapping):
+        return tree
+    return {key: _without(value, names) for key, value in tree.items() if key not in names}
+
+
+def _common(tree: object, other: object) -> object:
+    if not (isinstance(tree, Mapping) and isinstance(other, Mapping)):
+        return tree
+    return {key: _common(value, other[key]) for key, value in tree.items() if key in other}
+
+
+def _recorded(
+    folder: Path, asked: configs.ExperimentConfig
+) -> configs.ExperimentConfig | Mapping | None:
     """What the figures in a folder are of; None where it is free to be used.
 
     An evaluation that was refused leaves no figures, and so may be mended.
@@ -113,7 +153,8 @@ def _recorded(folder: Path) -> Mapping | None:
     if not file.exists():
         return None
     try:
-        tree = configs.read(file)
+        found = configs.recorded(file, asked)
     except configs.ConfigError as error:
         raise UserError(f"{file}: cannot be read as YAML ({error})") from error
-    return None if tree.get("mode") == "eval" and not (folder / FIGURES).exists() else tree
+    mode = found.get("mode") if isinstance(found, Mapping) else found.mode
+    return None if mode == "eval" and not (folder / FIGURES).exists() else found

@@ -23,8 +23,6 @@ import tensorflow as tf
 from absl import logging
 
 from vatt import __version__, configs, locks
-from vatt.configs import yaml_text
-from vatt.configs.dataset import PUBLISHED_FPS
 from vatt.errors import UserError
 from vatt.files import make_folder, parse_json, read_json, replace_text
 from vatt.training.curves import Curves, of_training
@@ -122,7 +120,7 @@ class RunDir:
         make_folder(self.path)
         file = self.path / "config.yaml"
         if file.exists():
-            before = _before(file, cfg)
+            before = configs.recorded(file, cfg)
             differing = [
                 difference
                 for difference in configs.diff(before, cfg)
@@ -261,20 +259,6 @@ class RunDir:
         """Writes `metrics.json`: the figures of the newest evaluation."""
         values = {name: _json_number(value) for name, value in sorted(metrics.items())}
         replace_text(self.path / "metrics.json", json.dumps(values, indent=1) + "\n")
-
-
-def _before(file: Path, asked: configs.ExperimentConfig) -> configs.ExperimentConfig | Mapping:
-    """The configuration of a run; fields that are newer than its file have their defaults."""
-    written = yaml_text.load(file)
-    try:
-        before = configs.from_yaml(file)
-    except configs.ConfigError:  # with values that are no longer accepted
-        return written
-    told = asked.train.input.fps
-    data = written.get("train", {}).get("input", {})
-    if configs.of_earlier_version(data) and told == PUBLISHED_FPS:
-        before.train.input.fps = told  # which its file, where all runs have it, does not contradict
-    return before
 
 
 def _is_free(path: str) -> bool:
