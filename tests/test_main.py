@@ -225,6 +225,21 @@ def test_no_data_folder_is_told_before_tensorflow_starts(tmp_path):
     assert result.stderr.startswith("error: data set 'toy_howto': no data folder given.")
 
 
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_workers_that_cannot_be_are_told_before_tensorflow_starts(tmp_path, mode):
+    (tmp_path / "config.yaml").write_text("")
+    arguments = [*TOY, f"--mode={mode}", f"--model_dir={tmp_path}", "--data_dir=."]
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TF_CONFIG": '{"cluster": {"worker": ["host:port"]}}'},
+    )
+    assert (result.returncode, result.stdout) == (2, "[]\n")
+    assert result.stderr.startswith("error: TF_CONFIG: the workers are ['host:port']; accepted are")
+    assert len(result.stderr.splitlines()) == 1
+
+
 def evaluate(folder, capsys, *more):
     code = main.main(["vatt", *TOY, "--mode=eval", f"--model_dir={folder}", *more])
     return code, capsys.readouterr().err

@@ -49,7 +49,7 @@ def test_the_chief_is_counted_first(environment, jobs, kind, place, index):
     ("jobs", "task", "said"),
     [
         ("{worker: []", {}, "cannot be read"),
-        ("[1]", {}, "cannot be read"),
+        ("[1]", {}, "cannot be read (it is no JSON object"),
         ("[" * 100_000, {}, "cannot be read"),
         ("9" * 5000, {}, "cannot be read"),
         ({"worker": ["a:" + "9" * 5000]}, {"type": "worker"}, "different addresses host:port"),
@@ -66,6 +66,26 @@ def test_nonsense_is_told(environment, jobs, task, said):
     with pytest.raises(UserError, match="TF_CONFIG: ") as caught:
         cluster.of_environment()
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "it names no workers"),
+        ('{"cluster": {"wrker": ["a:1"]}}', "it names no workers"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "evaluator"}}', "trains nothing"),
+    ],
+)
+def test_what_only_a_training_of_several_cannot_use(environment, text, said):
+    environment(text)
+    cluster.of_training("one_device")
+    with pytest.raises(UserError, match=f"TF_CONFIG: .*{said}"):
+        cluster.of_training("multi_worker_mirrored")
+
+
+def test_one_worker_without_the_variable(environment):
+    environment("")
+    assert cluster.of_training("multi_worker_mirrored") is None
 
 
 def free_ports(count):

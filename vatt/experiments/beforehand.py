@@ -1,4 +1,4 @@
-"""What of a run can be known to be missing before TensorFlow starts: the run, checkpoint, sets."""
+"""What can be known to be missing before TensorFlow starts: run, checkpoint, sets, workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vatt import configs
 from vatt.configs import dataset
 from vatt.data import cards
 from vatt.errors import CheckpointError, WriteError, nearest
-from vatt.training import checkpoint_files
+from vatt.training import checkpoint_files, cluster
 
 CONFIG_FILE = "config.yaml"
 
@@ -24,6 +24,10 @@ def check(cfg: configs.ExperimentConfig, *, fresh_start: bool = False) -> None:
     folder = Path(cfg.model_dir)
     if folder.exists() and not folder.is_dir():
         raise WriteError(f"model_dir: {folder} is a file; the folder of a run is needed")
+    if cfg.mode == "eval":
+        cluster.of_environment()
+    else:
+        cluster.of_training(cfg.strategy_config.distribution_strategy)
     goes_on = cfg.mode != "eval" and not fresh_start and bool(checkpoint_files.committed(folder))
     if cfg.checkpoint_path:
         if not goes_on:

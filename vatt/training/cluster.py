@@ -19,6 +19,7 @@ from vatt.errors import UserError, WorkerError
 from vatt.files import parse_json
 
 VARIABLE = "TF_CONFIG"
+SEVERAL = "multi_worker_mirrored"  # the strategy of several workers
 _JOBS = ("chief", "worker")  # tasks that train, in the order in which TensorFlow counts them
 _EVALUATOR = "evaluator"  # a task beside the cluster, with mode eval only
 _LOOK_S, _TELL_S = 0.5, 30.0  # between two looks, and two lines, while others are waited for
@@ -97,6 +98,8 @@ def of_environment() -> Cluster | None:
         return None
     try:
         content = parse_json(text)
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object {...}")
         jobs, task = content.get("cluster") or {}, content.get("task") or {}
         kind, place = task.get("type"), task.get("index", 0)
         addresses = [address for job in _JOBS for address in jobs.get(job, ())]
@@ -114,6 +117,23 @@ def of_environment() -> Cluster | None:
     if f"{kind} {place}" not in known:
         raise _refused(f"its task is {kind} {place}, its cluster has {', '.join(known)}")
     return Cluster(addresses, known.index(f"{kind} {place}"))
+
+
+def of_training(strategy: str) -> Cluster | None:
+    """Returns the same for a process that is to train with a strategy of the configuration.
+
+    Raises:
+      UserError: see `of_environment`; or TF_CONFIG is set, the strategy needs workers, and it names
+        none, or an evaluator.
+    """
+    members = of_environment()
+    if strategy != SEVERAL:
+        return members
+    if members is None and os.environ.get(VARIABLE, "").strip():
+        raise _refused(f"it names no workers, which --strategy_type={SEVERAL} needs")
+    if members is not None and members.index is None:
+        raise UserError(f"{VARIABLE}: the task `{_EVALUATOR}` trains nothing; it takes --mode=eval")
+    return members
 
 
 def _refused(why: str) -> UserError:

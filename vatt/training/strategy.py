@@ -11,7 +11,6 @@ from vatt import configs
 from vatt.errors import UserError, WorkerError
 from vatt.training import cluster, signals
 
-SEVERAL = "multi_worker_mirrored"
 ANSWER_S = 30.0  # s within which a task of a TPU system must answer
 # What a client of gRPC says first, the preface of HTTP/2 and empty settings; a server answers.
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
@@ -26,10 +25,10 @@ def build(cfg: configs.experiment.RuntimeConfig) -> tf.distribute.Strategy:
 
     Raises:
       UserError: more devices asked for than there are, no TPU answers at the given address, or
-        TF_CONFIG names no workers.
+        TF_CONFIG cannot be used.
       WorkerError: the other workers cannot be reached.
     """
-    members = cluster.of_environment()
+    members = cluster.of_training(cfg.distribution_strategy)
     if several(cfg):
         return _several(members)
     if members is not None and len(members.addresses) > 1:
@@ -37,14 +36,14 @@ def build(cfg: configs.experiment.RuntimeConfig) -> tf.distribute.Strategy:
             "TF_CONFIG names %d workers, of which this process knows nothing: to train together "
             "they need --strategy_type=%s",
             len(members.addresses),
-            SEVERAL,
+            cluster.SEVERAL,
         )
     return build_local(cfg)
 
 
 def several(cfg: configs.experiment.RuntimeConfig) -> bool:
     """Whether workers are asked for, each of which runs this program."""
-    return cfg.distribution_strategy.lower() == SEVERAL
+    return cfg.distribution_strategy == cluster.SEVERAL
 
 
 def build_local(cfg: configs.experiment.RuntimeConfig) -> tf.distribute.Strategy:
@@ -53,7 +52,7 @@ def build_local(cfg: configs.experiment.RuntimeConfig) -> tf.distribute.Strategy
     Raises:
       UserError: more devices asked for than there are, or no TPU answers at the given address.
     """
-    kind = cfg.distribution_strategy.lower()
+    kind = cfg.distribution_strategy
     if kind == "tpu" or (kind == "auto" and cfg.tpu):
         return _tpu(cfg.tpu)
     devices = _devices(cfg.num_devices)
@@ -74,10 +73,8 @@ def local_replicas(strategy: tf.distribute.Strategy) -> int:
 def _several(members: cluster.Cluster | None) -> tf.distribute.Strategy:
     """Waits for the other workers and connects with them."""
     if members is None:
-        logging.warning("TF_CONFIG names no workers: this process is the only one")
+        logging.warning("TF_CONFIG is not set: this process is the only worker")
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if members.index is None:
-        raise UserError("TF_CONFIG: the task `evaluator` trains nothing; it takes --mode=eval")
     members.meet(logging.info)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
