@@ -8,7 +8,7 @@ import pytest
 import small_disk
 
 from vatt.errors import EXIT_DATA, WriteError
-from vatt.files import make_folder, replace_text
+from vatt.files import cannot_write, make_folder, replace_text
 
 
 def test_a_file_that_does_not_fit_leaves_the_older_one(tmp_path):
@@ -25,9 +25,17 @@ def test_a_file_that_does_not_fit_leaves_the_older_one(tmp_path):
 
 def test_a_full_disk_is_told_with_the_space_on_it(tmp_path):
     with small_disk.mounted(tmp_path / "disk", "size=64k"):
-        with pytest.raises(WriteError, match=r"No space left on device\); 0 MiB are free there"):
+        with pytest.raises(WriteError, match=r"left on device\); 0 MiB are free there\. Make room"):
             replace_text(tmp_path / "disk" / "file", "x" * 100_000)
         assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_what_other_programs_say_of_the_disk_is_cut_to_the_reason(tmp_path):
+    long = "{{function_node __wrapped__SaveV2}} /a/b.tmp; No space left on device [Op:SaveV2]\nmore"
+    told = str(cannot_write(tmp_path / "x", RuntimeError(long)))
+    assert re.fullmatch(r"\S+/x: cannot be written \(No space left on device\); \d.*", told)
+    assert "(a reason)" in str(cannot_write(tmp_path, RuntimeError("a reason\nof two lines")))
+    assert "(RuntimeError)" in str(cannot_write(tmp_path, RuntimeError()))
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):

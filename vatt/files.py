@@ -18,7 +18,8 @@ from typing import Any
 from vatt.errors import WriteError
 
 MAX_TEXT = 2**30  # bytes of a file that is read at once
-OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # never of reading
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+OF_WRITING = (*_FULL, errno.EFBIG, errno.EROFS)  # never of reading
 
 
 @contextmanager
@@ -81,13 +82,28 @@ def writing(path: str | os.PathLike, *others: type[Exception]) -> Iterator[None]
         raise cannot_write(path, error) from error
 
 
-def cannot_write(path: str | os.PathLike, error: Exception) -> WriteError:
-    """Returns the error that names a path, the reason and the space that is free there."""
+def cannot_write(path: str | os.PathLike, error: Exception, about: str = "") -> WriteError:
+    """Returns the error that names a path, the reason and the space that is free there.
+
+    `about` is said after that.
+    """
     path = Path(path).absolute()
     place = next(folder for folder in (path, *path.parents) if folder.is_dir())
     free = shutil.disk_usage(place).free / 2**20
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-    return WriteError(f"{path}: cannot be written ({reason}); {free:.0f} MiB are free there")
+    code, reason = _reason(error)
+    remedy = ". Make room, then start the same command again" if code in _FULL else ""
+    told = f"{path}: cannot be written ({reason}); {free:.0f} MiB are free there"
+    return WriteError(f"{told}{about}{remedy}")
+
+
+def _reason(error: Exception) -> tuple[int | None, str]:
+    """Number and words of the system's reason; TensorFlow puts the words into texts of its own."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.errno, error.strerror
+    text = str(error)
+    found = ((code, os.strerror(code)) for code in errno.errorcode)
+    lines = text.splitlines() or [type(error).__name__]
+    return next((pair for pair in found if pair[1] in text), (None, lines[0]))
 
 
 def make_folder(path: str | os.PathLike) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -96,6 +97,13 @@ def test_a_manifest_of_nonsense_is_damage(tmp_path, text):
     (tmp_path / "ckpt-2.json").write_text(text)
     assert "unreadable manifest" in str(store.verify(2))
     assert store.newest_valid() == 1
+
+
+def test_a_manifest_without_files_is_damage(tmp_path):
+    store = saved(tmp_path, 1, 2)
+    (tmp_path / "ckpt-2.json").write_text('{"files": {}}')
+    assert str(store.verify(2)).endswith("ckpt-2.json: lists no files")
+    assert store.restore_newest(variables(0)) == 1
 
 
 def test_all_damaged_is_an_error_that_lists_what_was_tried(tmp_path):
@@ -252,9 +260,11 @@ def test_what_does_not_fit_on_the_disk_leaves_the_earlier_ones(tmp_path):
     big = {"model/a/kernel": tf.Variable(np.zeros((300, 400), np.float32))}
     with (
         small_disk.files_of_at_most(50_000),
-        pytest.raises(CheckpointError, match=r"ckpt-2: cannot be written.* MiB are free there"),
+        pytest.raises(CheckpointError) as caught,
     ):
         store.save(2, big)
+    said = r"\S+/ckpt-2: cannot be written \(File too large\); \d+ MiB are free there; this one "
+    assert re.fullmatch(said + r"has 0\.5 MiB, earlier ones are intact", str(caught.value))
     assert store.steps() == [1] and store.verify(1) is None
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("checkpoint", "ckpt-1.data-00000-of-00001", "ckpt-1.index", "ckpt-1.json")
@@ -267,9 +277,12 @@ def test_a_full_disk_leaves_the_earlier_ones(tmp_path):
     with small_disk.mounted(tmp_path / "disk", "size=200k"):
         store = saved(tmp_path / "disk", 1)
         big = {"model/a/kernel": tf.Variable(np.zeros((300, 400), np.float32))}
-        with pytest.raises(
-            CheckpointError, match=r"ckpt-2: cannot be written.* MiB are free there"
-        ):
+        with pytest.raises(CheckpointError) as caught:
             store.save(2, big)
+        said = r"ckpt-2: cannot be written \(No space left on device\); 0 MiB are free there; this "
+        said += (
+            r"one has 0\.5 MiB, earlier ones are intact\. Make room, then start the same command"
+        )
+        assert re.search(said, str(caught.value)) and "\n" not in str(caught.value)
         assert store.steps() == [1] and store.verify(1) is None
         assert store.restore_newest(variables(0)) == 1

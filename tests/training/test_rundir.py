@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 
 import pytest
+import small_disk
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
-from vatt import configs
+from vatt import configs, locks
 from vatt.errors import UserError, WriteError
 from vatt.locks import HeldError
+from vatt.training.curves import Curves
 from vatt.training.rundir import RunDir
 
 TOY = {"config_file": "configs/pretrain/toy.yaml"}
@@ -86,10 +90,19 @@ def test_damaged_files_of_a_run_are_told_and_not_believed(tmp_path, text, caplog
     assert [launch["command"] for launch in launches] == [["ü"], ["b"]]
     good = '{"step": 2, "split": "train", "metrics": {}}'
     late = good.replace("2", "3")
-    odd = good.replace("2", '"2"')
-    (tmp_path / "metrics.jsonl").write_text(f"{good}\n{text}\n{odd}\n{late}\n")
+    odd = [good.replace("2", '"2"'), late.replace('"train"', '["train"]'), '{"step": 3}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join([good, text, *odd, late, ""]))
     folder.forget_after(2)
     assert (tmp_path / "metrics.jsonl").read_text() == f"{good}\n"
+
+
+@pytest.mark.parametrize("content", [b"other words\n", b"\xff\n", b""])
+def test_a_file_beside_the_configuration_that_is_another_one(tmp_path, content):
+    RunDir(tmp_path).claim(configs.resolve(**TOY), {"vocabulary.txt": "a\r\nü\n"})
+    RunDir(tmp_path).claim(configs.resolve(**TOY), {"vocabulary.txt": "a\r\nü\n"})
+    (tmp_path / "vocabulary.txt").write_bytes(content)
+    with pytest.raises(UserError, match=r"vocabulary\.txt: differs from what this run would write"):
+        RunDir(tmp_path).claim(configs.resolve(**TOY), {"vocabulary.txt": "a\r\nü\n"})
 
 
 def test_a_run_of_an_earlier_version_goes_on(tmp_path):
@@ -186,3 +199,27 @@ def test_a_run_in_the_place_of_a_file(tmp_path):
         RunDir(tmp_path / "run").training(),
     ):
         pass
+
+
+@pytest.mark.parametrize("log", ["rows", "curves"])
+def test_what_is_logged_on_a_full_disk_is_told_in_a_line(tmp_path, log):
+    disk = tmp_path / "disk"
+    with small_disk.mounted(disk, "size=64k"):
+        folder = RunDir(disk)
+        folder.write_metrics("train", 0, {"loss": 1.0})
+        with contextlib.suppress(OSError), (disk / "other").open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        write = {
+            "rows": lambda step: locks.append_line(disk / "metrics.jsonl", f"{step:100}"),
+            "curves": lambda step: Curves(disk / "train").add(step, {"loss": 1.0}),
+        }[log]
+        with pytest.raises(WriteError) as caught:
+            for step in range(1000):
+                write(step)
+    name = "metrics.jsonl" if log == "rows" else "train"
+    assert re.fullmatch(
+        rf"\S+/{name}: cannot be written \(No space left on device\); 0 MiB are free there\. Make "
+        "room, then start the same command again",
+        str(caught.value),
+    )

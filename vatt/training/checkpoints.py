@@ -82,8 +82,10 @@ class CheckpointStore:
         except (OSError, WriteError, tf.errors.OpError) as error:
             with contextlib.suppress(OSError):
                 self.clean()
-            told = error if isinstance(error, WriteError) else cannot_write(prefix, error)
-            raise CheckpointError(f"{told}; earlier checkpoints are intact") from error
+            if isinstance(error, WriteError):
+                raise CheckpointError(f"{error}; earlier checkpoints are intact") from error
+            about = f"; this one has {_size(tensors) / 2**20:.1f} MiB, earlier ones are intact"
+            raise CheckpointError(str(cannot_write(prefix, error, about))) from error
 
     def _save(
         self, prefix: Path, step: int, tensors: Mapping[str, object], metadata: Mapping[str, object]
@@ -160,6 +162,8 @@ class CheckpointStore:
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return Damage(manifest, f"unreadable manifest ({_first_line(error)})")
+        if not files:
+            return Damage(manifest, "lists no files")
         for name, (size, checksum) in files.items():
             file = self.folder / name
             if not file.exists():
@@ -344,6 +348,11 @@ def _reader(prefix: Path, files: Sequence[str]) -> tf.train.CheckpointReader:
 
 def _value(tensor: object) -> object:
     return tensor.value if hasattr(tensor, "value") and not callable(tensor.value) else tensor
+
+
+def _size(tensors: Mapping[str, object]) -> int:
+    values = [tf.convert_to_tensor(_value(tensor)) for tensor in tensors.values()]
+    return sum(value.shape.num_elements() * value.dtype.size for value in values)
 
 
 def _temporary(path: Path) -> Path:

@@ -111,7 +111,7 @@ class RunDir:
         """
         for name, text in (files or {}).items():
             there = self.path / name
-            if there.exists() and there.read_text(encoding="utf-8") != text:
+            if there.exists() and there.read_bytes() != text.encode(errors="backslashreplace"):
                 raise UserError(
                     f"{there}: differs from what this run would write there, so that its "
                     "checkpoints do not belong to the same data. Give another --model_dir, or "
@@ -269,9 +269,9 @@ def _is_free(path: str) -> bool:
 def _parse(line: str) -> dict | None:
     try:
         row = parse_json(line)
-        known = {"step", "split", "metrics"} <= row.keys() and isinstance(row["step"], int)
+        known = isinstance(row["step"], int) and isinstance(row["split"], str) and "metrics" in row
         return row if known else None
-    except (ValueError, AttributeError):
+    except (ValueError, KeyError, TypeError):
         return None  # the last line of a killed run
 
 
