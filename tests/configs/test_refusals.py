@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from vatt import configs
+from vatt.configs import base, merge
 
 TINY = {"model_arch": "tx_fac_tiny", "config_file": "configs/pretrain/toy.yaml"}
 
@@ -51,7 +52,18 @@ def refused(**arguments) -> dict[str, configs.Problem]:
         ("train.optimizer.learning_rate.learning_rate_base", float("inf"), "a number", ""),
         ("train.optimizer.beta_1", 1.0, "< 1", ""),
         ("train.input.min_area_ratio", 1.5, "<= 1", ""),
-        ("model_config.loss_config.bridge.0.temperature", 0.0, "> 0", ""),
+        ("model_config.loss_config.bridge.0.temperature", 0.0, ">= 1e-30", ""),
+        ("train.input.batch_size", 10**30, "<= 1000000", ""),
+        ("train.input.num_frames", 10**9, "a whole number >= 1 and <= 1000000", ""),
+        (
+            "train.optimizer.learning_rate.learning_rate_base",
+            1e300,
+            "a number >= 0 and <= 1e+30",
+            "",
+        ),
+        ("train.optimizer.learning_rate.total_steps", 10**10, "<= 1000000000", ""),
+        ("eval.timeout_s", 1e10, "<= 1000000000", ""),
+        ("seed", 10**30, "< 2147483648", ""),
         # one of a few
         ("mode", "trian", "'train'", "Did you mean 'train'?"),
         ("precision", "bfloat16", "'mixed_bfloat16'", "Did you mean 'mixed_bfloat16'?"),
@@ -69,6 +81,69 @@ def test_a_mistake_is_refused_at_its_path(path, value, accepted, hint):
     assert problem.value == value or value != value  # NaN
     assert accepted in problem.accepted
     assert hint in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "accepted"),
+    [
+        ("train.input.num_frames=400000", "train.input.batch_size", "400000 frames of 64 x 64 pix"),
+        ("train.input.num_frames=160,train.input.fps=1e-6", "train.input.batch_size", "of sound"),
+        ("train.input.max_context_sentences=1000000000", "train.input.batch_size", "of context"),
+        ("eval.input.num_windows_test=1000000", "eval.input.batch_size", "of 1000000 windows"),
+        ("eval.input.min_resize=100000", "eval.input.min_resize", "16 frames of that size"),
+        ("train.input.fps=1e9", "train.input.fps", "shorter than a sample of sound"),
+        (
+            "train.input.raw_audio=false,train.input.stft_step=1e-5",
+            "train.input.stft_step",
+            "shorter than a sample",
+        ),
+        (
+            "model_config.backbone_config.video_model_kwargs.num_heads=1000000,"
+            "model_config.backbone_config.video_model_kwargs.d_kv=1000000",
+            "model_config.backbone_config.video_backbone d_model",
+            "4 layers, 1000000 heads",
+        ),
+    ],
+)
+def test_what_nobody_can_hold_is_refused(override, path, accepted):
+    assert accepted in refused(**TINY, params_override=override)[path].accepted
+
+
+def test_looking_for_other_lengths_of_clips_ends():
+    found = refused(**TINY, params_override="train.input.num_frames=999999,train.input.fps=1.1")
+    assert "do not cover evenly" in found["train.input.num_frames"].accepted or (
+        "a multiple of 4" in found["train.input.num_frames"].accepted
+    )
+
+
+def _numbers(schema):
+    """The parts of a field's schema that are numbers."""
+    for part in (schema, *schema.get("anyOf", ())):
+        if part.get("type") in ("integer", "number"):
+            yield part
+        yield from _numbers(part["items"]) if isinstance(part.get("items"), dict) else ()
+
+
+def test_every_number_has_bounds():
+    waiting, seen = [base.Config], set()
+    while waiting:
+        waiting += (cls := waiting.pop()).__subclasses__()
+        if not cls.__module__.startswith("vatt."):
+            continue
+        for name in cls.model_fields:
+            for part in _numbers(merge._schema(cls, name)):
+                assert {"minimum", "exclusiveMinimum"} & part.keys(), (cls, name)
+                assert {"maximum", "exclusiveMaximum"} & part.keys() or part.get("description"), (
+                    cls,
+                    name,
+                )
+                seen.add(name)
+    assert {"learning_rate_steps", "mixing_weights", "d_model", "fps", "seed"} <= seen
+
+
+@pytest.mark.parametrize("field", ["task", "model_arch"])
+def test_names_that_are_numbers_are_refused(field):
+    assert "expected" in refused(params_override={field: 10**30})[field].accepted
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_one_that_does():
@@ -141,6 +216,7 @@ def test_malformed_overrides_are_refused(text):
 PROGRAM = r"""
 import json, random, sys, time
 from vatt import configs
+from vatt.configs import base, merge
 from vatt.configs.merge import leaves
 
 random.seed(7)

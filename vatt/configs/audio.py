@@ -8,7 +8,7 @@ from pydantic import Field
 
 from vatt.configs import base, dataset
 from vatt.configs.backbones import Backbone, register
-from vatt.configs.base import Count, Positive, Rate, Share, UnitInterval
+from vatt.configs.base import Count, Layers, Multiplier, Positive, Rate, Share, UnitInterval
 from vatt.configs.problems import Problem, Problems, divides
 from vatt.configs.transformers import Medium, PatchEncoder, Tiny, covers_waveform, keeps_tokens
 
@@ -43,7 +43,7 @@ class Resnet2DBase(SpectrogramModel):
     name: str = "resnet2d"
     final_endpoint: str | None = "last_conv"
     backbone: base.choice("", "resnet50", "resnet101") = ""
-    width_multiplier: Positive = 1
+    width_multiplier: Multiplier = 1
     cifar_stem: bool = False
     data_format: base.choice("channels_last", "channels_first") = "channels_last"
     stop_gradient_point: Annotated[int, Field(ge=-1, le=4)] = -1
@@ -101,7 +101,7 @@ class WaTMedium(Medium, WaTBase):
 @register("wat_large")
 class WaTLarge(WaTMedium):
     name: str = "wat_large"
-    num_layers: Count = 24
+    num_layers: Layers = 24
 
 
 @register("wat_tiny")
@@ -112,7 +112,7 @@ class WaTTiny(Tiny, WaTBase):
     temporal_patch_size: Count = 256
     temporal_patch_stride: Count = 256
     max_temporal_buckets: Count = 100
-    num_layers: Count = 3
+    num_layers: Layers = 3
     patch_init_std: Positive | None = 0.6
 
 
@@ -146,7 +146,7 @@ class SpTMedium(Medium, SpTBase):
 @register("spt_large")
 class SpTLarge(SpTMedium):
     name: str = "spt_large"
-    num_layers: Count = 24
+    num_layers: Layers = 24
 
 
 @register("spt_tiny")
@@ -158,5 +158,5 @@ class SpTTiny(Tiny, SpTBase):
     spectoral_patch_size: Count = 10
     max_temporal_buckets: Count = 19
     max_spectoral_buckets: Count = 8
-    num_layers: Count = 3
+    num_layers: Layers = 3
     patch_init_std: Positive | None = 0.25

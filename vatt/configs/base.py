@@ -75,13 +75,21 @@ def _plain(value: Any) -> Any:
 
 # Kinds of values -------------------------------------------------------------------------------
 
-Count = Annotated[int, Field(ge=1)]
-WholeNumber = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+# What is beyond these bounds ends in another way than by a message: in numbers that float32 or the
+# system does not have, or in memory or time that nobody has.
+LEAST, GREATEST = 1e-30, 1e30
+
+Count = Annotated[int, Field(ge=1, le=10**6)]  # of what is held at once: clips, pixels, units
+Layers = Annotated[int, Field(ge=1, le=1000)]
+Steps = Annotated[int, Field(ge=1, le=10**9)]
+WholeNumber = Annotated[int, Field(ge=0, le=10**9)]
+Positive = Annotated[float, Field(ge=LEAST, le=GREATEST)]
+NonNegative = Annotated[float, Field(ge=0, le=GREATEST)]
+Seconds = Annotated[float, Field(ge=0, le=10**9)]
 Rate = Annotated[float, Field(ge=0, lt=1)]  # of dropout: 1 would drop everything
-Share = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=LEAST, le=1)]
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
+Multiplier = Annotated[float, Field(ge=0.01, le=100)]  # of widths
 
 
 def choice(*values: str) -> Any:

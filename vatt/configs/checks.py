@@ -5,12 +5,14 @@ Each check yields `Problem`s with a value that would do. Nothing here needs Tens
 
 from __future__ import annotations
 
-from vatt.configs import dataset, evaluators, experiment
+from vatt.configs import dataset, evaluators, experiment, transformers
+from vatt.configs.backbones import Backbone
 from vatt.configs.model import PretrainModel
 from vatt.configs.problems import ConfigError, Problem, Problems, divides
 from vatt.errors import nearest
 
 _LONGEST_NAME = 255  # of the usual file systems
+_MOST_VALUES = 2**36  # of a batch or a model: many times what is published
 
 
 def problems(config: experiment.ExperimentConfig) -> list[Problem]:
@@ -65,10 +67,24 @@ def _model(config: experiment.ExperimentConfig) -> Problems:
             yield from backbone.problems
             continue
         yield from backbone.problems(path)
+        yield from _weights(path, backbone)
         for input_path, data in inputs.items():
             yield from backbone.clip_problems(input_path, data, path)
     if pretrained:
         yield from config.model.problems()
+
+
+def _weights(path: str, backbone: Backbone) -> Problems:
+    if isinstance(backbone, transformers.Encoder):
+        inner = 4 * backbone.num_heads * backbone.d_kv + 2 * backbone.d_ff
+        weights = backbone.num_layers * backbone.d_model * inner
+        if weights > _MOST_VALUES:
+            accepted = (
+                f"with {backbone.num_layers} layers, {backbone.num_heads} heads of d_kv "
+                f"{backbone.d_kv} and d_ff {backbone.d_ff} that is {weights:.2g} weights; expected "
+                f"at most {_MOST_VALUES:.2g}"
+            )
+            yield Problem(f"{path} d_model", backbone.d_model, accepted)
 
 
 def _inputs(config: experiment.ExperimentConfig) -> Problems:
@@ -90,6 +106,10 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
         if not data.raw_audio and data.stft_step > data.stft_length:
             accepted = f"expected at most stft_length, which is {data.stft_length:g}"
             yield Problem(f"{path}.stft_step", data.stft_step, accepted)
+        if not data.raw_audio and data.stft_step * data.sample_rate < 1:
+            accepted = f"shorter than a sample, at a sample_rate of {data.sample_rate}"
+            yield Problem(f"{path}.stft_step", data.stft_step, accepted)
+        yield from _can_be_held(path, data)
         yield from _everything_is_read(path, data)
     data, level = config.train.input, config.eval.input.audio_level
     if data.audio_level != level:
@@ -100,6 +120,36 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
         if len(sets) != len(data.mixing_weights):
             accepted = f"expected one weight for each of the {len(sets)} sets {', '.join(sets)}"
             yield Problem("train.input.mixing_weights", list(data.mixing_weights), accepted)
+
+
+def _can_be_held(path: str, data: dataset.Dataset) -> Problems:
+    """There is sound in a clip, and a batch of clips is no more than can be held somewhere."""
+    samples, frames = data.num_audio_samples, data.num_frames
+    if not samples:
+        accepted = f"{frames} frames at this rate are shorter than a sample of sound"
+        yield Problem(f"{path}.fps", data.fps, accepted)
+    values = {
+        f"{frames} frames of {data.frame_size} x {data.frame_size} pixels": (
+            3 * frames * data.frame_size**2
+        ),
+        f"{samples} samples of sound": samples,
+        "the words of context": getattr(data, "max_num_words", 0)
+        * getattr(data, "max_context_sentences", 0),
+    }
+    windows = getattr(data, "num_windows_test", 1) if path.startswith("eval") else 1
+    clip = max(values, key=values.get)
+    held = data.batch_size * windows * values[clip]
+    if held > _MOST_VALUES:
+        several = f" in each of {windows} windows" if windows > 1 else ""
+        accepted = (
+            f"{clip}{several} make a batch of {held:.2g} values; expected at most "
+            f"{_MOST_VALUES:.2g}"
+        )
+        yield Problem(f"{path}.batch_size", data.batch_size, accepted)
+    resized = 3 * frames * data.min_resize**2
+    if resized > _MOST_VALUES:
+        accepted = f"{frames} frames of that size have {resized:.2g} values; expected at most"
+        yield Problem(f"{path}.min_resize", data.min_resize, f"{accepted} {_MOST_VALUES:.2g}")
 
 
 def _everything_is_read(path: str, data: dataset.Dataset) -> Problems:

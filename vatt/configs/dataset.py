@@ -10,6 +10,8 @@ from vatt.configs import base
 from vatt.configs.base import Count, NonNegative, Positive, Share
 
 Decibels = Annotated[float, Field(ge=-80, le=0)]
+Gain = Annotated[float, Field(ge=0, le=80)]  # dB
+Window = Annotated[float, Field(ge=1e-6, le=60)]  # s
 
 PUBLISHED_FPS = 10.0  # of clips
 PUBLISHED_RATES = (10.0, 25.0)  # frames/s of records
@@ -68,8 +70,8 @@ class Dataset(base.Config):
     space_to_depth: bool = False
     text_tokenizer: base.choice("WordTokenizer", "BertTokenizer") = "WordTokenizer"
     raw_audio: bool = True
-    stft_length: Positive = 0.04267
-    stft_step: Positive = 0.02134
+    stft_length: Window = 0.04267
+    stft_step: Window = 0.02134
     mel_bins: Count = 80
     linearize_vision: bool = True
     fps: Positive | None = None
@@ -127,7 +129,7 @@ class Finetune(Dataset):
     mixup: bool = False
     mixup_alpha: Positive = 5
     audio_noise: NonNegative = 0.0
-    audio_gain: NonNegative = 0.0
+    audio_gain: Gain = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     num_windows_test: Count = 4
     multi_crop: bool = True

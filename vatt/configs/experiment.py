@@ -8,7 +8,7 @@ from pydantic import Field, SerializeAsAny
 
 from vatt.configs import base, dataset, video
 from vatt.configs.backbones import Backbone
-from vatt.configs.base import Count, NonNegative, Positive, Rate, Share, WholeNumber
+from vatt.configs.base import NonNegative, Positive, Rate, Seconds, Share, Steps, WholeNumber
 from vatt.configs.model import PretrainModel
 
 STRATEGIES = ("auto", "tpu", "mirrored", "multi_worker_mirrored", "one_device")
@@ -24,7 +24,7 @@ class LearningRate(base.Config):
 
     type: base.choice("LearningRate") = "LearningRate"
     learning_rate_base: NonNegative = 1e-4
-    total_steps: Count = 500_000
+    total_steps: Steps = 500_000
 
 
 class CosineDecayLearningRate(LearningRate):
@@ -114,15 +114,15 @@ class TrainConfig(base.Config):
     """
 
     input: SerializeAsAny[dataset.Dataset] | None = None
-    max_checkpoints: Count = 50
-    iterations_per_loop: Count = 50
-    save_checkpoint_freq: Count = 10_000
+    max_checkpoints: Steps = 50
+    iterations_per_loop: Steps = 50
+    save_checkpoint_freq: Steps = 10_000
     optimizer: SerializeAsAny[OptimizerConfig] = Field(default_factory=OptimizerConfig)
     gradient_clip_norm: NonNegative = 0.0
     gradient_clip_norm_cls: NonNegative | None = None
     max_bad_steps: WholeNumber = 0
-    log_every_steps: Count | None = None
-    watchdog_s: NonNegative = 1800.0
+    log_every_steps: Steps | None = None
+    watchdog_s: Seconds = 1800.0
     layer_decay: Share = 1.0
     ema_decay: Rate = 0.0
 
@@ -139,8 +139,8 @@ class EvalConfig(base.Config):
     """
 
     input: SerializeAsAny[dataset.Dataset] | None = None
-    poll_interval_s: Positive = 180.0
-    timeout_s: NonNegative = 7200.0
+    poll_interval_s: Annotated[float, Field(gt=0, le=10**9)] = 180.0
+    timeout_s: Seconds = 7200.0
     wait_for_run: bool = False
     report: bool = True
     probes: base.sequence(base.choice("linear", "published_probe", "knn")) | None = None
@@ -153,7 +153,7 @@ class RuntimeConfig(base.Config):
 
     distribution_strategy: base.choice(*STRATEGIES) = "auto"
     tpu: str | None = None
-    num_devices: Count | None = None
+    num_devices: Annotated[int, Field(ge=1, le=1000)] | None = None
 
 
 class ExperimentConfig(base.Config):

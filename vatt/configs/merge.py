@@ -196,7 +196,7 @@ def _words(schema: Mapping[str, Any]) -> str:
         return "one of " + ", ".join(repr(value) for value in values)
     kind = schema.get("type")
     limits = [
-        f"{sign} {schema[key]:g}"
+        f"{sign} {schema[key]}"
         for key, sign in (
             ("minimum", ">="),
             ("exclusiveMinimum", ">"),

@@ -32,6 +32,8 @@ def experiment_config(task: str, model_arch: str | None = None) -> experiment.Ex
       ConfigError: unknown task or architecture (all that is wrong).
     """
     architectures = lookup(_TASKS, task, "task")
+    if not isinstance(model_arch, str | None):
+        raise ConfigError([Problem("model_arch", model_arch, "expected a text")])
     arch = (model_arch or DEFAULT_ARCHITECTURE[task.lower()]).lower()
     config = lookup(architectures(arch), arch, "model_arch", f" for task {task}")()
     config.model_arch = arch

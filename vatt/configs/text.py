@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from vatt.configs import base
 from vatt.configs.backbones import Backbone, register
-from vatt.configs.base import Count
+from vatt.configs.base import Count, Layers
 from vatt.configs.problems import Problem, Problems
 from vatt.configs.transformers import Encoder, NormedEncoder, Small, Tiny
 
@@ -69,7 +69,7 @@ class T5Tiny(Tiny, T5Base):
     d_embedding: Count = 96
     vocab_size: Count = 512
     trainable_embeddings: bool = True
-    num_layers: Count = 1
+    num_layers: Layers = 1
 
 
 @register("bert_base")

@@ -7,8 +7,10 @@ ViTBase)`.
 from __future__ import annotations
 
 from vatt.configs import base, dataset
-from vatt.configs.base import Config, Count, Positive, Rate, UnitInterval
+from vatt.configs.base import Config, Count, Layers, Positive, Rate, UnitInterval
 from vatt.configs.problems import Problem, Problems, divides
+
+_NEAR = 10_000  # frames from those given, within which others are tried
 
 
 class Encoder(Config):
@@ -17,7 +19,7 @@ class Encoder(Config):
     d_model: Count = 768
     d_kv: Count = 64
     d_ff: Count = 3072
-    num_layers: Count = 12
+    num_layers: Layers = 12
     num_heads: Count = 12
     activation: base.Activation | None = "gelu"
     dropout_rate: Rate = 0.1
@@ -56,7 +58,7 @@ class Small(Config):
     d_pre_proj: Count | None = 512
     d_model: Count = 512
     d_ff: Count = 2048
-    num_layers: Count = 6
+    num_layers: Layers = 6
     num_heads: Count = 8
 
 
@@ -113,6 +115,7 @@ def _suggest_frames(data: dataset.Dataset, patch: int, stride: int) -> str:
         samples = data.audio_samples(frames)
         return samples >= patch and (samples - patch) % stride == 0
 
-    near = sorted(range(1, 4 * data.num_frames + 1), key=lambda n: abs(n - data.num_frames))
-    found = next((n for n in near if fits(n)), None)
+    given = data.num_frames
+    near = (n for far in range(min(3 * given, _NEAR) + 1) for n in (given - far, given + far))
+    found = next((n for n in near if n > 0 and fits(n)), None)
     return f" Try num_frames {found}." if found else " Change sample_rate, fps or the patch size."

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from vatt.configs import base, dataset
 from vatt.configs.backbones import Backbone, register
-from vatt.configs.base import Count, Positive, Rate, Share
+from vatt.configs.base import Count, Layers, Positive, Rate, Share
 from vatt.configs.problems import Problems
 from vatt.configs.transformers import (
     Medium,
@@ -72,7 +72,7 @@ class UniTMedium(Medium, UniTBase):
 @register("ut_large")
 class UniTLarge(UniTMedium):
     name: str = "ut_large"
-    num_layers: Count = 24
+    num_layers: Layers = 24
 
 
 @register("ut_tiny")
@@ -88,7 +88,7 @@ class UniTTiny(Tiny, UniTBase):
     max_vid_temporal_buckets: Count = 4
     max_vid_spatial_buckets: Count = 8
     max_aud_temporal_buckets: Count = 100
-    num_layers: Count = 4
+    num_layers: Layers = 4
     d_post_proj: Count = 96
     vid_patch_init_std: Positive | None = 0.25
     aud_patch_init_std: Positive | None = 0.6

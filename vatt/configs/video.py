@@ -6,7 +6,16 @@ from typing import ClassVar
 
 from vatt.configs import base, dataset
 from vatt.configs.backbones import Backbone, register
-from vatt.configs.base import Count, NonNegative, Positive, Rate, Share, UnitInterval
+from vatt.configs.base import (
+    Count,
+    Layers,
+    Multiplier,
+    NonNegative,
+    Positive,
+    Rate,
+    Share,
+    UnitInterval,
+)
 from vatt.configs.problems import Problems
 from vatt.configs.transformers import Medium, PatchEncoder, Tiny, covers_frames, keeps_tokens
 
@@ -31,7 +40,7 @@ class I3D(ModelConfig):
 
     name: str = "i3d"
     final_endpoint: str | None = "mixed_5c"
-    width_multiplier: Positive = 1
+    width_multiplier: Multiplier = 1
     conv_weight_decay: NonNegative = 0.0
     batch_norm_decay: UnitInterval = 0.9
     batch_norm_epsilon: Positive = 1e-5
@@ -77,7 +86,7 @@ class ViTMedium(Medium, ViTBase):
 @register("vit_large")
 class ViTLarge(ViTMedium):
     name: str = "vit_large"
-    num_layers: Count = 24
+    num_layers: Layers = 24
 
 
 @register("vit_xlarge")
@@ -85,7 +94,7 @@ class ViTXLarge(ViTBase):
     name: str = "vit_xlarge"
     d_model: Count = 1536
     d_ff: Count = 4096
-    num_layers: Count = 24
+    num_layers: Layers = 24
     num_heads: Count = 24
 
 
@@ -98,5 +107,5 @@ class ViTTiny(Tiny, ViTBase):
     max_temporal_buckets: Count = 4
     max_vertical_buckets: Count = 8
     max_horizontal_buckets: Count = 8
-    num_layers: Count = 4
+    num_layers: Layers = 4
     patch_init_std: Positive | None = 0.25

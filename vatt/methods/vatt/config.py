@@ -11,7 +11,7 @@ from pydantic import Field, SerializeAsAny
 
 from vatt.configs import backbones, base, dataset, experiment, unified
 from vatt.configs.backbones import Backbone
-from vatt.configs.base import Count, NonNegative, Positive, UnitInterval, WholeNumber
+from vatt.configs.base import Count, Multiplier, NonNegative, Positive, UnitInterval, WholeNumber
 from vatt.configs.model import PretrainModel
 from vatt.configs.problems import ConfigError, Problem, Problems
 
@@ -210,7 +210,7 @@ class TxTinyBackboneConfig(BackboneConfig):
 
 class CNNkwargs(base.Config):
     num_classes: Count | None = None
-    width_multiplier: Positive = 1
+    width_multiplier: Multiplier = 1
     batch_norm_decay: UnitInterval = 0.9
     batch_norm_epsilon: Positive = 1e-5
     batch_norm_scale: bool = True
@@ -373,7 +373,7 @@ class PretrainInput(dataset.Pretrain):
     max_num_words: Count = 16
     max_context_sentences: WholeNumber = 4
     audio_noise: NonNegative = 0.01
-    audio_gain: NonNegative = 0.0
+    audio_gain: dataset.Gain = 0.0
     audio_mixup: bool = False
     mixup_alpha: Positive = 10
     mixup_beta: Positive = 2
