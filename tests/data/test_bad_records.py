@@ -135,11 +135,12 @@ def test_workers_list_what_each_of_them_could_not_read(tmp_path):
 def test_a_damaged_list_is_told_and_its_whole_lines_stay(tmp_path, caplog):
     path = tmp_path / "bad_records.csv"
     whole = "spoken,train,a,7,99,frame 0"
-    lines = [",".join(COLUMNS), whole, "spoken,train,a,x,99,b", "spoken,train,a," + "9" * 5000]
+    lines = [",".join(COLUMNS), "spoken,train," + "x" * 200_000, whole, "spoken,train,a,x,99,b"]
+    lines += ["", "spoken,train,a," + "9" * 5000]
     path.write_bytes("\n".join([*lines, "spoken,tr"]).encode() + b"\xff")
     with caplog.at_level("WARNING", "absl"):
         assert BadRecords(path).rows() == [whole.split(",")]
-    assert "bad_records.csv: 3 lines cannot be read" in caplog.text
+    assert "bad_records.csv: 4 lines cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize("where", ["payload", "length"])

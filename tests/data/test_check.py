@@ -200,6 +200,9 @@ def test_missing_shards_and_a_damaged_manifest(tmp_path):
     assert "the card says 7 records, the shards hold 4" in report.problems[1]
     (folder / "manifest.json").write_text("{")
     assert "manifest.json cannot be used" in check_splits(card, workers=1).problems[0]
+    (folder / "manifest.json").write_text('{"shards": [{"file": "a", "records": 1e30}]}')
+    told = check_splits(card, workers=1).problems[0]
+    assert told.endswith("{'file': 'a', 'records': 1e+30}, not file, records and sha256")
     for path in folder.glob("train*"):
         path.unlink()
     report = check_splits(card, workers=1)

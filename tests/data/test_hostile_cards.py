@@ -138,6 +138,9 @@ def test_a_manifest_of_nonsense_counts_nothing(tmp_path):
         '{"shards": 3}',
         '{"shards": [{"file": 1, "records": 1}]}',
         '{"shards": [{"file": "a-1.tfrecord", "records": Infinity}]}',
+        '{"shards": [{"file": "a-1.tfrecord", "records": -1}]}',
+        '{"shards": [{"file": "a-1.tfrecord", "records": 1' + 30 * "0" + "}]}",
+        '{"shards": [{"file": "a-1.tfrecord", "records": "7"}]}',
     ):
         (tmp_path / "manifest.json").write_text(text)
         card = cards.read(path)

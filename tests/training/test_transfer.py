@@ -527,6 +527,15 @@ def test_names_that_nobody_could_guess_are_found_by_the_manifest(tmp_path):
         transfer.transfer(guessed, model)
 
 
+@pytest.mark.parametrize("towers", [None, 3, ["video"], {"video": 3}, {"video": {"": 3}}])
+def test_a_manifest_that_does_not_say_where_towers_stand_is_told(tmp_path, towers):
+    tuned = fill(published_files.model("video"))
+    store = checkpoints.CheckpointStore(tmp_path)
+    told = store.save(3, moved(tuned, {}), kind="pretrain", towers=towers)
+    with refused("ckpt-3.json: damaged, `towers` does not say", tuned):
+        transfer.transfer(told, tuned)
+
+
 def test_the_manifest_decides_what_kind_it_is(tmp_path):
     """A pre-training model with a part called as classifiers are is none."""
     tuned = fill(published_files.model("video"))

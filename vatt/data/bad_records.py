@@ -19,7 +19,7 @@ import io
 import itertools
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,12 +76,11 @@ class BadRecords:
         """Takes over what a list has; lines that are damaged are found again with the record."""
         damaged = 0
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            for row in csv.DictReader(file):
-                values = [row.get(column) for column in COLUMNS]
-                if None in values or not re.fullmatch(r"\d{1,18}", values[3]):
+            for row in _rows(file):
+                if len(row) != len(COLUMNS) or not re.fullmatch(r"\d{1,18}", row[3]):
                     damaged += 1
                 else:
-                    self._remember(values)
+                    self._remember(row)
         if damaged:
             logging.warning("%s: %d lines cannot be read", path, damaged)
 
@@ -177,6 +176,20 @@ class BadRecords:
             text = io.StringIO()
             csv.writer(text, lineterminator="").writerow(line)
             locks.append_line(self.path, text.getvalue())
+
+
+def _rows(lines: Iterable[str]) -> Iterator[list[str]]:
+    """The rows of a list without its head."""
+    table = csv.reader(lines)
+    while True:
+        try:
+            row = next(table)
+        except StopIteration:
+            return
+        except csv.Error as error:  # a field that is too long, or NUL
+            row = [str(error)]
+        if row and row != list(COLUMNS):
+            yield row
 
 
 def _explain(shard: Shard, record: int, card: cards.Card) -> tuple[int, str]:

@@ -19,6 +19,7 @@ from vatt.files import read_json
 
 CARD_FILE = "card.yaml"
 MANIFEST_FILE = "manifest.json"
+MOST_RECORDS = 10**9  # of a shard or split
 
 TASKS = {
     "pretrain": "contrastive pretraining, whose labels, if any, are not read",
@@ -72,7 +73,7 @@ class _Part(pydantic.BaseModel):
 class VideoInfo(_Part):
     """Pictures of a data set. Height and width are None where they differ between clips."""
 
-    fps: float = pydantic.Field(gt=0)
+    fps: float = pydantic.Field(ge=1e-6, le=10**6)
     height: int | None = None
     width: int | None = None
 
@@ -80,7 +81,7 @@ class VideoInfo(_Part):
 class AudioInfo(_Part):
     """Sound of a data set."""
 
-    sample_rate: int = pydantic.Field(gt=0)
+    sample_rate: int = pydantic.Field(gt=0, le=10**6)
 
 
 class TextInfo(_Part):
@@ -92,8 +93,8 @@ class TextInfo(_Part):
 class FeatureInfo(_Part):
     """Extracted features of one kind."""
 
-    width: int = pydantic.Field(ge=1)  # values per vector
-    rate: float = pydantic.Field(gt=0)  # vectors per second
+    width: int = pydantic.Field(ge=1, le=MOST_RECORDS)  # values per vector
+    rate: float = pydantic.Field(ge=1e-6, le=10**6)  # vectors per second
 
 
 class Split(_Part):
@@ -104,8 +105,8 @@ class Split(_Part):
     """
 
     pattern: str | list[str]
-    num_shards: int | None = pydantic.Field(default=None, ge=0)
-    records: int | None = pydantic.Field(default=None, ge=0)
+    num_shards: int | None = pydantic.Field(default=None, ge=0, le=MOST_RECORDS)
+    records: int | None = pydantic.Field(default=None, ge=0, le=MOST_RECORDS)
 
     @property
     def patterns(self) -> list[str]:
@@ -145,7 +146,7 @@ class Card(_Part):
     paper_splits: dict[str, int | None] = {}  # clips of each split as published, where known
     record_type: Literal["SequenceExample", "Example"] = "SequenceExample"
     fields: dict[str, str] = {}  # names on disk that differ, by attribute of features.RecordSchema
-    num_classes: int | None = pydantic.Field(default=None, ge=1)
+    num_classes: int | None = pydantic.Field(default=None, ge=1, le=10**6)
     labels: list[str] | None = None  # class names; the index of a class is its position
     label_file: str | None = None  # beside the card; `labels` are read from it
     multi_label: bool = False
@@ -359,10 +360,31 @@ def _absent(part: Split, found: list[Path]) -> str:
     return f"; missing: {shown}" if missing else ""
 
 
+def listed_shards(folder: Path) -> dict[str, tuple[int, str]]:
+    """Records and SHA-256 ("" if it says none) of the shards that `manifest.json` lists, by name.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is not one of ours.
+    """
+    content = read_json(folder / MANIFEST_FILE)
+    shards = content.get("shards") if isinstance(content, dict) else None
+    if not isinstance(shards, list):
+        raise ValueError("it has no list `shards`")
+    found = {}
+    for shard in shards:
+        fields = shard if isinstance(shard, dict) else {}
+        name, records, checksum = (fields.get(key) for key in ("file", "records", "sha256"))
+        counted = isinstance(records, int) and 0 <= records <= MOST_RECORDS
+        if not (isinstance(name, str) and counted and isinstance(checksum, str | None)):
+            raise ValueError(f"a shard is {short(shard)}, not file, records and sha256")
+        found[name] = records, checksum or ""
+    return found
+
+
 def _listed_records(folder: Path) -> dict[Path, int]:
     """Records of the shards that `manifest.json` lists; they are right for damaged shards, too."""
     try:
-        listed = read_json(folder / MANIFEST_FILE)["shards"]
-        return {folder / shard["file"]: int(shard["records"]) for shard in listed}
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return {folder / name: records for name, (records, _) in listed_shards(folder).items()}
+    except (OSError, ValueError):
         return {}  # no such file, or not ours: records can be counted

@@ -102,9 +102,9 @@ def _absent(logged: History, folder: Path) -> Iterator[str]:
         step, measure = found.select(set=name).latest()
         try:
             arrays = artefacts.load(folder / "eval" / f"{name}-{step}.npz")
-        except DataError:
-            continue  # removed since
-        absent = arrays["classes/name"][arrays["classes/clips"] == 0].tolist()
+            absent = arrays["classes/name"][arrays["classes/clips"] == 0].tolist()
+        except (DataError, KeyError, IndexError):
+            continue  # removed since, or of a version that counted none
         if absent:
             more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
             yield (

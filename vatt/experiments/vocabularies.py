@@ -84,8 +84,8 @@ def check(prefix: str | os.PathLike, vocabulary: Vocabulary, field: str) -> None
 def _of(prefix: Path) -> tuple[str | None, int, str]:
     """Checksum, number and name (or nothing) of the words that a checkpoint knows."""
     facts = manifest_metadata(prefix).get(_KEY)
-    if isinstance(facts, dict):
-        return facts.get("sha256"), facts.get("words"), ""
+    if isinstance(facts, dict) and isinstance(facts.get("sha256"), str):
+        return facts["sha256"], facts.get("words"), ""
     try:
         tree = configs.read(prefix.parent / "config.yaml")
         if tree["mode"] == "eval":

@@ -112,9 +112,22 @@ def _layout(prefix: Path, shapes: Shapes, object_graph: bool) -> Layout | None:
     """Returns the layout that the manifest says; without one, that which a method recognises."""
     metadata = manifest_metadata(prefix)
     if "kind" in metadata and shapes and not object_graph:
+        if not _are_towers(metadata.get("towers")):
+            raise CheckpointError(
+                f"{prefix}.json: damaged, `towers` does not say where the backbones stand; bring "
+                "the file back"
+            )
         return Own(metadata, _model_name(shapes))
     recognise = (r for method in methods.known() for r in method.layouts())
     return next(filter(None, (r(shapes, object_graph) for r in recognise)), None)
+
+
+def _are_towers(towers: object) -> bool:
+    """Whether it is {modality: {path in the backbone: path in the model}}."""
+    return isinstance(towers, dict) and all(
+        isinstance(paths, dict) and all(isinstance(path, str) for path in paths.values())
+        for paths in towers.values()
+    )
 
 
 def _model_name(shapes: Shapes) -> str:

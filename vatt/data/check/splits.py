@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vatt.data.card_schema import MANIFEST_FILE, listed_shards
 from vatt.data.check import leakage
 from vatt.data.check.report import Report
 from vatt.data.check.shards import AUDIO_TASK, Job, check_shard
 from vatt.data.features import JOINED, splits_of
 from vatt.data.ingest import levels, summary
 from vatt.errors import DataError, nearest
-from vatt.files import read_json
 
 if TYPE_CHECKING:
     from vatt.data.cards import Card
@@ -62,7 +62,7 @@ def check_splits(
 
 def _jobs(card: Card, splits: Sequence[str], samples: int, report: Report) -> list[Job]:
     """Jobs for all shards that are there; what is missing goes into the report."""
-    listed = _manifest(card.folder, report)
+    listed = _listed(card.folder, report)
     of_path: dict[Path, list[str]] = {}  # a shard of several splits is read once
     alone: dict[Path, int | None] = {}
     for split in splits:
@@ -78,9 +78,8 @@ def _jobs(card: Card, splits: Sequence[str], samples: int, report: Report) -> li
                 alone[path] = stated.records
     found: list[tuple[str, Path, int | None, str]] = []
     for path, names in of_path.items():
-        known = listed.get(path.name, {})
-        expected = known.get("records", alone.get(path))
-        found.append((JOINED.join(names), path, expected, known.get("sha256", "")))
+        expected, checksum = listed.get(path.name, (alone.get(path), ""))
+        found.append((JOINED.join(names), path, expected, checksum))
     counts = [1 if expected is None else expected for _, _, expected, _ in found]
     wanted = defaultdict(list)
     for number, index in _for_every_split([split for split, *_ in found], counts, samples):
@@ -105,19 +104,14 @@ def _for_every_split(
             yield part[shard], index
 
 
-def _manifest(folder: Path, report: Report) -> dict[str, dict]:
+def _listed(folder: Path, report: Report) -> dict[str, tuple[int, str]]:
     """What `manifest.json` says of each shard; {} without one."""
-    path = folder / "manifest.json"
     try:
-        shards = read_json(path)["shards"]
-        return {
-            shard["file"]: {"records": int(shard["records"]), "sha256": str(shard["sha256"])}
-            for shard in shards
-        }
+        return listed_shards(folder)
     except FileNotFoundError:
         report.notes.append("no manifest.json: checksums and records per shard are not known")
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-        report.problems.append(f"{path} cannot be used: {type(error).__name__}: {error}")
+    except (OSError, ValueError) as error:
+        report.problems.append(f"{folder / MANIFEST_FILE} cannot be used: {error}")
     return {}
 
 

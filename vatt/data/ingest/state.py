@@ -53,12 +53,16 @@ def made(shard: Shard, folder: Path) -> dict[str, Any] | None:
 
 
 def _complete(state: Path, folder: Path) -> dict[str, Any] | None:
-    try:
-        stats = read_json(state)
-        size = (folder / stats["file"]).stat().st_size if stats["records"] else 0
-        return stats if size == stats["bytes"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+    from vatt.data.ingest import facts  # the command line does without
+
+    stats = _read(state)
+    if not facts.believed(stats) or (stats["file"], stats["split"]) != (state.stem, _joined(state)):
         return None
+    try:
+        size = (folder / state.stem).stat().st_size if stats["records"] else 0
+    except OSError:
+        return None
+    return stats if size == stats["bytes"] else None
 
 
 def remove_others(folder: Path, splits: set[str], shards: list[Shard]) -> None:
@@ -109,7 +113,7 @@ def keep_drawn(folder: Path, splits: set[str], drawn: Sequence[str]) -> None:
             "again, or choose a new --output_dir"
         )
     if drawn or splits & known:
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         replace_text(path, json.dumps(sorted(drawn)))
 
 
@@ -185,7 +189,7 @@ def unused(folder: Path, splits: set[str], found: dict[str, list[list]]) -> list
     """
     return [
         _no_shard(split) | {"failures": rows}
-        for split, rows in _merged(folder / _STATE / _UNUSED, splits, found).items()
+        for split, rows in _merged("Failure", folder / _STATE / _UNUSED, splits, found).items()
         if rows
     ]
 
@@ -201,29 +205,29 @@ def noticed(folder: Path, splits: set[str], found: list[list]) -> list[dict[str,
     by_splits = {JOINED.join(sorted(splits)): found}
     return [
         _no_shard(joined) | {"notices": rows}
-        for joined, rows in _merged(folder / _STATE / _NOTICED, splits, by_splits).items()
+        for joined, rows in _merged("Notice", folder / _STATE / _NOTICED, splits, by_splits).items()
         if rows
     ]
 
 
-def _merged(path: Path, splits: set[str], found: dict[str, list[list]]) -> dict[str, list[list]]:
-    """Rows of this command with those that earlier ones kept for other splits."""
+def _merged(
+    kind: str, path: Path, splits: set[str], found: dict[str, list[list]]
+) -> dict[str, list[list]]:
+    """Rows, of a kind in `facts`, of this command with those of earlier ones for other splits."""
+    from vatt.data.ingest import facts
+
     known = _read(path)
     known = known if isinstance(known, dict) else {}
     others = {
         key: rows
         for key, rows in known.items()
-        if splits.isdisjoint(splits_of(key)) and _is_table(rows)
+        if splits.isdisjoint(splits_of(key)) and facts.rows(getattr(facts, kind), rows)
     }
     merged = others | found
     if known or any(merged.values()):
         make_folder(path.parent)
         replace_text(path, json.dumps(merged))
     return dict(sorted(merged.items()))
-
-
-def _is_table(rows: object) -> bool:
-    return isinstance(rows, list) and all(isinstance(r, list) and len(r) >= 4 for r in rows)
 
 
 def _read(path: Path) -> Any:
