@@ -161,6 +161,7 @@ def test_cut_last_line_and_rubbish_are_counted(synthetic, tmp_path):
         {"set": "a", "task": "linear", "name": ["mAP"], "value": 0.5},
         {"set": "a", "task": "linear", "name": "mAP", "value": 0.5, "chance": "half"},
         {"set": "a", "task": "linear", "name": "mAP", "value": 0.5, "samples": [3]},
+        {"set": "a", "task": "linear", "name": "mAP", "value": 0.5, "samples": 10**400},
     ],
 )
 def test_damaged_measures_are_counted(synthetic, tmp_path, damaged):
@@ -306,6 +307,20 @@ def test_damaged_neighbours_are_named(synthetic, tmp_path):
     assert "config.yaml is not valid YAML" in page and "&lt;i&gt;&amp;" in page
     assert "run.json is not valid JSON" in page
     assert "No retrieval examples from toy_retrieval-400.npz" in page
+
+
+def test_numbers_that_nothing_has_are_passed_over(synthetic, tmp_path):
+    huge = 10**400
+    lines = [json.loads(synthetic.line(step, "train", {"a": 1.0}, 0.0)) for step in (1, 2, 3)]
+    lines[0]["time"] = huge
+    lines[1]["step"] = huge
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    launch = {"started": "0001-01-01", "parameters": huge}
+    (tmp_path / "run.json").write_text(json.dumps({"launches": [launch]}))
+    history = read(tmp_path / "metrics.jsonl")
+    assert (history.skipped, history.steps("train")) == (1, [1, 3])
+    assert list(history.times["train"]) == [3]
+    assert "0001-01-01" in page_of(tmp_path)
 
 
 def test_duration_leaves_out_the_pauses_between_launches(synthetic, tmp_path):

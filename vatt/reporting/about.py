@@ -266,7 +266,7 @@ def _machine(value: object) -> str | None:
 
 
 def _count(value: object) -> str | None:
-    if isinstance(value, int | float) and value > 0:
+    if isinstance(value, int | float) and 0 < value < 1e18:
         return f"{value / 1e6:.3g} M" if value >= 1e5 else f"{value:,.0f}"
     return None
 
@@ -275,7 +275,9 @@ def _moment(value: object) -> datetime.datetime | None:
     try:
         if isinstance(value, int | float):
             return datetime.datetime.fromtimestamp(value, datetime.UTC)
-        return datetime.datetime.fromisoformat(value)
+        moment = datetime.datetime.fromisoformat(value)
+        moment.timestamp()  # not all that can be written have one
+        return moment
     except (TypeError, ValueError, OverflowError, OSError):
         return None
 

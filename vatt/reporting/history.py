@@ -203,6 +203,8 @@ def _add(history: History, line: str) -> bool:
         step, split = int(entry["step"]), str(entry["split"])
         numbers = {str(name): _number(value) for name, value in entry["metrics"].items()}
         rows = entry.get("measures")
+        if not -(2**63) <= step < 2**63:
+            raise OverflowError("a step that no run reaches")
         if not isinstance(rows, list | None):
             raise TypeError("'measures' is not a list")
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
@@ -210,7 +212,7 @@ def _add(history: History, line: str) -> bool:
     for name, value in numbers.items():
         history.values.setdefault(split, {}).setdefault(name, {})[step] = value
     time = entry.get("time")
-    if isinstance(time, int | float) and math.isfinite(time):
+    if isinstance(time, int | float) and abs(time) < 1e12:  # s
         history.times.setdefault(split, {})[step] = float(time)
     if split == "eval":
         history.earlier += rows is None and bool(numbers)
@@ -250,7 +252,8 @@ def _measure(fields: object) -> Measure:
     if not all(isinstance(getattr(measure, field), str) for field in FIELDS):
         raise TypeError(f"{fields}: one of {FIELDS} is no text")
     numbers = measure.chance, measure.samples, measure.gallery, measure.spread
-    if not all(isinstance(number, int | float | None) for number in numbers):
+    sane = (isinstance(n, int | float | None) and not abs(n or 0) > 1e18 for n in numbers)
+    if not all(sane):
         raise TypeError(f"{fields}: chance, samples, gallery or spread is no number")
     if not (measure.set and measure.task and measure.name):
         raise ValueError(f"{fields}: set, task or name is empty")
