@@ -16,6 +16,7 @@ EXIT_DIVERGED = 4
 EXIT_CHECKPOINT = 5
 EXIT_WORKER = 6  # another worker ended; starting all of them again continues
 EXIT_PREEMPTED = 42  # a checkpoint was written; starting the same command again continues
+EXIT_INTERRUPTED = 130  # before there was anything to save
 
 
 class UserError(Exception):

@@ -21,17 +21,21 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from vatt import __version__
-from vatt.errors import EXIT_DATA, EXIT_USAGE, UserError
+from vatt.errors import EXIT_DATA, EXIT_INTERRUPTED, EXIT_USAGE, UserError
 from vatt.files import OF_WRITING, cannot_write
 from vatt.printing import escape_what_cannot_be_shown, show
 
-EXIT_INTERRUPTED = 130
+if TYPE_CHECKING:  # a wrong flag needs no more than absl
+    from vatt.configs import ExperimentConfig
+
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
 _VERSION = ("--version", "-version")
+_NO_FOLDER = "model_dir is missing: name the folder of the run, --model_dir=runs/mine"
 
 FLAGS = flags.FlagValues()
 
@@ -73,6 +77,12 @@ _define(
     "folds",
     "Run a fine-tuning for each fold of its set, in folders fold_<number> of model_dir, and write "
     "mean and standard deviation of the figures: all, or numbers such as 1,3.",
+)
+_define(
+    "seeds",
+    "Run the command once for each of these seeds, one after another, in folders seed<number> of "
+    "model_dir, and print mean, standard deviation and each figure; they are also in seeds.json, "
+    "seeds.csv and report.html. Numbers and ranges: 0,1,2 or 0-9.",
 )
 flags.DEFINE_bool("verbose", False, "Keep TensorFlow's start-up messages.", flag_values=FLAGS)
 flags.DEFINE_bool(
@@ -120,28 +130,12 @@ def _run(argv: Sequence[str]) -> int:
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
 
-    from vatt import configs  # after the flags: a wrong one needs no more than absl
-
+    if FLAGS.seeds is not None:
+        return _run_seeds()
     _import_modules(FLAGS["import"].value)
-    config_file, overrides = FLAGS.config_file, list(FLAGS.params_override)
-    own = _config_of_run()
-    if not config_file and own is not None:
-        # What training started from is not what is to be evaluated: only the flag says that.
-        config_file, overrides = str(own), ["checkpoint_path=null", *overrides]
-    config = configs.resolve(
-        task=FLAGS.task,
-        mode=FLAGS.mode,
-        model_arch=FLAGS.model_arch,
-        config_file=config_file,
-        params_override=overrides,
-        model_dir=FLAGS.model_dir,
-        override_checkpoint=FLAGS.override_checkpoint,
-        strategy_type=FLAGS.strategy_type,
-        tpu=FLAGS.tpu,
-        data_dir=FLAGS.data_dir,
-    )
+    config = _configuration(FLAGS.model_dir)
     if not config.model_dir:
-        raise UserError("model_dir is missing: name the folder of the run, --model_dir=runs/mine")
+        raise UserError(_NO_FOLDER)
 
     from vatt.experiments import beforehand
 
@@ -163,6 +157,53 @@ def _run(argv: Sequence[str]) -> int:
     from vatt.experiments import executor
 
     return executor.run(config, **options)
+
+
+def _run_seeds() -> int:
+    from vatt.experiments import seeds
+
+    chosen = seeds.chosen(FLAGS.seeds, FLAGS.params_override)
+    _import_modules(FLAGS["import"].value)
+    folder = FLAGS.model_dir or _configuration(None).model_dir
+    if not folder:
+        raise UserError(_NO_FOLDER)
+    _show_log_lines()
+    return seeds.run(folder, chosen, _configuration, _given_flags(), fresh_start=FLAGS.fresh_start)
+
+
+def _given_flags() -> list[str]:
+    """Returns the flags that the runs of all seeds have in common, each with its value."""
+    arguments = []
+    for name in sorted(set(FLAGS) - {"seeds", "model_dir", "flagfile", "undefok"}):
+        flag = FLAGS[name]
+        values = flag.value if isinstance(flag, flags.MultiFlag) else [flag.value]
+        for value in values if flag.present else ():
+            text = ",".join(value) if isinstance(value, list) else value
+            arguments.append(f"--{name}={text}")
+    return arguments
+
+
+def _configuration(model_dir: str | None, *overrides: str) -> ExperimentConfig:
+    """Returns what the flags ask for, with another folder and further overrides."""
+    from vatt import configs
+
+    config_file, overrides = FLAGS.config_file, [*FLAGS.params_override, *overrides]
+    own = _config_of_run(model_dir)
+    if not config_file and own is not None:
+        # What training started from is not what is to be evaluated: only the flag says that.
+        config_file, overrides = str(own), ["checkpoint_path=null", *overrides]
+    return configs.resolve(
+        task=FLAGS.task,
+        mode=FLAGS.mode,
+        model_arch=FLAGS.model_arch,
+        config_file=config_file,
+        params_override=overrides,
+        model_dir=model_dir,
+        override_checkpoint=FLAGS.override_checkpoint,
+        strategy_type=FLAGS.strategy_type,
+        tpu=FLAGS.tpu,
+        data_dir=FLAGS.data_dir,
+    )
 
 
 def _import_modules(modules: Sequence[str]) -> None:
@@ -198,11 +239,11 @@ class _Lines(logging.StreamHandler):
         super().emit(record)
 
 
-def _config_of_run() -> Path | None:
-    """Returns the configuration that training left in model_dir, if it is to be evaluated."""
-    if (FLAGS.mode or "").lower() != "eval" or not FLAGS.model_dir:
+def _config_of_run(model_dir: str | None) -> Path | None:
+    """Returns the configuration that training left in a folder, if it is to be evaluated."""
+    if (FLAGS.mode or "").lower() != "eval" or not model_dir:
         return None
-    file = Path(FLAGS.model_dir) / "config.yaml"
+    file = Path(model_dir) / "config.yaml"
     return file.absolute() if os.path.isfile(file) else None
 
 

@@ -28,11 +28,16 @@ def lines(found: Sequence[Measure]) -> list[str]:
     Of retrieval those that look for videos, of probes the means of the linear one.
     """
     by_clips: dict[str, list[str]] = {}
-    for name, measure in zip(measures.own_names(found), found, strict=True):
-        if _telling(measure):
-            parts = [measure.set, fold_of(measure), counts(measure)]
-            by_clips.setdefault(", ".join(filter(None, parts)), []).append(_figure(name, measure))
+    for name, measure in telling(found):
+        parts = [measure.set, fold_of(measure), counts(measure)]
+        by_clips.setdefault(", ".join(filter(None, parts)), []).append(_figure(name, measure))
     return [f"{clips}: {'  '.join(figures)}" for clips, figures in by_clips.items()]
+
+
+def telling(found: Sequence[Measure]) -> list[tuple[str, Measure]]:
+    """Returns the most telling measures, each with its published name."""
+    named = zip(measures.own_names(found), found, strict=True)
+    return [(name, measure) for name, measure in named if _is_telling(measure)]
 
 
 def fold_of(measure: Measure) -> str:
@@ -83,7 +88,7 @@ def _figure(name: str, measure: Measure) -> str:
     return f"{name} {measure.value:.4g}{spread}{chance}"
 
 
-def _telling(measure: Measure) -> bool:
+def _is_telling(measure: Measure) -> bool:
     if measure.task == measures.RETRIEVAL:
         searched = measure.target == "video" and measure.variant == "embd"
         return searched and measure.name in ("R10", "MedianRank")

@@ -11,11 +11,30 @@ import numpy as np
 
 from vatt.errors import DataError
 from vatt.evaluation import artefacts
+from vatt.reporting.style import CSS
 
 NONE = "–"  # noqa: RUF001
 LEFT = ' class="name"'
 
 Arrays = Mapping[str, np.ndarray]
+
+
+def page(title: str, body: Sequence[str]) -> str:
+    """A page of parts, which holds its pictures and styles itself.
+
+    Args:
+      title: as text.
+      body: HTML of the parts; empty ones are left out.
+    """
+    # The policy makes the browser hold the promise that nothing is loaded from anywhere.
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)} - vatt report</title><style>{CSS}</style></head>\n"
+        f"<body><main>\n{chr(10).join(part for part in body if part)}\n</main></body></html>\n"
+    )
 
 
 def newest(folder: Path) -> dict[str, Path]:

@@ -44,7 +44,6 @@ from vatt.reporting import (
     training,
 )
 from vatt.reporting.history import History, read
-from vatt.reporting.style import CSS
 
 FILE_NAME = "report.html"
 # Which measures the sections show; those of other tasks stand in a table of their own.
@@ -94,15 +93,7 @@ def _page(run: about.Run, history: History) -> str:
         _training(run, history),
         about.provenance(run),
     ]
-    # The policy makes the browser hold the promise that nothing is loaded from anywhere.
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(about.title(run))} - vatt report</title><style>{CSS}</style></head>\n"
-        f"<body><main>\n{chr(10).join(part for part in body if part)}\n</main></body></html>\n"
-    )
+    return pieces.page(about.title(run), body)
 
 
 def _warnings(history: History) -> str:
