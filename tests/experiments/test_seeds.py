@@ -222,6 +222,14 @@ def test_evaluation_alone_takes_the_configuration_of_each_seed(command, runs, tm
     assert "missing, no figures yet: seed 2" in told.out
 
 
+def test_a_folder_of_seeds_is_not_taken_for_a_run(tmp_path, capsys):
+    for seed in (0, 1):
+        evaluated(tmp_path / f"seed{seed}", 0.5)
+    assert main.main(["vatt", f"--model_dir={tmp_path}", "--mode=eval"]) == 5
+    told = capsys.readouterr().err
+    assert "Runs in it: seed0, seed1; those of seeds are evaluated with --seeds." in told
+
+
 def test_training_alone_has_no_table(command, runs, tmp_path, capsys):
     assert main.main([*command, "--mode=train", "--seeds=0,1"]) == 0
     assert capsys.readouterr().out == "" and not (tmp_path / "runs" / "seeds.json").exists()

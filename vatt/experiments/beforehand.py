@@ -60,18 +60,20 @@ def _check_run(folder: Path) -> None:
             f"--override_checkpoint={folder / f'ckpt-{lost[-1]}'}"
         )
     what = "no config.yaml, no checkpoint" if folder.is_dir() else "no such folder"
-    runs = [path.parent.name for path in _beside(folder) if path.is_file()]
-    known = f" Runs beside it: {', '.join(sorted(runs)[:8])}." if runs else ""
+    runs, inside = _runs(folder.parent), _runs(folder)
+    known = f" Runs beside it: {', '.join(runs[:8])}." if runs else ""
+    if inside:
+        known = f" Runs in it: {', '.join(inside[:8])}; those of seeds are evaluated with --seeds."
     raise CheckpointError(
         f"there is no run in {folder} ({what}).{nearest(folder.name, runs)}{known} To wait for a "
         "training that begins later, pass --params_override=eval.wait_for_run=true"
     )
 
 
-def _beside(folder: Path) -> Iterator[Path]:
-    """The configurations of runs in the same folder."""
-    if folder.parent.is_dir():
-        yield from (path / CONFIG_FILE for path in folder.parent.iterdir())
+def _runs(folder: Path) -> list[str]:
+    """The names of the runs in a folder."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.name for path in paths if (path / CONFIG_FILE).is_file())
 
 
 def _sets(cfg: configs.ExperimentConfig) -> Iterator[str]:
