@@ -67,7 +67,7 @@ def test_figures_that_guessing_reaches_are_named_in_one_line(run):
     found = [accuracy(0.20), rank(29.0), accuracy(0.9, 0.9, name="top_5_accuracy")]
     (line,) = run(measures=found)
     assert line == (
-        "no better than chance at step 100: top_1_accuracy 20.0 % (chance 16.7 %), "
+        "not clearly better than chance at step 100: top_1_accuracy 20.0 % (chance 16.7 %), "
         "mine_audio2vid_embd_MeanRank 29.0 (chance 30.5)"
     )
     assert run(measures=[accuracy(0.26)]) == []  # more than two deviations above
