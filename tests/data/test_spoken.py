@@ -63,6 +63,22 @@ def with_subtitles(source, path, streams):
     return path
 
 
+def with_closed_captions(source, path, told):
+    """Copies a video of H.264 with three bytes of closed captions (ATSC A/53) in each picture."""
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        packets = [packet for packet in old.demux(video=0) if packet.dts is not None]
+        for packet, three in zip(packets, told, strict=True):
+            message = b"\xb5\x00\x31GA94\x03\x41\xff" + three + b"\xff"
+            unit = bytes([6, 4, len(message)]) + message + b"\x80"
+            changed = av.Packet(len(unit).to_bytes(4, "big") + unit + bytes(packet))
+            changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+            changed.duration, changed.is_keyframe = packet.duration, packet.is_keyframe
+            changed.stream = stream
+            new.mux(changed)
+    return path
+
+
 def ingest(folder, output, *options) -> tuple[dict[str, records.ClipRecord], dict]:
     fixed = ["--min_side=16", "--sample_rate=8000", "--workers=1", "--fps=10"]
     assert command.main([f"--input={folder}", f"--output_dir={output}", *fixed, *options]) == 0
@@ -99,6 +115,30 @@ def test_subtitles_inside_a_file(video, tmp_path, ending, codec):
     assert (spoken, others) == (["deu", "eng"], [])
     assert media.read_subtitles(path, 0.0, 3.0, lambda tags: None)[0] == []
     assert media.read_subtitles(video, 0.0, 3.0, lambda tags: None) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("three", "noticed"),
+    [
+        (b"\xfc\xc8\x49", True),  # "HI" of CEA-608, with parity
+        (b"\xff\x02\x21", True),  # CEA-708: a packet, a block of one byte of service 1
+        (b"\xfc\x80\x80", False),  # filling
+        (b"\xfc\x94\x2c", False),  # nothing is shown
+        (b"\xf8\xc8\x49", False),  # does not count
+        (b"\xfd\x01\x43", False),  # the second field: about the programme
+    ],
+)
+def test_closed_captions_in_the_pictures_are_noticed(video, tmp_path, three, noticed):
+    folder = tmp_path / "v"
+    folder.mkdir()
+    told = [b"\xfc\x80\x80"] * 40
+    told[23] = three
+    with_closed_captions(video, folder / "a.mp4", told)
+    found, known = ingest(folder, tmp_path / "set", "--clip_seconds=2", "--clip_step=1")
+    assert len(found) == 3 and not any(clip.captions for clip in found.values())
+    kinds = [kind for kind in known["notices"] if kind.startswith("closed captions")]
+    assert [known["notices"][kind] for kind in kinds] == [1] * noticed
+    assert all("movie=NAME.mp4[out+subcc]" in kind for kind in kinds)
 
 
 def test_captions_of_files_in_a_folder(video, tmp_path):

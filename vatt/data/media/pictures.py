@@ -12,6 +12,7 @@ from PIL import Image
 
 from vatt.data.media import filters, timing
 from vatt.data.media.clip import MAX_BYTES, SLACK, MediaClip, MediaError, Request, check_size
+from vatt.data.media.subtitles import CLOSED, has_closed_captions
 from vatt.notices import Notices
 
 TICK = 1e-4  # s by which a time stamp may be late
@@ -64,6 +65,7 @@ class Pictures:
         self._shown_damaged = False
         self._damaged = self._lost = 0  # frames taken, packets
         self._pauses: list[float] = []  # s
+        self._has_captions = False
         self.is_empty = True
         self.reach = 0.0  # s, until when the last picture is shown
 
@@ -114,6 +116,7 @@ class Pictures:
     def add(self, frame: av.VideoFrame, moment: float) -> None:
         """Takes a frame that is shown from `moment` (s)."""
         self.is_empty = False
+        self._has_captions = self._has_captions or has_closed_captions(frame)
         self._is_damaged = frame.is_corrupt or (self._is_damaged and not frame.key_frame)
         if self._shown is None:
             self._first = moment
@@ -180,7 +183,9 @@ class Pictures:
         clip.height, clip.width = self._encoder.size
 
     def _tell(self) -> None:
-        """Tells what is damaged or missing."""
+        """Tells what is damaged, missing or left out."""
+        if self._has_captions:
+            self._notices.add(CLOSED, whole_file=True)
         if self._damaged or self._lost:
             detail = f"{self._damaged} of {self._count} stored pictures"
             detail += f", {self._lost} packets lost" if self._lost else ""

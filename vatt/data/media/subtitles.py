@@ -1,4 +1,7 @@
-"""Subtitles inside a media file, as the text they are stored as."""
+"""Subtitles inside a media file, as the text they are stored as.
+
+Those inside its pictures (closed captions) are noticed but not read.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,10 @@ import av
 
 from vatt.data.media.opening import opened
 
+CLOSED = (
+    "closed captions in the pictures, not read: "
+    'ffmpeg -f lavfi -i "movie=NAME.mp4[out+subcc]" -map 0:1 NAME.srt makes a file of them'
+)
 Subtitle = tuple[float, float, str]  # start and end (s from the start of the file), text with tags
 
 _BEFORE = 30.0  # s before a piece from which on it is read: subtitles stay for seconds
@@ -92,6 +99,24 @@ def read_subtitles(
                 container.seek(int((start - _BEFORE + zero) * av.time_base))
         found = list(_shown(container, stream, _FORMS[form], zero, end))
         return found, languages, others
+
+
+def has_closed_captions(frame: av.VideoFrame) -> bool:
+    """Whether a decoded picture carries text of CEA-608 or CEA-708; streams are filled up without.
+
+    Three bytes each (ATSC A/53 part 4): whether they count and what they are, then two of data.
+    """
+    try:
+        data = frame.side_data.get("A53_CC")
+    except ValueError:  # beside it there is something that PyAV does not know
+        return False
+    found = bytes(data) if data is not None else b""
+    for head, first, second in zip(found[::3], found[1::3], found[2::3], strict=False):
+        kind = head & 3 if head & 4 else None
+        # 608: two letters, without parity; 708: a packet begins whose first block is not empty.
+        if (kind == 0 and first & 0x7F >= 0x20) or (kind == 3 and second):
+            return True
+    return False
 
 
 def _language(stream: av.subtitles.stream.SubtitleStream) -> str:
