@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from absl import logging
 
+from vatt.data.arguments import whole
 from vatt.errors import DataError, UserError
 from vatt.files import make_folder, replace_text
 from vatt.printing import escape_what_cannot_be_shown
@@ -237,9 +238,11 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output", required=True, help="file to write")
     parser.add_argument(
-        "--min_count", type=int, default=1, help="leave out words seen less often (1)"
+        "--min_count", type=whole(0, 10**9), default=1, help="leave out words seen less often (1)"
     )
-    parser.add_argument("--max_size", type=int, help="words at most, with the special ones (all)")
+    parser.add_argument(
+        "--max_size", type=whole(1, 10**9), help="words at most, with the special ones (all)"
+    )
     parsed = parser.parse_args(arguments)
     if not (parsed.card or parsed.manifest or parsed.captions):
         parser.error("give at least one of --card, --manifest, --captions")

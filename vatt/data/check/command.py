@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vatt.data.arguments import MOST_WORKERS, whole
 from vatt.data.check.report import describe, write
 from vatt.data.check.splits import check_splits
 from vatt.errors import EXIT_DATA, DataError, UserError
@@ -28,13 +29,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--data_dir", metavar="DIR", help="folder of the data sets ($VATT_DATA_DIR)")
     add("--splits", nargs="+", metavar="SPLIT", help="only these (all)")
     add("--contact_sheet", type=Path, metavar="PNG", help="picture of clips to be written")
-    add("--samples", type=int, default=12, help="clips on the contact sheet (12)")
-    add("--workers", type=int, help="processes (one per core)")
-    arguments = parser.parse_args(argv)
-    for name, value in (("samples", arguments.samples), ("workers", arguments.workers)):
-        if value is not None and value < 1:
-            parser.error(f"--{name}: {value} is not a number from 1 on")
-    return arguments
+    add("--samples", type=whole(1, 10**4), default=12, help="clips on the contact sheet (12)")
+    add("--workers", type=whole(1, MOST_WORKERS), help="processes (one per core)")
+    return parser.parse_args(argv)
 
 
 def find_card(name: str, data_dir: str | None = None) -> Card:

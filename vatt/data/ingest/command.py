@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from vatt.data.arguments import MOST_WORKERS, real, whole
 from vatt.data.features import FEATURE_NAME
 from vatt.data.ingest import build, languages, sources, summary
 from vatt.data.ingest.log import Log
@@ -34,7 +34,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_input_options(parser)
     _add_record_options(parser)
     add = parser.add_argument_group("how to run").add_argument
-    add("--workers", type=_whole(1, 1024), help="processes (default: one per core)")
+    add("--workers", type=whole(1, MOST_WORKERS), help="processes (default: one per core)")
     add("--runner", choices=("local", "beam"), default="local", help="local (default) or beam")
     add("--beam_args", help="options of Apache Beam in one string; or give them behind --")
     arguments = parser.parse_args(argv)
@@ -73,12 +73,12 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--labels", type=Path, help="file with all classes in order, one per line")
     group.add_argument("--list", type=Path, help="CSV file with the ids to take: video_id")
     group.add_argument(
-        "--clip_seconds", type=_real(0.1, 3600), help="length of clips of long files (uncut)"
+        "--clip_seconds", type=real(0.1, 3600), help="length of clips of long files (uncut)"
     )
-    group.add_argument("--clip_step", type=_real(0.1, 3600), help="s between them (clip_seconds)")
+    group.add_argument("--clip_step", type=real(0.1, 3600), help="s between them (clip_seconds)")
     group.add_argument(
         "--test_share",
-        type=_real(0, 1),
+        type=real(0, 1),
         default=0.0,
         help="share of the files, by class, that becomes the split test, chosen by their paths (0)",
     )
@@ -99,13 +99,13 @@ def _add_record_options(parser: argparse.ArgumentParser) -> None:
     add("--name", help="name of the data set (default: the folder's)")
     add(
         "--num_shards",
-        type=_whole(1, MAX_SHARDS),
+        type=whole(1, MAX_SHARDS),
         help="per split, or group of clips in the same splits (1 per 200 clips)",
     )
-    add("--fps", type=_real(0.01, 240), default=10.0, help="frames stored per second (10)")
-    add("--min_side", type=_whole(8, 4320), default=256, help="shorter side in pixels (256)")
-    add("--sample_rate", type=_whole(1000, 192_000), default=48000, help="Hz (48000)")
-    add("--jpeg_quality", type=_whole(1, 100), default=90, help="1 to 100 (90)")
+    add("--fps", type=real(0.01, 240), default=10.0, help="frames stored per second (10)")
+    add("--min_side", type=whole(8, 4320), default=256, help="shorter side in pixels (256)")
+    add("--sample_rate", type=whole(1000, 192_000), default=48000, help="Hz (48000)")
+    add("--jpeg_quality", type=whole(1, 100), default=90, help="1 to 100 (90)")
     add(
         "--downmix",
         choices=("auto", "mean", "first"),
@@ -115,7 +115,7 @@ def _add_record_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--caption_context",
-        type=_real(0, 3600),
+        type=real(0, 3600),
         default=2.0,
         help="seconds around a clip within which captions still belong to it (2)",
     )
@@ -126,28 +126,6 @@ def _add_record_options(parser: argparse.ArgumentParser) -> None:
         help="of captions in several languages, as en or pt-BR (default: those that name none, "
         "then English)",
     )
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {low} to {high}")
-        return int(text)
-
-    return number
-
-
-def _real(low: float, high: float) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not a number from {low} to {high}")
-        return value
-
-    return number
 
 
 def _language(text: str) -> str:
@@ -162,7 +140,7 @@ def _rate(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(
             f"{text} is not NAME=NUMBER, as in resnet152=1.5 for the column feature/resnet152"
         )
-    return name, _real(1e-4, 1e6)(number)
+    return name, real(1e-4, 1e6)(number)
 
 
 def _options(arguments: argparse.Namespace) -> sources.Options:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vatt import locks
+from vatt.data.arguments import MOST_WORKERS, real, whole
 from vatt.errors import EXIT_DATA, UserError, nearest
 from vatt.files import make_folder, read_json, replace_text
 from vatt.printing import escape_what_cannot_be_shown
@@ -36,10 +37,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"comma-separated; known: {', '.join(_SETS)} (%(default)s)",
     )
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="factor on the number of videos (1)"
+        "--scale", type=real(1e-6, 100), default=1.0, help="factor on the number of videos (1)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
-    parser.add_argument("--workers", type=int, help="processes (one per core)")
+    parser.add_argument(
+        "--seed", type=whole(0, 2**31 - 1), default=0, help="of everything random (0)"
+    )
+    parser.add_argument("--workers", type=whole(1, MOST_WORKERS), help="processes (one per core)")
     return parser.parse_args(argv)
 
 
@@ -153,12 +156,6 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
         names = chosen_sets(arguments.sets)
-        if not 0 < arguments.scale <= 100:
-            raise UserError(f"--scale: {arguments.scale} is not above 0 and at most 100.")
-        if arguments.seed < 0:
-            raise UserError(f"--seed: {arguments.seed} is negative; use 0 or more.")
-        if arguments.workers is not None and arguments.workers < 1:
-            raise UserError(f"--workers: {arguments.workers} is not at least 1.")
         from vatt.data.workers import available_cores
 
         workers = arguments.workers or available_cores()
