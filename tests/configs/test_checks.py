@@ -80,6 +80,14 @@ def test_stepwise_schedule(override, says):
     assert "Try [" in found[f"{RATE}.learning_rate_steps"]
 
 
+def test_schedule_of_epochs():
+    epochs = {"type": "MultiStepLearningRate", "steps_per_epoch": 100, "total_steps": 1200}
+    found = problems({RATE: epochs | {"warmup_epochs": 12, "milestones": [7, 7]}})
+    assert "fewer than total_steps / steps_per_epoch, which is 12" in found[f"{RATE}.warmup_epochs"]
+    assert "rising epochs" in found[f"{RATE}.milestones"]
+    configs.resolve(params_override={RATE: epochs | {"warmup_epochs": 11, "milestones": [7, 251]}})
+
+
 def test_a_suggested_schedule_is_accepted():
     configs.resolve(
         params_override=f"{RATE}.total_steps=10000,{RATE}.learning_rate_steps=[5000, 10000]"
@@ -125,6 +133,14 @@ def test_the_unified_model_is_checked_as_well():
         ("train.input.num_examples=100", "train.input.num_examples", "pretrain", "tx_fac"),
         ("eval.input.num_examples=-1", "eval.input.num_examples", "pretrain", "tx_fac"),
         ("train.layer_decay=0.5", "train.layer_decay", "pretrain", "tx_fac"),
+        ("train.backbone_rate=0.5", "train.backbone_rate", "pretrain", "tx_fac"),
+        ("eval.best_on_test_of_last=3", "eval.best_on_test_of_last", "pretrain", "tx_fac"),
+        (
+            "train.backbone_rate=0.5,model_config.freeze_backbone=true",
+            "train.backbone_rate",
+            "finetune",
+            "i3d",
+        ),
         ("train.layer_decay=0.5", "train.layer_decay", "finetune", "i3d"),
         ("train.gradient_clip_norm_cls=1", "train.gradient_clip_norm_cls", "pretrain", "tx_fac"),
     ],

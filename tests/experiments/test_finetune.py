@@ -209,13 +209,19 @@ def test_backbone_and_classifier_are_clipped_apart(data_dir, tmp_path):
         assert norms["gradient_norm"] == pytest.approx(total, rel=1e-5)
 
 
-def test_frozen_backbone_stays_as_it_was(data_dir, tmp_path):
-    cfg = config(data_dir, tmp_path, model_config={"freeze_backbone": True})
+@pytest.mark.parametrize("arch", ["vit_tiny", pytest.param("i3d", marks=pytest.mark.slow)])
+def test_frozen_backbone_stays_as_it_was(data_dir, tmp_path, arch):
+    """With its batch statistics, which the i3d has."""
+    options = {"freeze_backbone": True, "cls_batch_norm": True}
+    cfg = config(data_dir, tmp_path, arch, model_config=options)
     recipe, made = trainer(cfg, one_device(), tmp_path)
     before = {v.path: v.numpy() for v in recipe.model.variables}
     made.run(3)
     changed = {v.path for v in recipe.model.variables if (v.numpy() != before[v.path]).any()}
-    assert changed == {"classifier/classification/kernel", "classifier/classification/bias"}
+    norm = {"gamma", "beta", "moving_mean", "moving_variance"}
+    names = {"classification/kernel", "classification/bias"}
+    names |= {f"classification_norm/{name}" for name in norm}
+    assert changed == {f"classifier/{name}" for name in names}
 
 
 @pytest.mark.slow
@@ -244,6 +250,31 @@ def test_layers_learn_at_decaying_rates(data_dir, tmp_path):
         assert moves[1][path] == pytest.approx(factor * moves[0][path], rel=1e-3), path
     head = "classifier/classification/kernel"
     assert moves[1][head] == pytest.approx(moves[0][head], rel=1e-5)
+
+
+def test_classifier_of_the_published_video_benchmarks(data_dir, tmp_path):
+    """Batch norm belongs to the classifier, the backbone has a rate of its own, all decay."""
+    options = {"cls_batch_norm": True, "cls_l2_norm": True, "cls_initializer": "orthogonal"}
+    rate = {"type": "LearningRate", "learning_rate_base": 0.5}
+    optimizer = {"name": "TorchSGD", "momentum": 0.0, "learning_rate": rate}
+    moves = []
+    for share, decay in ((1.0, 0.0), (0.1, 0.0), (1.0, 0.2)):
+        train = {"gradient_clip_norm": 0.0, "backbone_rate": share}
+        train["optimizer"] = optimizer | {"weight_decay": decay}
+        recipe, made = trainer(
+            config(data_dir, tmp_path, model_config=options, train=train), one_device(), tmp_path
+        )
+        before = {v.path: v.numpy() for v in recipe.model.trainable_variables}
+        made.run(1)
+        after = {v.path: v.numpy() for v in recipe.model.trainable_variables}
+        moves.append({path: after[path] - before[path] for path in before})
+    kernel, gamma = "classifier/video/patches/kernel", "classifier/classification_norm/gamma"
+    for path, factor in ((kernel, 0.1), (gamma, 1.0)):
+        assert np.abs(moves[0][path]).max() > 1e-6
+        np.testing.assert_allclose(moves[1][path], factor * moves[0][path], rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(moves[2][gamma] - moves[0][gamma], -0.5 * 0.2, rtol=1e-4)
+    groups = {group.name: {v.path for v in group.variables} for group in recipe.parameter_groups()}
+    assert gamma in groups["classifier"] and gamma not in groups["backbone"]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import yaml
 
 from vatt.errors import DataError, UserError
 from vatt.evaluation.measures import Measure
-from vatt.experiments import folds
+from vatt.experiments import folds, selection
 from vatt.reporting import history
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -66,6 +66,50 @@ def test_every_fold_is_a_run_and_the_folder_has_mean_and_spread(data_dir, tmp_pa
     assert folds.run(cfg, "all", ["vatt"]) == 0  # nothing is left to do
     assert (run / "fold_1" / "metrics.jsonl").read_text() == before
     assert json.loads((run / "metrics.json").read_text()) == figures
+
+
+def measures_of(values, name="top_1_accuracy"):
+    """What a run has measured: a value at every second step, and a figure that falls."""
+    found = history.Measures()
+    for step, value in enumerate(values, 1):
+        options = {"split": "test_1", "fold": "1", "target": "video", "samples": 4}
+        found.add(2 * step, Measure("acts", "classification", name, value, **options))
+        found.add(2 * step, Measure("acts", "classification", "entropy", -value, **options))
+        found.add(2 * step, Measure("acts", "linear", name, 9.0))
+    return found
+
+
+def test_the_last_checkpoint_counts_unless_the_best_is_asked_for():
+    def figures(values, last):
+        chosen = selection.chosen(measures_of(values), last)
+        return {(step, measure.name, measure.value) for step, measure in chosen}
+
+    values = [0.9, 0.3, 0.7, 0.7, 0.5]
+    assert figures(values, 1) == {(10, "top_1_accuracy", 0.5), (10, "entropy", -0.5)}
+    assert figures(values, 4) == {(6, "top_1_accuracy", 0.7), (6, "entropy", -0.7)}
+    assert figures(values, 9) == {(2, "top_1_accuracy", 0.9), (2, "entropy", -0.9)}
+    assert figures([np.nan, 0.1], 2) == {(4, "top_1_accuracy", 0.1), (4, "entropy", -0.1)}
+    assert len(selection.chosen(history.Measures(), 3)) == 0
+
+
+@pytest.mark.slow
+def test_folds_with_the_best_checkpoint_of_each(data_dir, tmp_path):
+    """metrics.json of each fold, and the mean over them, have the figures of the best one."""
+    run = tmp_path / "run"
+    eval_config = {"best_on_test_of_last": 2, "report": False}
+    cfg = test_finetune.config(data_dir, run, mode="train_and_eval", steps=4, eval=eval_config)
+    assert folds.run(cfg, "all", ["vatt"]) == 0
+    best = []
+    for fold in ("1", "2"):
+        own = run / f"fold_{fold}"
+        steps, values = history.read(own / "metrics.jsonl").series("eval", "top_1_accuracy")
+        assert list(steps) == [2, 4]
+        figures = json.loads((own / "metrics.json").read_text())
+        assert figures["top_1_accuracy"] == max(values)
+        assert figures["step"] == steps[int(np.argmax(values))]
+        best.append(max(values))
+    mean = json.loads((run / "metrics.json").read_text())["top_1_accuracy"]
+    assert mean == pytest.approx(np.mean(best))
 
 
 def test_figures_of_some_folds_only_have_no_mean():

@@ -13,7 +13,8 @@ from vatt import configs
 from vatt.errors import UserError
 from vatt.methods.vatt import published
 from vatt.modeling.classifier import ClassificationModel, initial_bias
-from vatt.modeling.factory import build_backbone
+from vatt.modeling.factory import build_backbone, build_classifier
+from vatt.modeling.layers.dropout import dropout
 from vatt.modeling.random import Randomness
 
 CLASSES = 5
@@ -106,6 +107,60 @@ def test_rows_that_are_no_whole_samples_are_refused(make, inputs):
         model(inputs["video"])
 
 
+NORM = {"momentum": 0.9, "epsilon": 1e-5, "scale": True, "synchronized": True}
+
+
+def test_length_dropout_and_batch_norm_come_before_the_dense_layer_in_that_order(make, inputs):
+    model = make("audio", l2_norm=True, norm=NORM, dropout_rate=0.5, multi_label=False)
+    rng = np.random.default_rng(3)
+    for variable in model.classification_norm.variables:
+        variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+    norm = model.classification_norm.weights
+    gamma, beta, mean, variance = (v.numpy().astype("f8") for v in norm)
+    kernel, bias = (v.numpy().astype("f8") for v in model.classification.variables)
+    pooled = np.asarray(model.backbone(inputs["audio"])["features_pooled"], "f8")
+    unit = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+    scaled = gamma * (unit - mean) / np.sqrt(variance + 1e-5) + beta
+    outputs = model(inputs["audio"])
+    np.testing.assert_allclose(outputs["logits"], scaled @ kernel + bias, atol=1e-5)
+    rng = Randomness([0, 1])
+    dropped = dropout(unit.astype("f4"), 0.5, training=True, rng=rng, name="classification")
+    dropped = np.asarray(dropped, "f8")
+    own = (dropped - dropped.mean(axis=0)) / np.sqrt(dropped.var(axis=0) + 1e-5)
+    logits = model.classify(pooled, True, rng)
+    np.testing.assert_allclose(logits, (gamma * own + beta) @ kernel + bias, atol=1e-4)
+
+
+def test_zero_features_have_finite_gradients_at_length_one(make):
+    model = make("audio", l2_norm=True)
+    pooled = tf.Variable(tf.zeros([2, model.backbone.features_dim]))
+    with tf.GradientTape() as tape:
+        logits = tf.reduce_sum(model.classify(pooled, False, None))
+    assert np.isfinite(tape.gradient(logits, pooled)).all()
+
+
+def test_orthogonal_kernel(make):
+    model = make(initializer="orthogonal")
+    kernel = model.classification.kernel.numpy()
+    np.testing.assert_allclose(kernel.T @ kernel, np.eye(CLASSES), atol=1e-5)
+    assert not model.classification.bias.numpy().any()
+
+
+def test_options_of_the_classifier_come_from_the_configuration():
+    options = {"cls_l2_norm": True, "cls_batch_norm": True, "cls_initializer": "orthogonal"}
+    for name in ("vit_tiny", "i3d"):
+        config = configs.registry.backbone(name, **options, num_classes=CLASSES)
+        if name == "i3d":
+            config.use_xreplica_bn = False
+        model = build_classifier(config)
+        assert model.l2_norm and model.initializer == "orthogonal"
+        assert model.norm["synchronized"] == (name != "i3d")
+        layers = [layer.name for layer in model.classifier_layers()]
+        assert layers == ["classification_norm", "classification"]
+    plain = build_classifier(configs.registry.backbone("vit_tiny", num_classes=CLASSES))
+    assert plain.norm is None and plain.initializer is None and not plain.l2_norm
+
+
 def test_unknown_batch_sizes(make, inputs):
     model = make(num_test_samples=2)
     signature = [tf.TensorSpec((None, *inputs["video"].shape[1:]), tf.float32)]
@@ -166,7 +221,8 @@ def test_every_variable_gets_a_gradient(make, inputs):
 
 
 def test_config_round_trip_gives_an_equal_model(make, inputs):
-    model = make("audio", dropout_rate=0.25, num_test_samples=2, dtype="mixed_bfloat16")
+    options = {"l2_norm": True, "norm": NORM, "initializer": "orthogonal"}
+    model = make("audio", dropout_rate=0.25, num_test_samples=2, dtype="mixed_bfloat16", **options)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
     if not again.built:
         again.build((None, *inputs["audio"].shape[1:]))

@@ -61,12 +61,33 @@ def test_plain_descent():
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
-def published_optimizers():
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_descent_of_pytorch(momentum):
+    """The velocity knows no learning rate, decay is part of the gradient."""
+    p, velocity = START.astype("f8"), 0.0
+    for g, rate in zip(GRADIENTS.astype("f8"), RATES, strict=True):
+        velocity = momentum * velocity + g + 0.03 * p
+        p = p - rate * velocity
+    result = run(optimizers.TorchSGD(Rates(), momentum, 0.03, name="o"))
+    np.testing.assert_allclose(result, p, atol=1e-6)
+
+
+def test_the_optimizer_of_a_run_has_the_rate_of_its_replicas(two_replicas):
+    rate = configs.experiment.LearningRate(learning_rate_base=0.1, times_replicas=True)
+    config = configs.experiment.TorchSGDOptimizer(learning_rate=rate, weight_decay=0.5)
+    optimizer = optimizers.of_run(config, two_replicas)
+    assert optimizer.rate_at(3) == pytest.approx(0.2) and optimizer.l2 == 0.5
+    alone = optimizers.of_run(config, tf.distribute.OneDeviceStrategy("CPU:0"))
+    assert alone.rate_at(3) == pytest.approx(0.1)
+    assert config.learning_rate.learning_rate_base == 0.1
+
+
+def every_optimizer():
     family = configs.experiment.OptimizerConfig.variants()
     return sorted(family)
 
 
-@pytest.mark.parametrize("name", published_optimizers())
+@pytest.mark.parametrize("name", every_optimizer())
 def test_every_configured_optimizer_runs(name):
     config = configs.experiment.OptimizerConfig.variants()[name]()
     optimizer = optimizers.build(config, "opt")
@@ -86,9 +107,12 @@ def test_slot_names_are_stable():
     assert "opt/model_a_m" in names()
 
 
-def test_round_trip():
+@pytest.mark.parametrize("name", ["AdamW", "TorchSGD"])
+def test_round_trip(name):
     schedule = configs.experiment.CosineDecayLearningRate(total_steps=10, warmup_steps=2)
-    config = configs.experiment.AdamWOptimizer(learning_rate=schedule, weight_decay=0.1)
+    config = configs.experiment.OptimizerConfig.variants()[name](
+        learning_rate=schedule, weight_decay=0.1
+    )
     optimizer = optimizers.build(config, "opt")
     again = type(optimizer).from_config(optimizer.get_config())
     assert again.get_config() == optimizer.get_config()

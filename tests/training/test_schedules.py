@@ -74,7 +74,25 @@ def test_constant():
     assert float(schedule(12345)) == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize("make", [cosine, stepwise])
+def epochs(**changes):
+    fields = {"learning_rate_base": 0.1, "total_steps": 60, "steps_per_epoch": 5}
+    fields |= {"warmup_epochs": 2, "multiplier": 8.0, "milestones": (7, 11), "gamma": 0.05}
+    return configs.experiment.MultiStepLearningRate(**{**fields, **changes})
+
+
+def linear(**changes):
+    fields = {"learning_rate_base": 0.64, "total_steps": 30, "warmup_learning_rate": 0.01}
+    config = configs.experiment.LinearWarmupLearningRate(
+        **{**fields, "warmup_steps": 10, **changes}
+    )
+    return schedules.build(config)
+
+
+def multi_step():
+    return schedules.build(epochs())
+
+
+@pytest.mark.parametrize("make", [cosine, stepwise, multi_step, linear])
 def test_same_in_graphs_with_integer_steps(make):
     schedule = make()
     compiled = tf.function(schedule)
@@ -85,10 +103,55 @@ def test_same_in_graphs_with_integer_steps(make):
         assert float(value) == pytest.approx(float(schedule(step)), rel=1e-6, abs=1e-12)
 
 
-@pytest.mark.parametrize("make", [cosine, stepwise])
+@pytest.mark.parametrize("make", [cosine, stepwise, multi_step, linear])
 def test_round_trip(make):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(make()))
     np.testing.assert_array_equal(again(np.arange(101)), make()(np.arange(101)))
+
+
+def test_rates_change_between_epochs_only():
+    rates = np.asarray(schedules.build(epochs())(np.arange(60))).reshape(12, 5)
+    factors = [1, 4.5, 8, 8, 8, 8, 8, 0.4, 0.4, 0.4, 0.4, 0.02]
+    np.testing.assert_allclose(rates, 0.1 * np.array(factors)[:, None].repeat(5, 1), rtol=1e-6)
+
+
+def test_a_warmup_to_the_base_begins_at_zero():
+    schedule = schedules.build(epochs(multiplier=1.0, warmup_epochs=4, milestones=()))
+    np.testing.assert_allclose(schedule(np.arange(0, 30, 5)), [0, 0.025, 0.05, 0.075, 0.1, 0.1])
+
+
+def test_without_warmup_only_milestones_count():
+    schedule = schedules.build(epochs(multiplier=1.0, warmup_epochs=0, milestones=(1, 3)))
+    np.testing.assert_allclose(schedule([0, 4, 5, 14, 15]), [0.1, 0.1, 0.005, 0.005, 0.00025])
+
+
+def test_linear_warmup_holds_both_ends():
+    rates = np.asarray(linear()(np.arange(31)))
+    np.testing.assert_allclose(rates[:10], np.linspace(0.01, 0.64, 10), rtol=1e-6)
+    np.testing.assert_allclose(rates[10:], 0.64)
+    falling = np.asarray(linear(final_learning_rate=0.04)(np.arange(31)))
+    np.testing.assert_array_equal(falling[:10], rates[:10])
+    cosine = [0.04 + 0.3 * (1 + math.cos(math.pi * s / 20)) for s in range(21)]
+    np.testing.assert_allclose(falling[10:], cosine, rtol=1e-6)
+    assert linear(warmup_steps=0)(0) == pytest.approx(0.64)
+
+
+def test_rates_times_the_number_of_replicas():
+    """The rate that is reached grows, not that which a warm-up begins with."""
+    several = epochs(times_replicas=True, multiplier=1.0).for_replicas(8)
+    np.testing.assert_array_equal(
+        schedules.build(several)(np.arange(60)), schedules.build(epochs())(np.arange(60))
+    )
+    assert epochs().for_replicas(8) == epochs()
+    config = configs.experiment.LinearWarmupLearningRate(
+        learning_rate_base=0.01, warmup_learning_rate=0.01, warmup_steps=10, times_replicas=True
+    )
+    schedule = schedules.build(config.for_replicas(64))
+    assert [float(schedule(s)) for s in (0, 9)] == pytest.approx([0.01, 0.64])
+    levels = configs.experiment.StepwiseCosineDecayLearningRate(times_replicas=True)
+    assert levels.for_replicas(2).learning_rate_levels == (2e-4, 1e-4)
+    constant = configs.experiment.LearningRate(learning_rate_base=0.5, times_replicas=True)
+    assert constant.for_replicas(3).learning_rate_base == 1.5
 
 
 def test_inconsistent_steps_are_refused():

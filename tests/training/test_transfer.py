@@ -353,6 +353,25 @@ def test_fine_tuned_to_fine_tuned(tmp_path, author, modality):
     np.testing.assert_array_equal(other(INPUTS[modality])["features_pooled"], pooled)
 
 
+def test_the_batch_norm_of_a_classifier_goes_with_it(tmp_path):
+    norm = {"cls_batch_norm": True}
+    tuned = fill(published_files.model("audio", name="first", **norm))
+    prefix = own_checkpoint(tmp_path, tuned, author="own")
+    same = published_files.model("audio", **norm)
+    assert set(actions(transfer.transfer(prefix, same)).values()) == {"restored"}
+    logits = same(INPUTS["audio"])["logits"]
+    np.testing.assert_array_equal(logits, tuned(INPUTS["audio"])["logits"])
+    without = published_files.model("audio")
+    kernel = without.classification.kernel.numpy()
+    found = actions(transfer.transfer(prefix, without))  # the kernel belongs behind that norm
+    assert found["classification/kernel"] == found["classification/bias"] == "skipped"
+    np.testing.assert_array_equal(without.classification.kernel, kernel)
+    plain = own_checkpoint(tmp_path, without, step=8)
+    found = actions(transfer.transfer(plain, published_files.model("audio", **norm)))
+    assert found["classification_norm/gamma"] == "new"
+    assert found["classification/kernel"] == "skipped"
+
+
 def test_a_classifier_of_another_width_is_left_whole(tmp_path):
     """Its bias would fit, and means nothing without the kernel."""
     prefix, _ = published_checkpoint(tmp_path, LAYOUTS["video"], slots=())

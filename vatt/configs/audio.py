@@ -7,23 +7,16 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from vatt.configs import base, dataset
-from vatt.configs.backbones import Backbone, register
-from vatt.configs.base import Count, Layers, Multiplier, Positive, Rate, Share, UnitInterval
+from vatt.configs.backbones import FineTuned, register
+from vatt.configs.base import Count, Layers, Multiplier, Positive, Share, UnitInterval
 from vatt.configs.problems import Problem, Problems, divides
 from vatt.configs.transformers import Medium, PatchEncoder, Tiny, covers_waveform, keeps_tokens
 
 
-class ModelConfig(Backbone):
+class ModelConfig(FineTuned):
     """Fields of every audio model."""
 
     modalities: ClassVar[tuple[str, ...]] = ("audio",)
-    fine_tuned: ClassVar[bool] = True
-
-    freeze_backbone: bool = False
-    final_endpoint: str | None = None
-    num_classes: Count | None = None
-    cls_dropout_rate: Rate = 0.0
-    num_test_samples: Count | None = None
 
 
 class SpectrogramModel(ModelConfig):

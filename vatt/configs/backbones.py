@@ -56,6 +56,26 @@ class Backbone(base.Config):
         yield from ()
 
 
+class FineTuned(Backbone):
+    """A backbone that a classifier can be put on; `cls_...` are options of that.
+
+    On its way to the dense layer the pooled feature is brought to length 1 (`cls_l2_norm`), dropped
+    by `cls_dropout_rate`, and normalised over the batch (`cls_batch_norm`), in that order.
+    `cls_initializer`: of the dense layer's kernel; "glorot" as VATT published it.
+    """
+
+    fine_tuned: ClassVar[bool] = True
+
+    freeze_backbone: bool = False
+    final_endpoint: str | None = None
+    num_classes: base.Count | None = None
+    num_test_samples: base.Count | None = None
+    cls_dropout_rate: base.Rate = 0.0
+    cls_l2_norm: bool = False
+    cls_batch_norm: bool = False
+    cls_initializer: base.choice("glorot", "orthogonal") = "glorot"
+
+
 BackboneType = TypeVar("BackboneType", bound=type[Backbone])
 
 BACKBONES: dict[str, type[Backbone]] = {}  # by name in lower case, in the order of registration

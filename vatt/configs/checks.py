@@ -195,10 +195,15 @@ def _evaluators(config: experiment.ExperimentConfig) -> Problems:
 
 def _finetuning(config: experiment.ExperimentConfig) -> Problems:
     """What only fine-tuning has, or asks of the model."""
-    train, path = config.train, "train.layer_decay"
+    train = config.train
+    rates = {name: getattr(train, name) for name in ("layer_decay", "backbone_rate")}
+    changed = {f"train.{name}": share for name, share in rates.items() if share != 1}
     if not isinstance(config, experiment.Finetune):
-        if train.layer_decay != 1:
-            yield Problem(path, train.layer_decay, "expected 1: it belongs to the task finetune")
+        for path, share in changed.items():
+            yield Problem(path, share, "expected 1: it belongs to the task finetune")
+        if config.eval.best_on_test_of_last != 1:
+            accepted = "expected 1: the task finetune can choose among its checkpoints"
+            yield Problem("eval.best_on_test_of_last", config.eval.best_on_test_of_last, accepted)
         if train.gradient_clip_norm_cls:
             accepted = "expected null or 0: only the task finetune has a classifier"
             yield Problem("train.gradient_clip_norm_cls", train.gradient_clip_norm_cls, accepted)
@@ -210,10 +215,11 @@ def _finetuning(config: experiment.ExperimentConfig) -> Problems:
             yield Problem(f"eval.{name}", value, accepted)
     if train.layer_decay != 1 and not hasattr(config.model, "num_layers"):
         accepted = f"expected 1: {config.model.name} has no transformer layers"
-        yield Problem(path, train.layer_decay, accepted)
-    if train.layer_decay != 1 and config.model.freeze_backbone:
-        accepted = "expected 1: the layers are frozen (model_config.freeze_backbone)"
-        yield Problem(path, train.layer_decay, accepted)
+        yield Problem("train.layer_decay", train.layer_decay, accepted)
+    for path, share in changed.items() if config.model.freeze_backbone else ():
+        yield Problem(
+            path, share, "expected 1: the layers are frozen (model_config.freeze_backbone)"
+        )
 
 
 def _optimizer(optimizer: experiment.OptimizerConfig) -> Problems:
@@ -229,6 +235,8 @@ def _optimizer(optimizer: experiment.OptimizerConfig) -> Problems:
         suggestion = rate.total_steps // 20
         accepted = f"expected fewer than total_steps, which is {rate.total_steps}"
         yield Problem(f"{path}.warmup_steps", warmup, accepted, f" Try {suggestion}.")
+    if isinstance(rate, experiment.MultiStepLearningRate):
+        yield from _epochs(rate, path)
     if not isinstance(rate, experiment.StepwiseCosineDecayLearningRate):
         return
     levels, steps = list(rate.learning_rate_levels), list(rate.learning_rate_steps)
@@ -244,6 +252,16 @@ def _optimizer(optimizer: experiment.OptimizerConfig) -> Problems:
     elif sorted(set(steps)) != steps or steps[-1] > rate.total_steps:
         accepted = f"expected rising steps up to total_steps, which is {rate.total_steps}"
         yield Problem(f"{path}.learning_rate_steps", steps, accepted, try_steps)
+
+
+def _epochs(rate: experiment.MultiStepLearningRate, path: str) -> Problems:
+    epochs = rate.total_steps / rate.steps_per_epoch
+    if rate.warmup_epochs >= epochs:
+        accepted = f"expected fewer than total_steps / steps_per_epoch, which is {epochs:g}"
+        yield Problem(f"{path}.warmup_epochs", rate.warmup_epochs, accepted)
+    if sorted(set(rate.milestones)) != list(rate.milestones):
+        accepted = "expected rising epochs"
+        yield Problem(f"{path}.milestones", list(rate.milestones), accepted)
 
 
 def _devices(config: experiment.ExperimentConfig) -> Problems:

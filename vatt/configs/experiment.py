@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, SerializeAsAny
 
@@ -18,13 +18,26 @@ MODES = ("train", "eval", "train_and_eval")
 
 
 class LearningRate(base.Config):
-    """A constant rate; `type` selects a schedule by its class name."""
+    """A constant rate; `type` selects a schedule by its class name.
+
+    `times_replicas`: `learning_rate_base` is for one replica and is multiplied by their number;
+    where a warm-up begins, and where a decay ends, is not.
+    """
 
     variant_key: ClassVar[str | None] = "type"
 
     type: base.choice("LearningRate") = "LearningRate"
     learning_rate_base: NonNegative = 1e-4
     total_steps: Steps = 500_000
+    times_replicas: bool = False
+
+    def for_replicas(self, count: int) -> LearningRate:
+        """Returns the schedule of so many replicas."""
+        return self.model_copy(update=self._times(count)) if self.times_replicas else self
+
+    def _times(self, count: int) -> dict[str, Any]:
+        """The fields that grow with the number of replicas."""
+        return {"learning_rate_base": self.learning_rate_base * count}
 
 
 class CosineDecayLearningRate(LearningRate):
@@ -43,6 +56,40 @@ class StepwiseCosineDecayLearningRate(LearningRate):
     warmup_steps: WholeNumber = 5_000
     learning_rate_levels: base.sequence(NonNegative) = (1e-4, 5e-5)
     learning_rate_steps: base.sequence(WholeNumber) = (5_000, 500_000)
+
+    def _times(self, count: int) -> dict[str, Any]:
+        return {"learning_rate_levels": tuple(rate * count for rate in self.learning_rate_levels)}
+
+
+class MultiStepLearningRate(LearningRate):
+    """Warm-up by epochs, then times `gamma` from each of `milestones` on; one rate in an epoch.
+
+    Epochs have `steps_per_epoch` steps and count from 0. During the first `warmup_epochs` of them
+    the rate rises from `learning_rate_base` to `multiplier` times that, or from 0 where it would
+    not rise otherwise. The number of replicas, with `times_replicas`, goes into the multiplier.
+    """
+
+    type: base.choice("MultiStepLearningRate") = "MultiStepLearningRate"
+    steps_per_epoch: Steps = 1
+    warmup_epochs: WholeNumber = 0
+    multiplier: Positive = 1.0
+    milestones: base.sequence(Steps) = ()
+    gamma: Share = 0.1
+
+    def _times(self, count: int) -> dict[str, Any]:
+        return {"multiplier": self.multiplier * count}
+
+
+class LinearWarmupLearningRate(LearningRate):
+    """Linear warm-up, then constant; with a `final_learning_rate` half a cosine down to it.
+
+    The last of `warmup_steps` has `learning_rate_base` already, and so has the step after it.
+    """
+
+    type: base.choice("LinearWarmupLearningRate") = "LinearWarmupLearningRate"
+    warmup_learning_rate: NonNegative = 0.0
+    warmup_steps: WholeNumber = 5_000
+    final_learning_rate: NonNegative | None = None
 
 
 # Optimizers ------------------------------------------------------------------------------------
@@ -78,6 +125,14 @@ class MomentumWOptimizer(OptimizerConfig):
     nesterov: bool = False
 
 
+class TorchSGDOptimizer(OptimizerConfig):
+    """As PyTorch has it: decay is part of the gradient, the velocity knows no learning rate."""
+
+    name: base.choice("TorchSGD") = "TorchSGD"
+    momentum: Rate = 0.9
+    weight_decay: NonNegative = 0.0
+
+
 class AdamOptimizer(OptimizerConfig):
     name: base.choice("Adam") = "Adam"
     beta_1: Rate = 0.9
@@ -108,9 +163,12 @@ class TrainConfig(base.Config):
     take less. `gradient_clip_norm` 0 does not clip; in fine-tuning it is that of the backbone, and
     `gradient_clip_norm_cls` that of the classifier (None as 0).
 
-    `layer_decay`: the learning rate of each transformer layer as a share of that of the layer above
-    it; 1 gives all the same. `ema_decay`: of a moving average of the weights, which is then what is
-    evaluated and what checkpoints hold as the model; 0 keeps none.
+    In fine-tuning, `backbone_rate`: the learning rate of the backbone as a share of that of the
+    classifier, which is what the schedule says; `layer_decay`: that of each transformer layer as a
+    share of that of the layer above it; 1 gives all the same.
+
+    `ema_decay`: of a moving average of the weights, which is then what is evaluated and what
+    checkpoints hold as the model; 0 keeps none.
     """
 
     input: SerializeAsAny[dataset.Dataset] | None = None
@@ -123,6 +181,7 @@ class TrainConfig(base.Config):
     max_bad_steps: WholeNumber = 0
     log_every_steps: Steps | None = None
     watchdog_s: Seconds = 1800.0
+    backbone_rate: Positive = 1.0
     layer_decay: Share = 1.0
     ema_decay: Rate = 0.0
 
@@ -136,6 +195,9 @@ class EvalConfig(base.Config):
     sets by the names of the classes.
     `evaluators`: all that is run on a pretrained model, by name, instead of what the method says
     and those two; None leaves it to them.
+    `best_on_test_of_last`: the figures of a fine-tuning are those of its last checkpoint, with more
+    than 1 those of the best of so many last ones on the very split that is reported, which some
+    published figures are: too good.
     """
 
     input: SerializeAsAny[dataset.Dataset] | None = None
@@ -146,6 +208,7 @@ class EvalConfig(base.Config):
     probes: base.sequence(base.choice("linear", "published_probe", "knn")) | None = None
     zero_shot: bool = True
     evaluators: base.names() | None = None
+    best_on_test_of_last: Steps = 1
 
 
 class RuntimeConfig(base.Config):

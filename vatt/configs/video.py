@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from vatt.configs import base, dataset
-from vatt.configs.backbones import Backbone, register
+from vatt.configs.backbones import FineTuned, register
 from vatt.configs.base import (
     Count,
     Layers,
@@ -20,17 +20,12 @@ from vatt.configs.problems import Problems
 from vatt.configs.transformers import Medium, PatchEncoder, Tiny, covers_frames, keeps_tokens
 
 
-class ModelConfig(Backbone):
+class ModelConfig(FineTuned):
     """Fields of every video model. `backbone_config` is published and always null."""
 
     modalities: ClassVar[tuple[str, ...]] = ("video",)
-    fine_tuned: ClassVar[bool] = True
 
-    freeze_backbone: bool = False
-    final_endpoint: str | None = None
-    num_classes: Count | None = None
     cls_dropout_rate: Rate = 0.5
-    num_test_samples: Count | None = None
     backbone_config: None = None
 
 

@@ -76,6 +76,10 @@ class Evaluator:
     def check(self, prefix: str | os.PathLike) -> None:
         """Raises DataError where a checkpoint does not belong to what it is evaluated on."""
 
+    def final(self, step: int, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Returns the figures of the run, the newest checkpoint, of `step`, having these."""
+        return {**metrics, "step": step}
+
     # -- which checkpoints -----------------------------------------------------------------
 
     def run(self) -> int:
@@ -203,7 +207,7 @@ class Evaluator:
         self._rundir.write_metrics(EVAL, step, metrics, rows, curves)
         done = {*self._rundir.evaluated(), step}
         if step == max(done):  # an earlier checkpoint evaluated once more is not the final figure
-            self._rundir.write_final(metrics | {"step": step})
+            self._rundir.write_final(self.final(step, metrics))
         self._rundir.set_evaluated(done)
         for line in summary.lines(found):
             logging.info("step %d: %s", step, line)

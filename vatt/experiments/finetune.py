@@ -44,8 +44,7 @@ class FinetuneRecipe(ExamplesRecipe):
                 " and ".join(sides),
             )
         self.model = build_model(cfg, self._set, strategy)
-        with strategy.scope():
-            self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
+        self.optimizer = optimizers.of_run(cfg.train.optimizer, strategy)
         self.files = {LABELS_FILE: "".join(f"{name}\n" for name in self._set.labels)}
         losses = ("model_loss", "regularization_loss", "total_loss")
         self.loss_names = (*losses, *METRICS[self._set.card.multi_label])
@@ -63,15 +62,17 @@ class FinetuneRecipe(ExamplesRecipe):
     def parameter_groups(self) -> Sequence[loop.ParameterGroup]:
         """Backbone and classifier, each clipped by its own norm; layers may have own rates."""
         train, backbone = self._cfg.train, self.model.backbone
-        scales = {}
+        scales = {variable.path: train.backbone_rate for variable in backbone.trainable_variables}
         if train.layer_decay != 1:
-            scales = optimizers.layer_scales(backbone, train.layer_decay)
+            layers = optimizers.layer_scales(backbone, train.layer_decay)
+            scales = {path: scale * layers[path] for path, scale in scales.items()}
         norms = (train.gradient_clip_norm, train.gradient_clip_norm_cls or 0.0)
+        classifier = [
+            v for part in self.model.classifier_layers() for v in part.trainable_variables
+        ]
         groups = [
             loop.ParameterGroup("backbone", backbone.trainable_variables, norms[0], scales),
-            loop.ParameterGroup(
-                "classifier", self.model.classification.trainable_variables, norms[1]
-            ),
+            loop.ParameterGroup("classifier", classifier, norms[1]),
         ]
         return [group for group in groups if group.variables]
 

@@ -11,11 +11,13 @@ from absl import logging
 
 from vatt import configs, evaluators
 from vatt.data import cards
+from vatt.evaluation import measures
 from vatt.evaluation.measures import Measure
 from vatt.evaluators.subject import Classifier, Subject
-from vatt.experiments import evaluator, labelled
+from vatt.experiments import evaluator, labelled, selection
 from vatt.modeling.classifier import ClassificationModel
-from vatt.training.rundir import RunDir
+from vatt.reporting import history
+from vatt.training.rundir import METRICS, RunDir
 
 LABELS_FILE = "labels.txt"  # class names of the classifier, in the folder of the run
 EVALUATOR = "classification"
@@ -66,6 +68,16 @@ class Evaluator(evaluator.Evaluator):
             model=self._functions,
         )
         return list(evaluators.named(EVALUATOR)(subject))
+
+    def final(self, step: int, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Returns the figures of the run: of its newest checkpoint, or of the best if asked for."""
+        last = self._cfg.eval.best_on_test_of_last
+        if last == 1:
+            return super().final(step, metrics)
+        best = selection.chosen(history.read(self._rundir.path / METRICS).measures, last)
+        (step,) = best.steps()
+        logging.warning("step %d counts, the best on what is reported: too good to compare", step)
+        return super().final(step, measures.published_names([measure for _, measure in best]))
 
 
 class Functions:

@@ -22,7 +22,7 @@ from vatt.data import pipeline
 from vatt.errors import DataError, UserError, nearest
 from vatt.evaluation import measures, metrics, summary
 from vatt.evaluation.measures import Measure
-from vatt.experiments import executor
+from vatt.experiments import executor, selection
 from vatt.reporting import history, report
 from vatt.training import strategy as strategies
 from vatt.training.rundir import RunDir
@@ -123,11 +123,11 @@ def _of_fold(
 
 
 def _sum_up(cfg: configs.ExperimentConfig, place: RunDir, numbers: Sequence[str]) -> None:
-    """Writes mean and spread of the newest figures of each fold, and the report."""
+    """Writes mean and spread of the figures of each fold, and the report."""
     found: list[tuple[int, Measure]] = []
     for number in numbers:
         own = history.read(place.path / NAME.format(number) / "metrics.jsonl").measures
-        found += own.where(lambda measure: measure.task == measures.CLASSIFICATION)
+        found += selection.chosen(own, cfg.eval.best_on_test_of_last)
     step, of_folds = min(step for step, _ in found), [measure for _, measure in found]
     means = mean_measures(of_folds)
     names = measures.published_names(means)

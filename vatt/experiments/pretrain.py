@@ -32,8 +32,7 @@ class PretrainRecipe(ExamplesRecipe):
         self._words = self._examples.vocabulary
         self.files = {} if self._words is None else {vocabularies.FILE: self._words.text}
         self.model = build_model(cfg, self.shapes, strategy)
-        with strategy.scope():
-            self.optimizer = optimizers.build(cfg.train.optimizer, name="optimizer")
+        self.optimizer = optimizers.of_run(cfg.train.optimizer, strategy)
         self._objective = self._method.objective(cfg.model)
         self.loss_names = self._objective.names
         cost = flops.pretraining_step(self.model, self.shapes)

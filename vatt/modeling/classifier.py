@@ -10,9 +10,12 @@ import keras
 from keras import ops
 
 from vatt.errors import UserError
+from vatt.modeling.layers import batch_norm
 from vatt.modeling.layers.dropout import dropout
 from vatt.modeling.random import Randomness
 from vatt.modeling.typing import DType, Tensor
+
+_SHORTEST = 1e-12  # least length that a feature is divided by
 
 
 def initial_bias(num_classes: int, multi_label: bool) -> float:
@@ -36,7 +39,10 @@ class ClassificationModel(keras.Model):
       modalities: what the backbone takes. With one the inputs are an array, with several a
         mapping of arrays by modality.
       multi_label: whether a clip may have any number of classes; decides the initialisation too.
-      dropout_rate: share of the pooled feature that is zeroed in training.
+      l2_norm: whether the pooled feature is brought to length 1.
+      dropout_rate: share of it that is zeroed in training, after that.
+      norm: options of batch normalisation between dropout and the dense layer, None for none.
+      initializer: of the dense layer's kernel; None has that of the published VATT.
       num_test_samples: outside training, that many consecutive rows are windows of one sample and
         their logits are averaged.
       name: prefix of every variable path.
@@ -52,7 +58,10 @@ class ClassificationModel(keras.Model):
         modalities: Sequence[str],
         *,
         multi_label: bool = False,
+        l2_norm: bool = False,
         dropout_rate: float = 0.0,
+        norm: batch_norm.NormOptions | None = None,
+        initializer: str | None = None,
         num_test_samples: int = 1,
         name: str,
         dtype: DType = "float32",
@@ -63,10 +72,15 @@ class ClassificationModel(keras.Model):
         self.backbone = backbone
         self.num_classes, self.multi_label = num_classes, multi_label
         self.modalities = tuple(modalities)
+        self.l2_norm, self.norm, self.initializer = l2_norm, norm and dict(norm), initializer
         self.dropout_rate, self.num_test_samples = dropout_rate, num_test_samples
+        self.classification_norm = (
+            None if norm is None else batch_norm.make(norm, "classification_norm")
+        )
         self.classification = keras.layers.Dense(
             num_classes,
-            kernel_initializer="glorot_uniform" if multi_label else "glorot_normal",
+            kernel_initializer=initializer
+            or ("glorot_uniform" if multi_label else "glorot_normal"),
             bias_initializer=keras.initializers.Constant(initial_bias(num_classes, multi_label)),
             name="classification",
             dtype="float32",
@@ -81,8 +95,14 @@ class ClassificationModel(keras.Model):
         """
         several = isinstance(input_shape, Mapping)
         self.backbone.build(dict(input_shape) if several else tuple(input_shape))
-        self.classification.build((None, self.backbone.features_dim))
+        for layer in self.classifier_layers():
+            layer.build((None, self.backbone.features_dim))
         self.built = True
+
+    def classifier_layers(self) -> list[keras.layers.Layer]:
+        """Returns the layers that the classifier consists of, in their order."""
+        norm = self.classification_norm
+        return [*([] if norm is None else [norm]), self.classification]
 
     def tower_paths(self) -> dict[str, dict[str, str]]:
         """Returns where the backbone's variables stand; see `PretrainingModel.tower_paths`."""
@@ -106,14 +126,7 @@ class ClassificationModel(keras.Model):
         """
         below = None if rng is None else rng.child("+".join(self.modalities))
         features = self.backbone(inputs, training=training, rng=below)
-        pooled = dropout(
-            ops.cast(features["features_pooled"], "float32"),
-            self.dropout_rate,
-            training=training,
-            rng=rng,
-            name="classification",
-        )
-        logits = self.classification(pooled)
+        logits = self.classify(features["features_pooled"], training, rng)
         if not training:
             logits = self._average(logits)
         return {
@@ -122,6 +135,17 @@ class ClassificationModel(keras.Model):
             "features_pooled": features["features_pooled"],
             "features": features["features"],
         }
+
+    def classify(self, pooled: Tensor, training: bool, rng: Randomness | None) -> Tensor:
+        """Returns the logits of pooled features `[rows, d]`, `[rows, classes]`."""
+        x = ops.cast(pooled, "float32")
+        if self.l2_norm:
+            squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
+            x = x * ops.rsqrt(ops.maximum(squares, _SHORTEST**2))
+        x = dropout(x, self.dropout_rate, training=training, rng=rng, name="classification")
+        if self.classification_norm is not None:
+            x = self.classification_norm(x, training=training)
+        return self.classification(x)
 
     def _average(self, logits: Tensor) -> Tensor:
         """Averages the windows of a sample."""
@@ -138,9 +162,10 @@ class ClassificationModel(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal model."""
-        fields = ("num_classes", "modalities", "multi_label", "dropout_rate", "num_test_samples")
+        fields = ("num_classes", "modalities", "multi_label", "l2_norm", "dropout_rate", "norm")
+        fields = (*fields, "initializer", "num_test_samples", "name")
         return {
-            **{field: getattr(self, field) for field in (*fields, "name")},
+            **{field: getattr(self, field) for field in fields},
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "backbone": keras.saving.serialize_keras_object(self.backbone),
         }

@@ -6,9 +6,10 @@ import importlib
 
 import keras
 
-from vatt.configs.backbones import Backbone, fine_tuned
+from vatt.configs.backbones import Backbone, FineTuned, fine_tuned
 from vatt.errors import UserError, nearest
 from vatt.modeling.classifier import ClassificationModel
+from vatt.modeling.layers import batch_norm
 from vatt.modeling.typing import DType
 
 
@@ -65,8 +66,17 @@ def build_classifier(
         classes,
         config.modalities,
         multi_label=config.modalities == ("audio",) if multi_label is None else multi_label,
+        l2_norm=config.cls_l2_norm,
         dropout_rate=config.cls_dropout_rate,
+        norm=_norm(config) if config.cls_batch_norm else None,
+        initializer=None if config.cls_initializer == "glorot" else config.cls_initializer,
         num_test_samples=config.num_test_samples or 1,
         name=name,
         dtype=policy,
     )
+
+
+def _norm(config: FineTuned) -> batch_norm.NormOptions:
+    """Returns batch normalisation of a classifier, of all replicas unless its backbone's is not."""
+    synchronized = getattr(config, "use_xreplica_bn", True)
+    return {"momentum": 0.9, "epsilon": 1e-5, "scale": True, "synchronized": synchronized}

@@ -109,7 +109,8 @@ def summarise(config: configs.ExperimentConfig) -> Summary:
         _build(model, _batch({modality: shapes[modality]})[modality])
         cost = flops.classifier(model.backbone.features_dim, classes)
         tower = _tower(f"{modality} {config.model.name}", model.backbone, shapes[modality])
-        classifier = Part("classifier", *_parameters(model.classification), cost, cost)
+        below = {id(variable) for variable in model.backbone.variables}
+        classifier = Part("classifier", *_parameters(model, below), cost, cost)
         return Summary({modality: shapes[modality]}, [tower, classifier], model.backbone, classes)
     import keras
 

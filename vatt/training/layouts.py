@@ -59,7 +59,7 @@ class Layout(Protocol):
         """Returns whether a tensor is part of the backbone of a modality."""
 
     def classifier_key(self, leaf: str) -> str:
-        """Returns the key of the classifier's "kernel" or "bias"."""
+        """Returns the key of the classifier's "kernel" or "bias", or of the batch norm before."""
 
     def fits(self, model: keras.Model) -> bool:
         """Returns whether a whole model is of the kind that is in the checkpoint."""
@@ -115,8 +115,9 @@ class Own:
         return key.startswith(tuple(f"model/{p}" for p in self._towers.get(modality, {}).values()))
 
     def classifier_key(self, leaf: str) -> str:
-        """Returns the key of the classifier's "kernel" or "bias"."""
-        return f"model/{self.model_name}/classification/{leaf}"
+        """Returns the key of the classifier's "kernel" or "bias", or of the batch norm before."""
+        layer = "classification" if leaf in ("kernel", "bias") else "classification_norm"
+        return f"model/{self.model_name}/{layer}/{leaf}"
 
     def fits(self, model: keras.Model) -> bool:
         """Returns True: what differs is told variable by variable."""

@@ -1,8 +1,8 @@
 """Optimizers with the arithmetic of the published code (Keras OptimizerV2).
 
 They differ from Keras 3's own in where epsilon stands, in the learning rate being part of the
-velocity, and in weight decay, which is decoupled and *not* scaled by the learning rate. Each
-variable takes one fused TensorFlow kernel.
+velocity, and in weight decay, which is decoupled and *not* scaled by the learning rate. `TorchSGD`
+has the arithmetic of PyTorch instead. Each variable takes one fused TensorFlow kernel.
 
 Gradients must be dense: sum repeated embedding rows first (`tf.convert_to_tensor`).
 """
@@ -176,6 +176,37 @@ class SGD(FusedOptimizer):
         return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
 
 
+@keras.saving.register_keras_serializable("vatt")
+class TorchSGD(FusedOptimizer):
+    """`v = momentum * v + g + l2 * p; p -= lr * v`, as in PyTorch."""
+
+    def __init__(
+        self, learning_rate: Rate, momentum: float = 0.0, l2: float = 0.0, name: str = "torch_sgd"
+    ):
+        super().__init__(learning_rate, name=name)
+        self.slots = ("momentum",) if momentum else ()
+        self.momentum, self.l2 = momentum, l2
+
+    def _update(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
+        if self.l2:
+            gradient += variable * tf.cast(self.l2, variable.dtype)
+        if not self.momentum:
+            variable.assign_sub(gradient * rate)
+            return
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=self._slot("momentum", variable).handle,
+            lr=rate,
+            grad=gradient,
+            momentum=tf.cast(self.momentum, variable.dtype),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal optimizer."""
+        common = {key: value for key, value in super().get_config().items() if key != "decay"}
+        return {**common, "momentum": self.momentum, "l2": self.l2}
+
+
 def layer_scales(backbone: keras.layers.Layer, decay: float) -> dict[str, float]:
     """Returns {variable path: factor of the learning rate} of a transformer, for layer-wise decay.
 
@@ -198,6 +229,17 @@ def layer_scales(backbone: keras.layers.Layer, decay: float) -> dict[str, float]
             below = 1 if name.startswith(_AFTER_LAYERS) else depth + 1
         scales[path] = decay**below
     return scales
+
+
+def of_run(config: experiment.OptimizerConfig, strategy: tf.distribute.Strategy) -> FusedOptimizer:
+    """Returns the optimizer of a run, its schedule that of the replicas of `strategy`.
+
+    Raises:
+      UserError: nothing builds an optimizer from the class of the configuration.
+    """
+    rate = config.learning_rate.for_replicas(strategy.num_replicas_in_sync)
+    with strategy.scope():
+        return build(config.model_copy(update={"learning_rate": rate}), name="optimizer")
 
 
 @functools.singledispatch
@@ -235,6 +277,12 @@ def _(config: experiment.MomentumOptimizer, name: str = "optimizer") -> SGD:
 @build.register
 def _(config: experiment.MomentumWOptimizer, name: str = "optimizer") -> SGD:
     return _momentum(config, name, config.weight_decay)
+
+
+@build.register
+def _(config: experiment.TorchSGDOptimizer, name: str = "optimizer") -> TorchSGD:
+    rate = schedules.build(config.learning_rate)
+    return TorchSGD(rate, config.momentum, config.weight_decay, name=name)
 
 
 @build.register

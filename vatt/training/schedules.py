@@ -135,6 +135,80 @@ class StepwiseCosineDecay(Schedule):
         return dict(vars(self))
 
 
+@keras.saving.register_keras_serializable("vatt")
+class MultiStep(Schedule):
+    """One rate for each epoch: linear warm-up, then times `gamma` from each milestone on."""
+
+    def __init__(
+        self,
+        learning_rate_base: float,
+        total_steps: int,
+        steps_per_epoch: int,
+        warmup_epochs: int,
+        multiplier: float,
+        milestones: Sequence[int],
+        gamma: float,
+    ):
+        self.learning_rate_base, self.multiplier = learning_rate_base, multiplier
+        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
+        self.warmup_epochs = warmup_epochs
+        self.milestones, self.gamma = tuple(milestones), gamma
+
+    def __call__(self, step: Tensor) -> Tensor:
+        """Returns the learning rate at `step`, float32."""
+        step = ops.minimum(ops.cast(step, "int64"), self.total_steps)
+        epoch = ops.cast(ops.floor_divide(step, self.steps_per_epoch), "float32")
+        rate = self.learning_rate_base * self.multiplier * ops.ones_like(epoch)
+        for milestone in self.milestones:
+            rate = ops.where(epoch >= milestone, rate * self.gamma, rate)
+        if not self.warmup_epochs:
+            return rate
+        start = 0.0 if self.multiplier == 1 else self.learning_rate_base
+        end = self.learning_rate_base * self.multiplier
+        rising = _warmup(epoch, self.warmup_epochs, start, end)
+        return ops.where(epoch <= self.warmup_epochs, rising, rate)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal schedule."""
+        return dict(vars(self))
+
+
+@keras.saving.register_keras_serializable("vatt")
+class LinearWarmup(Schedule):
+    """Linear warm-up, its last step at `learning_rate_base`, then constant or half a cosine."""
+
+    def __init__(
+        self,
+        learning_rate_base: float,
+        total_steps: int,
+        warmup_learning_rate: float,
+        warmup_steps: int,
+        final_learning_rate: float | None,
+    ):
+        self.learning_rate_base, self.total_steps = learning_rate_base, total_steps
+        self.warmup_learning_rate, self.warmup_steps = warmup_learning_rate, warmup_steps
+        self.final_learning_rate = final_learning_rate
+
+    def __call__(self, step: Tensor) -> Tensor:
+        """Returns the learning rate at `step`, float32."""
+        step = ops.minimum(ops.cast(step, "float32"), float(self.total_steps))
+        start, base, final = (
+            self.warmup_learning_rate,
+            self.learning_rate_base,
+            self.final_learning_rate,
+        )
+        length = max(self.total_steps - self.warmup_steps, 1)
+        # half a cosine, seen from its end: float32 keeps the digits of small rates
+        share = ops.square(ops.sin(math.pi / 2.0 * (self.total_steps - step) / length))
+        rate = base if final is None else final + (base - final) * share
+        rising = _warmup(step, self.warmup_steps - 1, start, base)
+        return ops.where(step < self.warmup_steps, rising, rate)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal schedule."""
+        return dict(vars(self))
+
+
 @functools.singledispatch
 def build(config: experiment.LearningRate) -> Schedule:
     """Returns the schedule of a configuration, by its class.
@@ -163,4 +237,28 @@ def _(config: experiment.StepwiseCosineDecayLearningRate) -> StepwiseCosineDecay
         config.total_steps,
         config.warmup_learning_rate,
         config.warmup_steps,
+    )
+
+
+@build.register
+def _(config: experiment.MultiStepLearningRate) -> MultiStep:
+    return MultiStep(
+        config.learning_rate_base,
+        config.total_steps,
+        config.steps_per_epoch,
+        config.warmup_epochs,
+        config.multiplier,
+        config.milestones,
+        config.gamma,
+    )
+
+
+@build.register
+def _(config: experiment.LinearWarmupLearningRate) -> LinearWarmup:
+    return LinearWarmup(
+        config.learning_rate_base,
+        config.total_steps,
+        config.warmup_learning_rate,
+        config.warmup_steps,
+        config.final_learning_rate,
     )

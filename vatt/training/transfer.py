@@ -249,7 +249,7 @@ def transfer(
     """Starts a fine-tuning model (`ClassificationModel`) from a checkpoint.
 
     The backbone is restored and its position tables resampled where their lengths differ; the
-    classifier is restored only from a fine-tuned checkpoint with as many classes.
+    classifier is restored only from a fine-tuned checkpoint with as many classes and layers.
 
     Args:
       prefix: a checkpoint, of any kind that has a backbone of this modality.
@@ -282,7 +282,7 @@ def transfer(
         message = f"{source.prefix}: a {source.layout.description} that does not fit the"
         message += f" {modality} backbone{_projections_of(source, left, unfit)}"
         raise CheckpointError(_differences(message, list(map(str, unfit)), left, source))
-    rows = _whole_classifier(rows, backbone)
+    rows = _whole_classifier(rows, backbone, source.layout.classifier_key("gamma") in unused)
     _assign_all(model.variables, rows, source)
     return Report(source, tuple(rows), unused, left)
 
@@ -331,10 +331,13 @@ def _assign_all(variables: Sequence[keras.Variable], rows: list[Row], source: So
             variable.assign(values[variable.path].astype(np.float32))
 
 
-def _whole_classifier(rows: list[Row], backbone: set[str]) -> list[Row]:
-    """Returns rows in which a classifier is restored whole or not at all."""
+def _whole_classifier(rows: list[Row], backbone: set[str], lacking: bool) -> list[Row]:
+    """Returns rows in which a classifier is restored whole or not at all.
+
+    `lacking`: that of the checkpoint has a batch norm, which this one has not.
+    """
     head = [row for row in rows if row.variable not in backbone]
-    if all(row.action == "restored" for row in head):
+    if not lacking and all(row.action == "restored" for row in head):
         return rows
     return [
         replace(row, action="skipped") if row in head and row.action == "restored" else row

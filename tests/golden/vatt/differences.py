@@ -44,6 +44,8 @@ DOCUMENTED_DIFFERENCES: dict[tuple[type[base.Config], str], tuple[Any, Any, str]
 
 # Fields that the published configuration lacks, under the class that introduces them.
 EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
+    video.ModelConfig: ("cls_l2_norm", "cls_batch_norm", "cls_initializer"),
+    audio.ModelConfig: ("cls_l2_norm", "cls_batch_norm", "cls_initializer"),
     video.ViTBase: ("patch_init_std",),
     audio.WaTBase: ("patch_init_std",),
     audio.SpTBase: ("patch_init_std",),
@@ -70,11 +72,12 @@ EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
         "max_bad_fraction",
         "data_service",
     ),
-    experiment.LearningRate: ("type",),
+    experiment.LearningRate: ("type", "times_replicas"),
     experiment.TrainConfig: (
         "max_bad_steps",
         "log_every_steps",
         "watchdog_s",
+        "backbone_rate",
         "layer_decay",
         "ema_decay",
     ),
@@ -86,6 +89,7 @@ EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
         "evaluators",
         "probes",
         "zero_shot",
+        "best_on_test_of_last",
     ),
     experiment.RuntimeConfig: ("num_devices",),
     experiment.ExperimentConfig: (

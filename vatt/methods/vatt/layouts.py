@@ -61,7 +61,7 @@ class Published:
         return key.startswith(f"{root}/")
 
     def classifier_key(self, leaf: str) -> str:
-        """Returns the key of the classifier's "kernel" or "bias"."""
+        """Returns the key of the classifier's "kernel" or "bias"; others do not exist."""
         return f"{published.CLASSIFIER_ROOT}/{leaf}"
 
     def fits(self, model: keras.Model) -> bool:
