@@ -37,7 +37,8 @@ DATA_LEVELS = {"media": 0, "": 1, "toy": 2, "ingest": 2, "check": 3, "vocabulary
 NO_TENSORFLOW = ("configs", "modeling", "objectives")
 # Nor do a method's configuration, model and objective, so that they also run on another backend.
 NO_TENSORFLOW_IN_METHODS = ("__init__", "config", "model", "heads", "objective")
-WITH_TENSORFLOW = {"modeling/random.py"}  # stateless random numbers of the backend
+# Stateless random numbers of the backend, and how many replicas there are.
+WITH_TENSORFLOW = {"modeling/random.py", "modeling/replicas.py"}
 # Distribution names where they differ from the module's.
 DISTRIBUTIONS = {
     "absl": "absl-py",

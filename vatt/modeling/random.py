@@ -1,9 +1,9 @@
 """Stateless random numbers that do not depend on the number of replicas.
 
 Every draw is a function of (run seed and step, place in the model, global row), so that a step
-repeated, a block recomputed or a batch split over more replicas sees the same masks. The only
-module of `modeling` that calls a backend directly: Keras has no stateless draw with a fixed
-algorithm.
+repeated, a block recomputed or a batch split over more replicas sees the same masks. Beside
+`replicas` the only module of `modeling` that calls a backend directly: Keras has no stateless draw
+with a fixed algorithm.
 
     rng = Randomness(seed=[run_seed, step], first_row=replica * local_batch)
     keep = rng.child("video").child("layer_0").dropout_mask((8, 10, 96), rate=0.1)

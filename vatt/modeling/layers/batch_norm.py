@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import keras
 from keras import ops
 
 from vatt import configs
+from vatt.modeling import replicas
 from vatt.modeling.typing import DType, Tensor
 
 
@@ -18,26 +19,28 @@ class NormOptions(TypedDict):
     epsilon: float
     scale: bool
     synchronized: bool
+    unbiased: NotRequired[bool]  # as PyTorch; left out, as TensorFlow
 
 
 @keras.saving.register_keras_serializable("vatt")
 class BatchNorm(keras.layers.BatchNormalization):
-    """Keras' layer with the published moving statistics.
+    """Keras' layer with the moving statistics of published code.
 
-    The moving variance follows the biased variance of the batch, `sum / n`; only that of plain
-    (not synchronised) layers on images and videos follows the unbiased one, `sum / (n - 1)`,
-    although these normalise with the biased one, too.
+    All normalise with the biased variance of the batch, `sum / n`. The moving variance follows the
+    unbiased one, `sum / (n - 1)`, in PyTorch (`unbiased`), n counted over all replicas where they
+    are synchronised. In TensorFlow, the default, that is so for plain (not synchronised) layers on
+    images and videos only, and the others follow the biased variance.
 
     Synchronised layers normalise with the statistics of the global batch. Plain ones normalise
     with what their own replica sees; their moving statistics are the mean over replicas.
     """
 
-    def __init__(self, synchronized: bool = False, **kwargs: Any):
+    def __init__(self, synchronized: bool = False, unbiased: bool = False, **kwargs: Any):
         # Only the TensorFlow backend reduces over replicas; under JAX the global batch is one
         # array anyway.
         reduces = synchronized and keras.backend.backend() == "tensorflow"
         super().__init__(synchronized=reduces, **kwargs)
-        self._reduces, self.synchronized = reduces, synchronized
+        self._reduces, self.synchronized, self.unbiased = reduces, synchronized, unbiased
 
     def add_weight(self, *args: Any, trainable: bool = True, **kwargs: Any) -> keras.Variable:
         """Creates a variable; moving statistics of plain layers are averaged over replicas."""
@@ -64,9 +67,10 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def _correction(self, x: Tensor) -> Tensor | float:
         """Returns the factor from the biased variance to the one that is kept."""
-        if self.synchronized or len(x.shape) < 4:
+        if not self.unbiased and (self.synchronized or len(x.shape) < 4):
             return 1.0
         n = ops.cast(ops.size(x), "float32") / x.shape[-1]
+        n *= replicas.count() if self._reduces else 1
         return n / ops.maximum(n - 1.0, 1.0)
 
     def _move(self, variable: keras.Variable, value: Tensor) -> None:

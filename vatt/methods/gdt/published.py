@@ -1,0 +1,136 @@
+"""Names and layouts of variables in the published PyTorch checkpoints.
+
+    names = model_names(model)                       # {path of our variable: published name}
+    variable.assign(from_published(variable.path, tensors[names[variable.path]]))
+    tensors[name] = to_published(path, np.asarray(variable))
+
+The map is complete: every variable has exactly one name, and a path that no rule fits is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+# Rules: a pattern of our layer, its path below the part, and the published module below the root.
+Rules = Sequence[tuple[str, str]]
+
+UNIT = r"(layer\d)_(\d+)"
+VIDEO: Rules = (
+    (r"stem/spatial/conv", r"stem.0"),
+    (r"stem/spatial/bn", r"stem.1"),
+    (r"stem/temporal/conv", r"stem.3"),
+    (r"stem/temporal/bn", r"stem.4"),
+    (rf"{UNIT}/(conv\d)/spatial/conv", r"\1.\2.\3.0.0"),
+    (rf"{UNIT}/(conv\d)/spatial/bn", r"\1.\2.\3.0.1"),
+    (rf"{UNIT}/(conv\d)/temporal/conv", r"\1.\2.\3.0.3"),
+    (rf"{UNIT}/(conv\d)/temporal/bn", r"\1.\2.\3.1"),
+    (rf"{UNIT}/shortcut/conv", r"\1.\2.downsample.0"),
+    (rf"{UNIT}/shortcut/bn", r"\1.\2.downsample.1"),
+)
+AUDIO: Rules = (
+    (r"stem/conv", r"conv1"),
+    (r"stem/bn", r"bn1"),
+    (rf"{UNIT}/(conv\d)/conv", r"\1.\2.\3"),
+    (rf"{UNIT}/conv(\d)/bn", r"\1.\2.bn\3"),
+    (rf"{UNIT}/shortcut/conv", r"\1.\2.downsample.0"),
+    (rf"{UNIT}/shortcut/bn", r"\1.\2.downsample.1"),
+)
+LEAVES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+    "embeddings": "weight",
+}
+# Published axis of each of our axes, of kernels by their number of axes: (out, in) of dense layers,
+# (out, in, filter, time) of sound, whose time comes first here, (out, in, time, height, width).
+AXES = {2: (1, 0), 4: (3, 2, 1, 0), 5: (2, 3, 4, 1, 0)}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a model: where the published one stands, and the rules for what is in it."""
+
+    root: str
+    rules: Rules
+
+
+# By the name of the part, the first in its paths below the model.
+PARTS = {
+    "video": Part("video_network.base", VIDEO),
+    "audio": Part("audio_network.base", AUDIO),
+}
+# What a published model has and ours has not: counters, and the classifier ResNet-9 never uses.
+SKIPPED = re.compile(r".*\.num_batches_tracked|audio_network\.base\.fc\.(weight|bias)")
+
+
+class UnmappedVariableError(KeyError):
+    """A variable path without a published name."""
+
+
+def model_names(model: keras.Model) -> dict[str, str]:
+    """Returns {variable path: published name} of a whole model.
+
+    Raises:
+      UnmappedVariableError: a variable that the published models do not have.
+    """
+    groups: dict[str, list[str]] = {}
+    for variable in model.variables:
+        groups.setdefault(variable.path.split("/")[1], []).append(variable.path)
+    names: dict[str, str] = {}
+    for name, paths in groups.items():
+        if name not in PARTS:
+            raise UnmappedVariableError(f"no published name for {paths[0]}")
+        names |= _names(paths, f"{model.name}/{name}", PARTS[name].rules, PARTS[name].root)
+    return _unique(names)
+
+
+def layer_names(layer: keras.layers.Layer, rules: Rules, root: str = "") -> dict[str, str]:
+    """Returns {variable path: published name} of one part, whose published names begin at `root`.
+
+    Raises:
+      UnmappedVariableError: a variable that no rule fits.
+    """
+    return _unique(_names((v.path for v in layer.variables), layer.path, rules, root))
+
+
+def from_published(path: str, value: np.ndarray) -> np.ndarray:
+    """Returns a published tensor in the layout of our variable at `path`."""
+    axes = _axes(path, value)
+    return value if axes is None else np.ascontiguousarray(value.transpose(axes))
+
+
+def to_published(path: str, value: np.ndarray) -> np.ndarray:
+    """Returns the value of our variable at `path` in the published layout."""
+    axes = _axes(path, value)
+    return value if axes is None else np.ascontiguousarray(value.transpose(np.argsort(axes)))
+
+
+def _axes(path: str, value: np.ndarray) -> tuple[int, ...] | None:
+    return AXES[value.ndim] if path.endswith("/kernel") else None
+
+
+def _names(paths: Iterable[str], prefix: str, rules: Rules, root: str) -> dict[str, str]:
+    start = f"{root}." if root else ""
+    return {path: start + _name(path, path.removeprefix(f"{prefix}/"), rules) for path in paths}
+
+
+def _name(path: str, local: str, rules: Rules) -> str:
+    layer, _, leaf = local.rpartition("/")
+    for pattern, module in rules:
+        if leaf in LEAVES and (match := re.fullmatch(pattern, layer)):
+            return f"{match.expand(module)}.{LEAVES[leaf]}"
+    raise UnmappedVariableError(f"no published name for {path}")
+
+
+def _unique(names: dict[str, str]) -> dict[str, str]:
+    if len(set(names.values())) != len(names):
+        raise UnmappedVariableError("two variables share a published name")
+    return names
