@@ -338,7 +338,10 @@ def test_nothing_at_all_is_told_as_well(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_stopped_command_continues_and_each_seed_is_as_if_it_ran_alone(data_dir, tmp_path):
+def test_a_stopped_command_continues_and_each_seed_is_as_if_it_ran_alone(
+    data_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(test_kill, "DEADLINE_S", 1200)  # of several runs
     cfg = test_pretrain.config(data_dir, tmp_path / "unused", steps=12)
     cfg.train.save_checkpoint_freq, cfg.mode = 6, "train_and_eval"
     file = tmp_path / "small.yaml"
