@@ -66,7 +66,8 @@ def _guessing(logged: History) -> Iterator[str]:
     ]
     if poor:
         more = f" and {len(poor) - _SHOWN} more" if len(poor) > _SHOWN else ""
-        yield f"not clearly better than chance at step {steps[-1]}: {', '.join(poor[:_SHOWN])}{more}"
+        shown = ", ".join(poor[:_SHOWN])
+        yield f"not clearly better than chance at step {steps[-1]}: {shown}{more}"
 
 
 def _telling(measure: Measure) -> bool:
