@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import pytest
 
+from tests.torch_writer import WRITERS, Asked
 from vatt.errors import EXIT_DATA
 from vatt.tools import convert_embeddings
 
@@ -151,3 +152,28 @@ def test_files_that_cannot_be_read_or_written(tmp_path, capsys):
 def test_it_starts_without_tensorflow():
     program = "import sys, vatt.tools.convert_embeddings; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_tensor_of_pytorch(tmp_path, capsys, write):
+    source = write(tmp_path / "word2vec.pth", TABLE)
+    assert convert_embeddings.main([str(source), str(tmp_path / "out.npz")]) == 0
+    assert "word_embeddings, 5 words of 3 values, float32." in capsys.readouterr().out
+    np.testing.assert_array_equal(loaded(tmp_path), TABLE)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"model": {"a": TABLE}}, "holds a dict; expected one tensor"),
+        (Asked("os.system", "true"), "asks for 'os.system'"),
+        (TABLE[0], "float32 [3]; expected finite"),
+        (TABLE.astype(np.int64), "int64 [5, 3]; expected finite"),
+    ],
+)
+def test_other_files_of_pytorch_are_refused(tmp_path, capsys, content, message):
+    source = WRITERS["stream"](tmp_path / "word2vec.pth", content)
+    assert convert_embeddings.main([str(source), str(tmp_path / "out.npz")]) == EXIT_DATA
+    error = capsys.readouterr().err
+    assert message in error and str(source) in error and error.count("\n") == 1
+    assert not (tmp_path / "out.npz").exists()

@@ -10,7 +10,7 @@ from vatt import configs
 from vatt.configs import dataset
 from vatt.data import cards
 from vatt.errors import CheckpointError, WriteError, nearest
-from vatt.training import checkpoint_files, cluster
+from vatt.training import checkpoint_files, cluster, torch_checkpoints
 
 CONFIG_FILE = "config.yaml"
 
@@ -40,7 +40,9 @@ def check(cfg: configs.ExperimentConfig, *, fresh_start: bool = False) -> None:
 
 
 def _check_checkpoint(prefix: Path) -> None:
-    if not prefix.is_dir():
+    if torch_checkpoints.is_torch(prefix) and not prefix.is_dir():
+        torch_checkpoints.TorchCheckpoint(prefix)
+    elif not prefix.is_dir():
         checkpoint_files.of_prefix(prefix)
     elif not checkpoint_files.committed(prefix):
         checkpoint_files.newest_published(prefix)

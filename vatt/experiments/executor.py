@@ -27,7 +27,7 @@ from vatt.experiments.evaluator import Evaluator
 from vatt.experiments.finetune import Finetune
 from vatt.experiments.pretrain import Pretrain
 from vatt.reporting import report
-from vatt.training import cluster, evaluations, loop, peers, signals, transfer
+from vatt.training import cluster, evaluations, loop, peers, signals, sources
 from vatt.training import strategy as strategies
 from vatt.training.checkpoints import BEGIN_AGAIN, CheckpointStore
 from vatt.training.rundir import RunDir
@@ -94,7 +94,7 @@ def run(
             goes_on = workers.chief and not fresh_start and _has_begun(cfg, rundir)
             goes_on = bool(workers.gather(int(goes_on))[0])
             if cfg.checkpoint_path and not goes_on:
-                transfer.open_source(cfg.checkpoint_path)  # before data and model cost time
+                sources.open_source(cfg.checkpoint_path)  # before data and model cost time
             if fresh_start:
                 workers.on_chief(lambda: _move_aside(rundir))
             run = _Run(cfg, task, strategy, workers, rundir)
@@ -126,7 +126,7 @@ def _evaluate(cfg: configs.ExperimentConfig, task: Task, command: Sequence[str])
         return 0
     strategy = strategies.build_local(cfg.strategy_config)
     if cfg.checkpoint_path:
-        transfer.open_source(cfg.checkpoint_path)  # before data and model cost time
+        sources.open_source(cfg.checkpoint_path)  # before data and model cost time
     place = evaluations.place(RunDir(cfg.model_dir), cfg)
     evaluator = task.evaluator(cfg, task.model(cfg, strategy), strategy, place)
     evaluations.claim(place, cfg, command)

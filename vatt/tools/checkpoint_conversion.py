@@ -1,6 +1,6 @@
 """A published checkpoint as one of ours, with a certificate of where every value came from.
 
-    source = transfer.open_source("published/ckpt-500000")
+    source = sources.open_source("published/ckpt-500000")
     certificate = convert(source, cfg, "runs/vatt")   # runs/vatt/ckpt-500000
     print(certificate.summary())
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,15 @@ from vatt import __version__, configs, methods
 from vatt.errors import CheckpointError
 from vatt.files import replace_text, sha256
 from vatt.modeling import factory
-from vatt.training import checkpoints, layouts, optimizers, transfer
+from vatt.training import checkpoints, layouts, optimizers, sources, transfer
 
 NOT_NEEDED = {
     "_CHECKPOINTABLE_OBJECT_GRAPH": "structure of the saved objects; here names are explicit",
     "save_counter": "number of saves; here the file name has the step",
+    "epoch": "passes over the data; how many updates they had is not in the file",
+    "optimizer": "state of PyTorch's optimizer; a training from these weights begins a new one",
+    "lr_scheduler": "state of PyTorch's schedule; the configuration says the schedule",
+    "args": "options of the published program, which are not evaluated",
 }
 HYPERPARAMETER = "hyper-parameter, compared with the configuration"
 UNKNOWN = "neither model nor optimizer; not known here"
@@ -49,7 +53,7 @@ class Certificate:
         """Returns what was converted, in a few lines."""
         content, variables = self.content, len(self.content["variables"])
         source, slots = content["source"], [row for row in content["optimizer"] if row["source"]]
-        unused = ", ".join(row["key"] for row in content["unused"]) or "none"
+        unused = ", ".join(_few(content["unused"])) or "none"
         lines = [
             f"{source['prefix']} ({source['kind']}) -> {content['checkpoint']}",
             f"  {variables} variables and {len(slots)} of the optimizer, SHA-256 equal on both"
@@ -61,8 +65,17 @@ class Certificate:
         return "\n".join(lines)
 
 
+def _few(unused: Sequence[Mapping[str, str]], shown: int = 4) -> Iterator[str]:
+    """Yields the keys of what was not needed; of many with one reason, one and how many."""
+    by_reason: dict[str, list[str]] = {}
+    for row in unused:
+        by_reason.setdefault(row["reason"], []).append(row["key"])
+    for keys in by_reason.values():
+        yield from keys if len(keys) <= shown else (f"{keys[0]} and {len(keys) - 1} more",)
+
+
 def convert(
-    source: transfer.Source, cfg: configs.ExperimentConfig, folder: str | Path
+    source: sources.Source, cfg: configs.ExperimentConfig, folder: str | Path
 ) -> Certificate:
     """Writes `folder`/ckpt-<step> for a training with `cfg`, and its certificate.
 
@@ -90,7 +103,7 @@ def convert(
     metadata = _metadata(model, cfg)
     prefix = store.save(source.step, tensors, converted_from=source.prefix, **metadata)
     try:
-        certificate = _certificate(prefix, links, cfg, transfer.open_source(source.prefix))
+        certificate = _certificate(prefix, links, cfg, sources.open_source(source.prefix))
         replace_text(certificate.path, json.dumps(certificate.content, indent=1) + "\n")
     except BaseException:  # unproven is as good as wrong
         for file in _files(prefix):
@@ -102,7 +115,7 @@ def convert(
 # Before ------------------------------------------------------------------------------------------
 
 
-def _check_kind(source: transfer.Source, cfg: configs.ExperimentConfig) -> None:
+def _check_kind(source: sources.Source, cfg: configs.ExperimentConfig) -> None:
     layout = source.layout
     if not layout.published:
         raise CheckpointError(f"{source.prefix}: a {layout.description}, nothing to convert")
@@ -110,7 +123,7 @@ def _check_kind(source: transfer.Source, cfg: configs.ExperimentConfig) -> None:
         raise _other_kind(source, cfg)
 
 
-def _other_kind(source: transfer.Source, cfg: configs.ExperimentConfig) -> CheckpointError:
+def _other_kind(source: sources.Source, cfg: configs.ExperimentConfig) -> CheckpointError:
     return CheckpointError(
         f"{source.prefix}: a {source.layout.description}, but the configuration is that of task"
         f" {cfg.task.lower()}, model_arch {cfg.model_arch}: {source.layout.fix()}"
@@ -137,11 +150,12 @@ def _free_place(folder: str | Path, step: int) -> checkpoints.CheckpointStore:
     return store
 
 
-def _build(cfg: configs.ExperimentConfig, source: transfer.Source) -> keras.Model:
+def _build(cfg: configs.ExperimentConfig, source: sources.Source) -> keras.Model:
     """Builds the model of a configuration; a fine-tuned source may say how many classes."""
     data = cfg.train.input
+    clip = (data.num_frames, data.frame_size, data.frame_size, 3)
     shapes: dict[str, tuple[int | None, ...]] = {
-        "video": (None, None, None, 24 if data.space_to_depth else 3),
+        "video": (None, None, None, 24) if data.space_to_depth else clip,
         "audio": (None, 1) if data.raw_audio else (None, None, 1),
         "text": (None, None),
     }
@@ -163,7 +177,7 @@ def _metadata(model: keras.Model, cfg: configs.ExperimentConfig) -> dict[str, ob
 
 
 def _load_optimizer(
-    source: transfer.Source, model: keras.Model, optimizer: Any, keys: Mapping[str, str]
+    source: sources.Source, model: keras.Model, optimizer: Any, keys: Mapping[str, str]
 ) -> dict[str, str | None] | None:
     """Gives an optimizer the state in the source.
 
@@ -174,9 +188,9 @@ def _load_optimizer(
     Raises:
       CheckpointError: slots of another optimizer, or of other variables.
     """
-    stored = {key for key in source.slots if transfer.SLOT in key}
+    stored = {key for key in source.slots if sources.SLOT in key}
     names = frozenset(key.rpartition("/")[2] for key in stored)
-    if not stored and source.step and optimizer.slots:
+    if not stored and (source.step or source.layout.trained) and optimizer.slots:
         return None
     if stored and names != set(optimizer.slots):
         raise CheckpointError(_other_optimizer(source, names, optimizer))
@@ -205,7 +219,7 @@ def _load_optimizer(
     }
 
 
-def _other_optimizer(source: transfer.Source, names: frozenset[str], optimizer: Any) -> str:
+def _other_optimizer(source: sources.Source, names: frozenset[str], optimizer: Any) -> str:
     found = _OPTIMIZERS.get(names)
     if found and source.has("optimizer/weight_decay"):
         found += "W"
@@ -224,7 +238,7 @@ def _certificate(
     prefix: Path,
     links: Mapping[str, str | None],
     cfg: configs.ExperimentConfig,
-    source: transfer.Source,
+    source: sources.Source,
 ) -> Certificate:
     """Reads what was written and compares it with the source.
 
@@ -237,19 +251,17 @@ def _certificate(
     rows = {name: _compared(name, key, written, source) for name, key in links.items()}
     counter = source.layout.step_key if source.has(source.layout.step_key) else None
     step = _compared("step", counter, written, source)
-    unused = [{"key": key, "reason": NOT_NEEDED.get(key, UNKNOWN)} for key in source.others]
+    unused = [{"key": key, "reason": _reason(key, source)} for key in source.others]
     left = sorted(set(source.slots) - set(links.values()) - {source.layout.step_key})
     unused += [{"key": key, "reason": HYPERPARAMETER} for key in left]
     hyperparameters = _hyperparameters(source, left, cfg.train.optimizer)
-    files = transfer.data_files(source.prefix)
-    files += [Path(f"{source.prefix}.index")]
     content = {
         "vatt": __version__,
         "source": {
             "prefix": source.prefix,
             "kind": source.layout.description,
-            "key_ending": transfer.SUFFIX,
-            "files": {file.name: sha256(file) for file in files},
+            **source.facts,
+            "files": {file.name: sha256(file) for file in source.files},
         },
         "checkpoint": str(prefix),
         "task": cfg.task,
@@ -265,12 +277,15 @@ def _certificate(
 
 
 def _compared(
-    name: str, key: str | None, written: tf.train.CheckpointReader, source: transfer.Source
+    name: str, key: str | None, written: tf.train.CheckpointReader, source: sources.Source
 ) -> dict[str, Any]:
     """Returns the row of a tensor of ours, equal to that of the source, or 0 without one."""
     ours = np.asarray(written.get_tensor(name))
-    theirs = np.zeros_like(ours) if key is None else np.asarray(source.tensor(key))
+    path = name.removeprefix("model/")
+    theirs = np.zeros_like(ours) if key is None else np.asarray(source.tensor(key, path))
     row = {"name": name, "source": key, "shape": list(ours.shape), "dtype": str(ours.dtype)}
+    if key in source.shapes and source.shapes[key] != ours.shape:
+        row["source_shape"] = list(source.shapes[key])
     row |= {"sha256": _digest(ours), "source_sha256": None if key is None else _digest(theirs)}
     if (ours.shape, ours.dtype, ours.tobytes()) != (theirs.shape, theirs.dtype, theirs.tobytes()):
         raise CheckpointError(
@@ -281,7 +296,7 @@ def _compared(
 
 
 def _hyperparameters(
-    source: transfer.Source, keys: list[str], config: configs.experiment.OptimizerConfig
+    source: sources.Source, keys: list[str], config: configs.experiment.OptimizerConfig
 ) -> list[dict[str, Any]]:
     """Compares the optimizer's numbers; rates that follow a schedule are stored by neither side."""
     if not keys:
@@ -305,9 +320,9 @@ def _notes(
     prefix: Path,
     links: Mapping[str, str | None],
     cfg: configs.ExperimentConfig,
-    source: transfer.Source,
+    source: sources.Source,
 ) -> list[str]:
-    notes = [f"{key}: {UNKNOWN}" for key in source.others if key not in NOT_NEEDED]
+    notes = [f"{key}: {UNKNOWN}" for key in source.others if _reason(key, source) is UNKNOWN]
     if not any(name.startswith("optimizer/") for name in links):
         notes.append(
             "weights only, the source has no optimizer slots: a training starts from them in a"
@@ -316,8 +331,14 @@ def _notes(
     elif source.step >= (total := cfg.train.optimizer.learning_rate.total_steps):
         notes.append(f"nothing left to train: step {source.step}, total_steps {total}")
     if not source.has(source.layout.step_key):
-        notes.append(f"the source has no {source.layout.step_key}: step 0 was taken")
+        counter = source.layout.step_key or "number of updates"
+        notes.append(f"the source has no {counter}: step 0 was taken")
     return notes
+
+
+def _reason(key: str, source: sources.Source) -> str:
+    """Returns why something beside the tensors of ours was not needed."""
+    return source.others[key] or NOT_NEEDED.get(key, UNKNOWN)
 
 
 def _differences(hyperparameters: list[dict[str, Any]]) -> list[str]:

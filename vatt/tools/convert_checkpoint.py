@@ -2,10 +2,11 @@ r"""Converts a published checkpoint into one of ours, from which a training or e
 
     python -m vatt.tools.convert_checkpoint SOURCE DEST_DIR --model_arch=tx_fac_mbs
 
-SOURCE is a prefix such as published/ckpt-500000, or a folder, which stands for its newest one. The
-configuration is put together as for vatt.main; it must be that of the training that goes on in
-DEST_DIR. Beside the checkpoint lies ckpt-<step>.certificate.json: every tensor with its source and
-the SHA-256 of both, and what of the source was not needed, and why. See docs/checkpoints.md.
+SOURCE is a prefix such as published/ckpt-500000, a folder, which stands for its newest one, or a
+file of PyTorch such as gdt_K400.pth, of which nothing is run. The configuration is put together as
+for vatt.main; it must be that of the training that goes on in DEST_DIR. Beside the checkpoint lies
+ckpt-<step>.certificate.json: every tensor with its source and the SHA-256 of both, and what of the
+source was not needed, and why. See docs/checkpoints.md.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__.split("\n")[0],
         allow_abbrev=False,
     )
-    parser.add_argument("source", metavar="SOURCE", help="published checkpoint, without its ending")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="published checkpoint, without its ending; a .pth file with it",
+    )
     parser.add_argument("folder", metavar="DEST_DIR", help="folder for the converted one")
     parser.add_argument("--model_arch", help="preset of the model, such as Tx_FAC or ViT_Base")
     parser.add_argument("--task", help="pretrain or finetune; by default that of the checkpoint")
@@ -51,9 +56,9 @@ def _convert(options: argparse.Namespace) -> int:
     quiet.import_tensorflow_quietly()
     from vatt import configs
     from vatt.tools.checkpoint_conversion import convert
-    from vatt.training import transfer
+    from vatt.training import sources
 
-    source = transfer.open_source(options.source)
+    source = sources.open_source(options.source)
     task = options.task
     if not task and not options.config_file:
         task = source.layout.kind

@@ -1,9 +1,11 @@
-"""Converts published word vectors, a pickle with an entry `word_embeddings`, into an `.npz` file.
+"""Converts published word vectors into an `.npz` file: a pickle of VATT or a tensor of GDT.
 
     python -m vatt.tools.convert_embeddings word2vec.pkl misc_data/word2vec.npz
+    python -m vatt.tools.convert_embeddings word2vec.pth misc_data/gdt_word2vec.npz
 
-A pickle may name any function to call. This reader knows the few that NumPy arrays need and refuses
-a file that names another one.
+VATT's has an entry `word_embeddings`. A pickle may name any function to call. This reader knows the
+few that NumPy arrays need and refuses a file that names another one. GDT's is one tensor in a file
+of PyTorch, of which nothing is run (`vatt.data.torch_files`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from vatt.data.embeddings import ENTRY, as_word_embeddings
+from vatt.data.torch_files import ENDINGS, Tensor, TorchFile
 from vatt.errors import DataError, UserError
 from vatt.files import make_folder, replacing
 from vatt.printing import escape_what_cannot_be_shown
@@ -70,6 +73,23 @@ def read_pickle(path: str | Path) -> np.ndarray:
     return as_word_embeddings(content[ENTRY], path)
 
 
+def read_torch(path: str | Path) -> np.ndarray:
+    """Returns the tensor that is all there is in a file of PyTorch, float32 `[words, values]`.
+
+    Raises:
+      DataError: unreadable, another kind of file, or not a finite floating-point matrix.
+    """
+    try:
+        file = TorchFile(path)
+        if not isinstance(file.content, Tensor):
+            raise ValueError(f"holds a {type(file.content).__name__}; expected one tensor")
+        return as_word_embeddings(file.array(file.content), path)
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise DataError(f"{path}: {error}.") from error
+
+
 def write(table: np.ndarray, path: str | Path) -> None:
     """Writes the array under `word_embeddings`, the whole file or nothing.
 
@@ -91,11 +111,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m vatt.tools.convert_embeddings", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("source", metavar="IN.pkl", help="a published file of word vectors")
+    parser.add_argument(
+        "source", metavar="IN", help="a published file of word vectors, .pkl or .pth"
+    )
     parser.add_argument("output", metavar="OUT.npz", help="file to write")
     options = parser.parse_args(arguments)
     try:
-        table = read_pickle(options.source)
+        torch = options.source.lower().endswith(ENDINGS)
+        table = (read_torch if torch else read_pickle)(options.source)
         write(table, options.output)
     except UserError as error:
         print(error, file=sys.stderr)

@@ -33,6 +33,7 @@ from vatt import __version__
 from vatt.errors import CheckpointError, WriteError, nearest
 from vatt.files import cannot_write, read_json, replace_text, sha256
 from vatt.training import checkpoint_files
+from vatt.training.torch_checkpoints import is_torch
 
 _PENDING = "pending.json"
 _STATE_FILE = "checkpoint"
@@ -310,11 +311,13 @@ def manifest_metadata(prefix: str | os.PathLike) -> dict[str, object]:
 
 def fingerprint(prefix: str | os.PathLike) -> str:
     """Returns what tells a checkpoint from others: SHA-256 of its index, which has checksums of
-    all tensors.
+    all tensors, or of a file of PyTorch.
 
     Raises:
       CheckpointError: no such checkpoint.
     """
+    if is_torch(prefix):
+        return sha256(prefix)
     open_checkpoint(prefix)
     return sha256(Path(f"{prefix}.index"))
 

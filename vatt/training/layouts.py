@@ -13,10 +13,13 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import keras
+import numpy as np
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 PRETRAIN, FINETUNE = "pretrain", "finetune"  # kinds of checkpoints
+# How keys came about: paths of variables, an object graph of TensorFlow, modules of PyTorch.
+PATHS, OBJECT_GRAPH, TORCH = "paths", "object graph", "torch"
 
 
 class Checkpointed(Protocol):
@@ -41,13 +44,15 @@ class Layout(Protocol):
       description: the kind of checkpoint in words, for messages.
       kind: `PRETRAIN` or `FINETUNE`.
       published: written by the published code of a method, else by this project.
-      step_key: key of the number of updates.
+      step_key: key of the number of updates, where there may be one.
+      trained: whatever the number of updates, the weights are not those of a beginning.
     """
 
     description: str
     kind: str
     published: bool
-    step_key: str
+    step_key: str = ""
+    trained: bool = False
 
     def model_keys(self, model: keras.Model) -> dict[str, str]:
         """Returns {variable path: key} of a whole model."""
@@ -58,6 +63,10 @@ class Layout(Protocol):
     def of_backbone(self, key: str, modality: str) -> bool:
         """Returns whether a tensor is part of the backbone of a modality."""
 
+    def part(self, key: str) -> str | None:
+        """Returns which part of the model a tensor belongs to, None where that is not told."""
+        return None
+
     def classifier_key(self, leaf: str) -> str:
         """Returns the key of the classifier's "kernel" or "bias", or of the batch norm before."""
 
@@ -67,12 +76,20 @@ class Layout(Protocol):
     def fix(self) -> str:
         """Returns the flags of a run that takes such a checkpoint."""
 
+    def arranged(self, path: str, value: np.ndarray) -> np.ndarray:
+        """Returns a tensor of the checkpoint with its axes as the variable at `path` has them."""
+        return value
 
-# (shapes by key, whether names are those of an object graph) -> layout, None where it is another's
-Recognise = Callable[[Shapes, bool], Layout | None]
+    def not_needed(self, key: str) -> str | None:
+        """Returns why no model here has a place for a tensor, None where one may have."""
+        return None
 
 
-class Own:
+# (shapes by key, how keys came about) -> layout, None where it is another's
+Recognise = Callable[[Shapes, str], Layout | None]
+
+
+class Own(Layout):
     """A checkpoint of this project, from what its manifest says.
 
     Args:

@@ -4,177 +4,30 @@
     report = transfer("ckpt-500000", classifier) # the backbone of a fine-tuning model
     print(report.table())
 
-A checkpoint of this project says in its manifest what it is; others are recognised by the methods
-that know them (`vatt.training.layouts`). Whole models are matched variable by variable. A
-fine-tuning model takes its backbone from a pre-training checkpoint or from another fine-tuned one;
-position tables of another length are resampled. Everything is checked and read before the first
-variable changes.
+What a checkpoint is, `vatt.training.sources` finds out. Whole models are matched variable by
+variable. A fine-tuning model takes its backbone from a pre-training checkpoint or from another
+fine-tuned one; position tables of another length are resampled. Everything is checked and read
+before the first variable changes.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from vatt import methods
 from vatt.errors import CheckpointError
 from vatt.modeling.layers.positions import spline_matrix
-from vatt.training.checkpoints import manifest_metadata, newest_in, open_checkpoint
-from vatt.training.layouts import FINETUNE, Layout, Own, Shapes
+from vatt.training.layouts import FINETUNE
 from vatt.training.optimizers import FusedOptimizer
+from vatt.training.sources import SLOT, Source, open_source
 
-SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-SLOT = "/.OPTIMIZER_SLOT/optimizer/"
 _MASKS = ("/mask_embedding", "/masking/embedding")  # used in pre-training only
-
-
-@dataclass(frozen=True)
-class Source:
-    """A checkpoint of a known kind.
-
-    Attributes:
-      prefix: path without ending.
-      layout: what its tensors are called.
-      shapes: shape of every tensor of the model by key, without suffix; no optimizer.
-      slots: keys of optimizer slots and counters.
-      others: keys of everything else.
-    """
-
-    prefix: str
-    layout: Layout
-    shapes: Mapping[str, tuple[int, ...]]
-    slots: tuple[str, ...]
-    others: tuple[str, ...]
-    reader: tf.train.CheckpointReader = field(repr=False)
-
-    def tensor(self, key: str) -> np.ndarray:
-        """Returns the value stored under `key`.
-
-        Raises:
-          CheckpointError: the data file is damaged.
-        """
-        return _read(self.reader, self.stored(key), self.prefix)
-
-    @property
-    def step(self) -> int:
-        """Number of updates behind these weights."""
-        key = self.layout.step_key
-        return int(self.tensor(key)) if self.has(key) else 0
-
-    @property
-    def model_name(self) -> str:
-        """Name of the model, which keys of this project begin with."""
-        return _model_name(self.shapes)
-
-    def has(self, key: str) -> bool:
-        """Returns whether there is a tensor of that key."""
-        return self.reader.has_tensor(self.stored(key))
-
-    def stored(self, key: str) -> str:
-        """Returns the name of a key in the file."""
-        return key + SUFFIX if self.reader.has_tensor(key + SUFFIX) else key
-
-
-def open_source(prefix: str | os.PathLike) -> Source:
-    """Opens a checkpoint and finds out its kind; a folder stands for its newest checkpoint.
-
-    Raises:
-      CheckpointError: no such checkpoint, a damaged or incomplete one, or one of another program.
-    """
-    prefix = newest_in(prefix) if Path(prefix).is_dir() else Path(prefix)
-    reader = open_checkpoint(prefix)
-    stored = reader.get_variable_to_shape_map()
-    keys = {key.removesuffix(SUFFIX): tuple(stored[key]) for key in sorted(stored)}
-    shapes = {key: s for key, s in keys.items() if key.startswith("model/") and SLOT not in key}
-    slots = tuple(key for key in keys if key.startswith("optimizer/") or SLOT in key)
-    others = tuple(key for key in keys if key not in shapes and key not in slots)
-    layout = _layout(prefix, shapes, any(key.endswith(SUFFIX) for key in stored))
-    if layout is None:
-        some = ", ".join(list(keys)[:3])
-        raise CheckpointError(
-            f"{prefix}: not a checkpoint of a kind known here (it holds {some}, ...); accepted"
-            " are checkpoints of this project and published pre-training and fine-tuned ones"
-        )
-    _check_size(reader, prefix)
-    return Source(str(prefix), layout, shapes, slots, others, reader)
-
-
-def _layout(prefix: Path, shapes: Shapes, object_graph: bool) -> Layout | None:
-    """Returns the layout that the manifest says; without one, that which a method recognises."""
-    metadata = manifest_metadata(prefix)
-    if "kind" in metadata and shapes and not object_graph:
-        if not _are_towers(metadata.get("towers")):
-            raise CheckpointError(
-                f"{prefix}.json: damaged, `towers` does not say where the backbones stand; bring "
-                "the file back"
-            )
-        return Own(metadata, _model_name(shapes))
-    recognise = (r for method in methods.known() for r in method.layouts())
-    return next(filter(None, (r(shapes, object_graph) for r in recognise)), None)
-
-
-def _are_towers(towers: object) -> bool:
-    """Whether it is {modality: {path in the backbone: path in the model}}."""
-    return isinstance(towers, dict) and all(
-        isinstance(paths, dict) and all(isinstance(path, str) for path in paths.values())
-        for paths in towers.values()
-    )
-
-
-def _model_name(shapes: Shapes) -> str:
-    return next(iter(shapes)).split("/")[1]
-
-
-def data_files(prefix: str | os.PathLike) -> list[Path]:
-    """Returns the data files of a checkpoint, those missing among them too."""
-    prefix = Path(prefix)
-    pattern = re.compile(re.escape(prefix.name) + r"\.data-\d{5}-of-(\d{5})")
-    found = (pattern.fullmatch(entry.name) for entry in os.scandir(prefix.parent))
-    count = max((int(match[1]) for match in found if match), default=1)
-    return [prefix.with_name(f"{prefix.name}.data-{n:05d}-of-{count:05d}") for n in range(count)]
-
-
-def _check_size(reader: tf.train.CheckpointReader, prefix: Path) -> None:
-    """Refuses data files that are missing or too short for the tensors in the index.
-
-    Tensors have checksums of their own; this finds a copy that was cut off before any is read,
-    wherever the cut is.
-    """
-    files = data_files(prefix)
-    if missing := [str(file) for file in files if not file.exists()]:
-        raise CheckpointError(f"{prefix}: incomplete, without {', '.join(missing)}")
-    needed, shapes = 0, reader.get_variable_to_shape_map()
-    for key, dtype in reader.get_variable_to_dtype_map().items():
-        if dtype == tf.string:  # stored as lengths of seven bits per byte, a checksum, characters
-            texts = np.ravel(np.asarray(_read(reader, key, prefix), object))
-            lengths = [len(text) for text in texts]
-            needed += 4 + sum(n + max(1, -(-n.bit_length() // 7)) for n in lengths)
-        else:
-            needed += math.prod(shapes[key]) * dtype.size
-    there = sum(file.stat().st_size for file in files)
-    if there < needed:
-        raise CheckpointError(
-            f"{', '.join(map(str, files))}: cut off, {there} bytes of {needed}; copy it again"
-        )
-
-
-def _read(reader: tf.train.CheckpointReader, name: str, prefix: str | os.PathLike) -> np.ndarray:
-    try:
-        return reader.get_tensor(name)
-    except (IndexError, tf.errors.OpError) as error:
-        files = ", ".join(map(str, data_files(prefix)))
-        raise CheckpointError(
-            f"{files}: damaged, cannot read {name.removesuffix(SUFFIX)} ({error})"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -217,7 +70,12 @@ class Report:
         head = ", ".join(f"{counts[a]} {a}" for a in ("restored", "resampled", "new", "skipped"))
         lines = [f"{self.source.prefix} ({self.source.layout.description}): {head}"]
         lines += [f"  {row.action:<9} {row}" for row in self.rows if row.action != "restored"]
-        return "\n".join(lines + [f"  not used  {key}" for key in self.left])
+        lines += [f"  not used  {key}" for key in self.left]
+        others = Counter(
+            self.source.layout.part(key) for key in self.unused if key not in self.left
+        )
+        lines += [f"  not used  {count} of {part}" for part, count in others.items() if part]
+        return "\n".join(lines)
 
 
 def load(prefix: str | os.PathLike | Source, model: keras.Model) -> Report:
@@ -228,7 +86,7 @@ def load(prefix: str | os.PathLike | Source, model: keras.Model) -> Report:
     """
     source = prefix if isinstance(prefix, Source) else open_source(prefix)
     keys = source.layout.model_keys(model)
-    rows = [_row(v, keys[v.path], source) for v in model.variables]
+    rows = [_row(v, keys.get(v.path), source) for v in model.variables]
     unused = tuple(sorted(set(source.shapes) - set(keys.values())))
     wrong = [str(row) for row in rows if row.action != "restored"]
     if wrong or unused:
@@ -238,6 +96,8 @@ def load(prefix: str | os.PathLike | Source, model: keras.Model) -> Report:
             f"{source.prefix}: a {source.layout.description}{name}, which does not fit the model"
         )
         message += f" '{model.name}'"
+        if not source.layout.fits(model):
+            message += f", {source.layout.fix()}"
         raise CheckpointError(_differences(message, wrong, unused, source))
     _assign_all(model.variables, rows, source)
     return Report(source, tuple(rows), unused)
@@ -308,7 +168,7 @@ def _row(variable: keras.Variable, key: str | None, source: Source, resample: bo
     shape = tuple(variable.shape)
     if key is None or key not in source.shapes:
         return Row(variable.path, "new", key, shape)
-    there = source.shapes[key]
+    there = source.shape(key, variable.path)
     if there == shape:
         return Row(variable.path, "restored", key, shape, there)
     is_table = "/positions/" in variable.path and len(shape) == 2 and there[1:] == shape[1:]
@@ -322,7 +182,7 @@ def _assign_all(variables: Sequence[keras.Variable], rows: list[Row], source: So
     values = {}
     for row in rows:
         if row.action in ("restored", "resampled"):
-            value = source.tensor(row.key)
+            value = source.tensor(row.key, row.variable)
             if row.action == "resampled":
                 value = spline_matrix(len(value), row.shape[0]) @ value.astype(np.float64)
             values[row.variable] = value

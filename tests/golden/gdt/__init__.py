@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.golden.checks import Checks, Golden
+from tests.golden.gdt import checkpoints
 
-MODULES = ()
+MODULES = (checkpoints,)
 HANDLERS: dict[str, Callable[[Golden], Checks]] = {
     pattern: handler for module in MODULES for pattern, handler in module.HANDLERS.items()
 }

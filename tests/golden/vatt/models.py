@@ -39,7 +39,7 @@ from vatt.methods.vatt import model as multimodal
 from vatt.methods.vatt import objective as objectives
 from vatt.methods.vatt import published
 from vatt.modeling import factory
-from vatt.training import optimizers, transfer
+from vatt.training import optimizers, sources, transfer
 
 STEPPED = 2e-3  # weights after an Adam step: entries without a gradient only amplify round-off
 SLOT_FLOOR = 1e-7  # absolute, for slots that are themselves round-off
@@ -120,7 +120,7 @@ def _step(
     """Compares weights and slots after one step of ours with the stored `ckpt-1`."""
     optimizer.build(model.trainable_variables)
     optimizer.apply(gradients, model.trainable_variables)
-    after = transfer.open_source(folder / "ckpt-1")
+    after = sources.open_source(folder / "ckpt-1")
     for variable in model.trainable_variables:
         key = keys[variable.path]
         yield absolute(f"step {key}", variable.numpy(), after.tensor(key), STEPPED)

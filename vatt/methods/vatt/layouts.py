@@ -5,12 +5,12 @@ from __future__ import annotations
 import keras
 
 from vatt.methods.vatt import published
-from vatt.training.layouts import FINETUNE, PRETRAIN, Layout, Own, Shapes
+from vatt.training.layouts import FINETUNE, OBJECT_GRAPH, PATHS, PRETRAIN, Layout, Own, Shapes
 
 _VIDEO_ONLY = ("/voxel_to_patch/", "/conv3d_1a_7x7/")  # parts of published video backbones
 
 
-class Published:
+class Published(Layout):
     """A published checkpoint: pre-training, modality-agnostic or not, or fine-tuned.
 
     Args:
@@ -36,10 +36,12 @@ class Published:
 
     def model_keys(self, model: keras.Model) -> dict[str, str]:
         """Returns {variable path: key} of a whole model."""
-        return published.model_keys(model)
+        return published.model_keys(model) if published.knows(model) else {}
 
     def backbone_keys(self, backbone: keras.layers.Layer, modality: str) -> dict[str, str]:
         """Returns {variable path: key} of a backbone; empty where there is none for it."""
+        if not published.knows(backbone):
+            return {}
         if self.agnostic:
             towers = hasattr(backbone, "encoder")  # else convolutional: nothing in common
             return published.unified_tower_keys(backbone, modality) if towers else {}
@@ -66,6 +68,8 @@ class Published:
 
     def fits(self, model: keras.Model) -> bool:
         """Returns whether a pre-training model has one encoder for all, as the checkpoint has."""
+        if not published.knows(model):
+            return False
         unified = getattr(model, "unified", None)
         return self.kind == FINETUNE or (unified is not None) == self.agnostic
 
@@ -78,8 +82,8 @@ class Published:
         return "pass the --model_arch of three backbones, such as tx_fac or mmv_fac"
 
 
-def _published(shapes: Shapes, object_graph: bool) -> Layout | None:
-    if not object_graph or any("tsm_blocks" in key for key in shapes):
+def _published(shapes: Shapes, naming: str) -> Layout | None:
+    if naming != OBJECT_GRAPH or any("tsm_blocks" in key for key in shapes):
         return None
     for part, kind, agnostic in (
         ("/unified_backbone/", PRETRAIN, True),
@@ -91,9 +95,9 @@ def _published(shapes: Shapes, object_graph: bool) -> Layout | None:
     return None
 
 
-def _earlier(shapes: Shapes, object_graph: bool) -> Layout | None:
+def _earlier(shapes: Shapes, naming: str) -> Layout | None:
     """Ours without a word in the manifest, of the models that there were then."""
-    if object_graph or not shapes:
+    if naming != PATHS or not shapes:
         return None
     places = [key.split("/") for key in shapes]  # model/<name>/<part>/...
     name = places[0][1]

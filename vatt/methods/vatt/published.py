@@ -13,7 +13,10 @@ import keras
 
 from vatt.methods.vatt import published_conv
 from vatt.modeling.backbones.i3d import I3D
+from vatt.modeling.backbones.patch_transformer import PatchTransformer
 from vatt.modeling.backbones.resnet2d import ResNet2D
+from vatt.modeling.backbones.text import TextModel
+from vatt.modeling.backbones.unified import UnifiedTransformer, WordTransformer
 
 ROOT = "model/layer_with_weights-0"
 BACKBONE_ROOT = f"{ROOT}/_base"  # single backbone, also of the fine-tuned models
@@ -37,12 +40,20 @@ DENSE = ("kernel", "bias")
 NORM = ("gamma", "beta")
 BATCH_NORM = published_conv.BATCH_NORM
 
+BACKBONES = (I3D, PatchTransformer, ResNet2D, TextModel, UnifiedTransformer, WordTransformer)
 HEAD_BLOCKS = ("hid_to_va", "va_to_vat", "vid_to_vat", "aud_to_vat", "txt_to_vat")
 HEAD_DENSE = ("vid_to_hid", "aud_to_va", "txt_to_vat")
 
 
 class UnmappedVariableError(KeyError):
     """A variable path without a published key."""
+
+
+def knows(part: keras.layers.Layer | None) -> bool:
+    """Returns whether a whole model or a backbone is of a kind that the published code has."""
+    if isinstance(part, keras.Model):
+        return hasattr(part, "unified") or knows(getattr(part, "backbone", None))
+    return isinstance(part, BACKBONES)
 
 
 def backbone_keys(backbone: keras.layers.Layer, root: str = BACKBONE_ROOT) -> dict[str, str]:

@@ -1,0 +1,98 @@
+"""Checkpoints in files of PyTorch: the weights in them by name, and what stands beside them.
+
+    checkpoint = TorchCheckpoint("gdt_K400.pth")
+    checkpoint.shapes              # {"video_network.base.stem.0.weight": (45, 3, 1, 7, 7), ...}
+    checkpoint.get_tensor(name)
+
+Nothing in a file is run (`vatt.data.torch_files`), and TensorFlow is not needed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vatt.data.torch_files import ENDINGS, Tensor, TorchFile
+from vatt.errors import CheckpointError, short
+
+ENTRIES = ("state_dict", "model")  # where weights stand, the first that is there
+_PARALLEL = "module."  # before the names of a model that was trained on several devices
+
+
+def is_torch(path: str | os.PathLike) -> bool:
+    """Returns whether a checkpoint is a file of PyTorch, by its name."""
+    return str(path).lower().endswith(ENDINGS)
+
+
+class TorchCheckpoint:
+    """A file of PyTorch with weights in it.
+
+    Attributes:
+      path: of the file.
+      entry: where in it the weights stand; empty where they are all that there is.
+      beginning: what every name begins with, left out here.
+      shapes: of the weights, by name.
+      beside: what else the file holds, by name.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        """Reads everything but the numbers.
+
+        Raises:
+          CheckpointError: no such file, one that is damaged or holds code, or one without weights.
+        """
+        self.path = Path(path)
+        try:
+            self._file = TorchFile(path)
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        self.entry, weights = self._weights(self._file.content)
+        parallel = all(name.startswith(_PARALLEL) for name in weights)
+        self.beginning = _PARALLEL * parallel
+        self._tensors = {name[len(self.beginning) :]: value for name, value in weights.items()}
+        self.shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
+        whole = self._file.content
+        self.beside = {str(k): v for k, v in whole.items() if k != self.entry} if self.entry else {}
+
+    def _weights(self, content: Any) -> tuple[str, dict[str, Tensor]]:
+        if not isinstance(content, dict) or not content:
+            what = "one tensor" if isinstance(content, Tensor) else f"a {type(content).__name__}"
+            raise CheckpointError(f"{self.path}: holds {what}, not the weights of a model")
+        entry = next((name for name in ENTRIES if isinstance(content.get(name), dict)), "")
+        weights = content[entry] if entry else content
+        for name, value in weights.items():
+            if isinstance(name, str) and isinstance(value, Tensor):
+                continue
+            if not entry:
+                names = ", ".join(short(repr(key), 30) for key in list(content)[:5])
+                raise CheckpointError(
+                    f"{self.path}: no weights in it, which stand under {' or '.join(ENTRIES)}; it"
+                    f" holds {names}"
+                )
+            raise CheckpointError(
+                f"{self.path}: {short(repr(name))} in {entry} is no tensor but a"
+                f" {type(value).__name__}"
+            )
+        if not weights:
+            raise CheckpointError(f"{self.path}: no weights in {entry}")
+        return entry, weights
+
+    def has_tensor(self, name: str) -> bool:
+        """Returns whether there are weights of that name."""
+        return name in self._tensors
+
+    def get_tensor(self, name: str) -> np.ndarray:
+        """Returns weights as they are in the file.
+
+        Raises:
+          CheckpointError: the file is damaged.
+        """
+        try:
+            return self._file.array(self._tensors[name])
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.path}: cannot read {name} ({error})") from error
