@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 from tests.torch_writer import WRITERS, Asked, write_stream
 from vatt.errors import EXIT_CHECKPOINT, CheckpointError
-from vatt.training.torch_checkpoints import TorchCheckpoint, is_torch
+from vatt.training.checkpoint_files import is_torch, of_prefix
+from vatt.training.torch_checkpoints import TorchCheckpoint
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WEIGHTS = {
@@ -76,7 +78,8 @@ def test_what_has_no_weights_is_told(tmp_path, content, message):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    assert "cannot be read (No such file" in refused(tmp_path / "a.pth")
+    assert refused(tmp_path / "a.pth").endswith("no such file.")
+    assert "cannot be read (Is a directory" in refused(tmp_path)
     path = write_stream(tmp_path / "a.pth", {"model": WEIGHTS})
     checkpoint = TorchCheckpoint(path)
     path.write_bytes(path.read_bytes()[:-4])
@@ -84,6 +87,14 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(CheckpointError, match=r"a\.pth: cannot read fc\.bias \(cut off"):
         for name in reversed(checkpoint.shapes):
             checkpoint.get_tensor(name)
+
+
+def test_a_name_that_is_nearly_right(tmp_path):
+    write_stream(tmp_path / "gdt_K400.pth", {"model": WEIGHTS})
+    near = "Did you mean 'gdt_K400.pth'?"
+    assert near in refused(tmp_path / "gdt_k40.pth")
+    with pytest.raises(CheckpointError, match=re.escape(near)):
+        of_prefix(tmp_path / "gdt_K400")
 
 
 def test_by_name():

@@ -31,7 +31,7 @@ def check(cfg: configs.ExperimentConfig, *, fresh_start: bool = False) -> None:
     goes_on = cfg.mode != "eval" and not fresh_start and bool(checkpoint_files.committed(folder))
     if cfg.checkpoint_path:
         if not goes_on:
-            _check_checkpoint(Path(cfg.checkpoint_path))
+            check_checkpoint(Path(cfg.checkpoint_path))
     elif cfg.mode == "eval" and not cfg.eval.wait_for_run:
         _check_run(folder)
     for name in _sets(cfg):
@@ -39,8 +39,13 @@ def check(cfg: configs.ExperimentConfig, *, fresh_start: bool = False) -> None:
             cards.load(name, cfg.data_dir)
 
 
-def _check_checkpoint(prefix: Path) -> None:
-    if torch_checkpoints.is_torch(prefix) and not prefix.is_dir():
+def check_checkpoint(prefix: Path) -> None:
+    """Refuses a checkpoint that is not there, and a file of PyTorch that holds none.
+
+    Raises:
+      CheckpointError: as it says.
+    """
+    if checkpoint_files.is_torch(prefix) and not prefix.is_dir():
         torch_checkpoints.TorchCheckpoint(prefix)
     elif not prefix.is_dir():
         checkpoint_files.of_prefix(prefix)

@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from vatt import quiet
 from vatt.errors import UserError
+from vatt.experiments import beforehand
 from vatt.printing import escape_what_cannot_be_shown
 
 
@@ -52,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
+    beforehand.check_checkpoint(Path(options.source))
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # nothing is computed
     quiet.import_tensorflow_quietly()
     from vatt import configs

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from vatt.data.torch_files import ENDINGS
 from vatt.errors import CheckpointError, nearest
 
 _MANIFEST = re.compile(r"ckpt-(\d+)\.json$")
@@ -27,6 +28,18 @@ def _steps(folder: Path, name: re.Pattern) -> list[int]:
         return []
     found = (name.match(entry.name) for entry in os.scandir(folder))
     return sorted({int(match[1]) for match in found if match})
+
+
+def is_torch(path: str | os.PathLike) -> bool:
+    """Returns whether a checkpoint is a file of PyTorch, by its name."""
+    return str(path).lower().endswith(ENDINGS)
+
+
+def torch_files(folder: str | os.PathLike) -> list[str]:
+    """Names of the files of PyTorch in a folder."""
+    if not Path(folder).is_dir():
+        return []
+    return sorted(entry.name for entry in os.scandir(folder) if is_torch(entry.name))
 
 
 def newest_published(folder: str | os.PathLike) -> Path:
@@ -55,7 +68,7 @@ def of_prefix(prefix: str | os.PathLike) -> list[str]:
             f"{prefix}: give the checkpoint without its ending: {prefix.with_suffix('')}"
         )
     if not index.exists():
-        there = [f"ckpt-{step}" for step in committed(prefix.parent)]
+        there = [f"ckpt-{step}" for step in committed(prefix.parent)] + torch_files(prefix.parent)
         known = f"; that folder has {', '.join(there[-5:])}" if there else ""
         folder = "" if prefix.parent.is_dir() else f" (no folder {prefix.parent})"
         raise CheckpointError(

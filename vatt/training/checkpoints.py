@@ -33,7 +33,6 @@ from vatt import __version__
 from vatt.errors import CheckpointError, WriteError, nearest
 from vatt.files import cannot_write, read_json, replace_text, sha256
 from vatt.training import checkpoint_files
-from vatt.training.torch_checkpoints import is_torch
 
 _PENDING = "pending.json"
 _STATE_FILE = "checkpoint"
@@ -316,7 +315,7 @@ def fingerprint(prefix: str | os.PathLike) -> str:
     Raises:
       CheckpointError: no such checkpoint.
     """
-    if is_torch(prefix):
+    if checkpoint_files.is_torch(prefix):
         return sha256(prefix)
     open_checkpoint(prefix)
     return sha256(Path(f"{prefix}.index"))

@@ -24,9 +24,10 @@ import tensorflow as tf
 from vatt import methods
 from vatt.errors import CheckpointError, short
 from vatt.training import layouts
+from vatt.training.checkpoint_files import is_torch
 from vatt.training.checkpoints import manifest_metadata, newest_in, open_checkpoint
 from vatt.training.layouts import Layout, Own, Shapes
-from vatt.training.torch_checkpoints import TorchCheckpoint, is_torch
+from vatt.training.torch_checkpoints import TorchCheckpoint
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 SLOT = "/.OPTIMIZER_SLOT/optimizer/"

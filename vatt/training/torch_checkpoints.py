@@ -15,16 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from vatt.data.torch_files import ENDINGS, Tensor, TorchFile
-from vatt.errors import CheckpointError, short
+from vatt.data.torch_files import Tensor, TorchFile
+from vatt.errors import CheckpointError, nearest, short
+from vatt.training import checkpoint_files
 
 ENTRIES = ("state_dict", "model")  # where weights stand, the first that is there
 _PARALLEL = "module."  # before the names of a model that was trained on several devices
-
-
-def is_torch(path: str | os.PathLike) -> bool:
-    """Returns whether a checkpoint is a file of PyTorch, by its name."""
-    return str(path).lower().endswith(ENDINGS)
 
 
 class TorchCheckpoint:
@@ -47,6 +43,11 @@ class TorchCheckpoint:
         self.path = Path(path)
         try:
             self._file = TorchFile(path)
+        except FileNotFoundError:
+            there = checkpoint_files.torch_files(self.path.parent)
+            known = f"; that folder has {', '.join(there[:5])}" if there else ""
+            near = nearest(self.path.name, there)
+            raise CheckpointError(f"{path}: no such file{known}.{near}") from None
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
         except ValueError as error:
