@@ -1,5 +1,7 @@
 """Contrastive losses between two modalities: NCE, and MIL-NCE for several candidates per clip.
 
+`diagonal_nce` is that of one query per key, with any blocks of further negatives.
+
 A pair of modalities is pulled together against every other clip of the *global* batch: each replica
 compares its own rows with all columns, so that the mean over replicas is the value for the global
 batch.
@@ -10,6 +12,8 @@ little.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from keras import ops
 
@@ -165,3 +169,23 @@ class SymmetricNCE(NCE):
                 "symmetric NCE needs static batch sizes (drop_remainder=True in the input pipeline)"
             )
         return min(sizes)
+
+
+def diagonal_nce(
+    queries: Tensor, keys: Tensor, negatives: Sequence[Tensor], temperature: float
+) -> Tensor:
+    """Returns the mean over rows i of `-log softmax([q K^T, q M^T] / temperature)[i, i]`.
+
+    Embeddings are used as they are given. Keys and negatives are constants: gradients reach queries
+    alone.
+
+    Args:
+      queries: `[rows, d]`.
+      keys: `[rows, d]`; that of the same row is the positive, the others are negatives.
+      negatives: blocks `[any, d]` of further negatives; one that is given twice counts twice.
+      temperature: what similarities are divided by.
+    """
+    columns = ops.stop_gradient(ops.concatenate([keys, *negatives], axis=0))
+    scores = ops.matmul(queries, ops.transpose(columns)) / temperature
+    own = ops.sum(queries * columns[: keys.shape[0]], axis=-1) / temperature
+    return ops.mean(ops.logsumexp(scores, axis=-1) - own)

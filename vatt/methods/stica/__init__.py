@@ -1,0 +1,1 @@
+"""STiCA: contrastive pretraining with crops of feature maps in space and time (Patrick et al.)."""
