@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vatt import configs
+from vatt.configs import audio, dataset, experiment, registry
 
 RATE = "train.optimizer.learning_rate"
 TINY = {"model_arch": "tx_fac_tiny", "config_file": "configs/pretrain/toy.yaml"}
@@ -172,3 +173,20 @@ def test_how_many_examples_there_are_cannot_be_chosen():
         assert found.pop(path) == f"{path} = {value}: {says}."
     assert not found
     configs.resolve(**TINY, params_override="train.input.num_examples=-1")
+
+
+def test_clips_of_a_preset_are_those_of_its_backbone_where_it_says_no_others(monkeypatch):
+    defaults = {"raw_audio": False, "mel_bins": 40, "audio_masking": "mild"}
+    monkeypatch.setattr(audio.SpTTiny, "clip_defaults", defaults)
+    found = registry.experiment_config("finetune", "spt_tiny")
+    for data in (found.train.input, found.eval.input):
+        assert not data.raw_audio and data.mel_bins == 40
+    assert found.train.input.audio_masking == "mild"  # which evaluation has not
+
+    def preset():
+        clips = dataset.Finetune(mel_bins=64)
+        return experiment.Finetune(model=audio.SpTTiny(), train=experiment.TrainConfig(input=clips))
+
+    monkeypatch.setitem(registry._TASKS, "finetune", lambda arch: {arch: preset})
+    found = registry.experiment_config("finetune", "spt_tiny")
+    assert (found.train.input.mel_bins, found.eval.input.mel_bins) == (64, 40)

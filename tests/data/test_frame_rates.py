@@ -142,3 +142,25 @@ def test_a_factory_takes_whole_strides():
     cfg = cfg.model_copy(update={"sample_rate": 48000})
     with pytest.raises(DataError, match=r"'coded' comes from code.*stride of 2\.5\. Set fps to 25"):
         pipeline.evaluation_batches(cfg, "coded", "test", data_dir=None, modalities=("video",))
+
+
+@pytest.mark.parametrize("use", ["pretrain", "finetune", "evaluate"])
+@pytest.mark.parametrize("fps", [5, 12.5, 15, 25])
+def test_windows_are_as_long_and_their_frames_lie_evenly(use, fps, data_dir):
+    video, audio = _clips(use, fps, data_dir, fps=10, clip_sampling="windows")
+    size = 0.8 * fps  # pictures
+    for times, sound in zip(_times(video, fps), _sound(audio), strict=True):
+        first = round(float(times[0] * fps))
+        expected = first + np.floor(np.linspace(0, size - 1, 8) + 1e-6)
+        np.testing.assert_allclose(times * fps, expected, atol=1e-4)
+        # A window begins between two pictures; the first of it is the later one.
+        assert -1e-3 <= times[0] - sound[0] < 1 / fps + 1e-3
+        if use == "evaluate":
+            assert first == int((SECONDS * fps - size) / 2)
+
+
+def test_a_window_longer_than_the_record_ends_with_its_last_picture(data_dir):
+    video, _ = _clips("finetune", 5, data_dir, fps=10, clip_sampling="windows", video_stride=6)
+    size, pictures = 24, SECONDS * 5
+    expected = np.minimum(np.floor(np.linspace(0, size - 1, 8)), pictures - 1)
+    np.testing.assert_allclose(_times(video, 5)[0] * 5, expected, atol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from pathlib import Path
 
@@ -228,3 +229,27 @@ def test_the_digest_is_that_of_the_words_in_their_order(tmp_path):
         made.append(text.read_vocabulary(tmp_path / name))
     assert made[0].digest == made[1].digest != made[2].digest
     assert made[0].text.split() == words
+
+
+def test_cased_words_keep_their_case_and_unknown_ones_are_left_out(tmp_path):
+    (tmp_path / "words").write_text("<pad>\nCut\nit\ndon't\n_x\n2\né\n")
+    words = text.read_vocabulary(tmp_path / "words", text.CASED_TOKENIZER)
+    assert (words.pad_id, words.unk_id) == (0, 0)
+    tokenize = text.tokenizer(words)
+    told = ["Cut it; cut-it!", "don't\t2é 2 é", "_x x_ _X", "", "unheard", "it it it it it"]
+    ids = tokenize(tf.constant(told), 4).numpy().tolist()
+    assert ids == [[1, 2, 2, 0], [3, 5, 6, 0], [4, 0, 0, 0], [0] * 4, [0] * 4, [2] * 4]
+    for caption in told:
+        known = [words.words.index(w) for w in re.findall(r"[\w']+", caption) if w in words.words]
+        assert tokenize(tf.constant([caption]), 9).numpy()[0, : len(known)].tolist() == known
+    with pytest.raises(DataError, match="use_bos is True"):
+        text.tokenizer(words, use_bos=True)
+
+
+def test_a_vocabulary_of_cased_words(tmp_path):
+    (tmp_path / "said.txt").write_text("Cut it, it's red\nCut\n")
+    output = tmp_path / "words.txt"
+    arguments = ["--captions", str(tmp_path / "said.txt"), "--cased", "--output", str(output)]
+    assert vocabulary.main(arguments) == 0
+    assert output.read_text().split() == ["<pad>", "Cut", "it", "it's", "red"]
+    assert len(text.read_vocabulary(output, text.CASED_TOKENIZER)) == 5

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vatt.data import views
 from vatt.evaluation import artefacts, attention, geometry
 from vatt.evaluation.classification import Classification, ClassificationResult
 from vatt.evaluation.measures import (
@@ -332,7 +333,7 @@ def save_attention(folder: Path, data: str, step: int, clips: int = 4) -> Path:
         "source": np.array([f"video_{i:04}.mp4".encode() for i in range(clips)], object),
     }
     examples = attention.Examples(data)
-    examples.add(batch, attend, zero_centred=False)
+    examples.add(batch, attend, views.EvaluationView(8, 8).levels)
     return examples.save(folder, step)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -22,7 +23,7 @@ class ModelConfig(FineTuned):
 class SpectrogramModel(ModelConfig):
     """Fields of every model of spectrograms."""
 
-    reads_spectrograms: ClassVar[bool] = True
+    clip_defaults: ClassVar[Mapping[str, Any]] = {"raw_audio": False}
 
     def clip_problems(self, path: str, data: dataset.Dataset, owner: str) -> Problems:
         """Yields waveforms."""

@@ -31,13 +31,14 @@ class Backbone(base.Config):
       layer: "module:function" from (config, name, dtype) to its layer. A string, because nothing
         here imports Keras.
       fine_tuned: whether a classifier can be put on it (`--task=finetune --model_arch=...`).
-      reads_spectrograms: whether its sound is a spectrogram instead of a waveform.
+      clip_defaults: what a preset with it says of `train.input` and `eval.input`, where it does not
+        say something else.
     """
 
     modalities: ClassVar[tuple[str, ...]] = ()
     layer: ClassVar[str] = ""
     fine_tuned: ClassVar[bool] = False
-    reads_spectrograms: ClassVar[bool] = False
+    clip_defaults: ClassVar[Mapping[str, Any]] = {}
 
     name: str = ""
 

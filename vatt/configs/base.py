@@ -85,6 +85,7 @@ Steps = Annotated[int, Field(ge=1, le=10**9)]
 WholeNumber = Annotated[int, Field(ge=0, le=10**9)]
 Positive = Annotated[float, Field(ge=LEAST, le=GREATEST)]
 NonNegative = Annotated[float, Field(ge=0, le=GREATEST)]
+Number = Annotated[float, Field(ge=-GREATEST, le=GREATEST)]
 Seconds = Annotated[float, Field(ge=0, le=10**9)]
 Rate = Annotated[float, Field(ge=0, lt=1)]  # of dropout: 1 would drop everything
 Share = Annotated[float, Field(ge=LEAST, le=1)]

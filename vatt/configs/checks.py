@@ -11,6 +11,9 @@ from vatt.configs.model import PretrainModel
 from vatt.configs.problems import ConfigError, Problem, Problems, divides
 from vatt.errors import nearest
 
+_OF_SPECTROGRAMS = ("audio_features", "audio_mean", "audio_std", "audio_masking")
+_HEARD = ("audio_features", "audio_mean", "audio_std", "mel_bins", "stft_length", "stft_step")
+_LEAST_BLURRED = 6  # pixels: half of the kernel of `vatt.data.appearance.Blur` must be less
 _LONGEST_NAME = 255  # of the usual file systems
 _MOST_VALUES = 2**36  # of a batch or a model: many times what is published
 
@@ -96,13 +99,14 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
             if getattr(data, low) > getattr(data, high):
                 accepted = f"expected at most {high}, which is {getattr(data, high):g}"
                 yield Problem(f"{path}.{low}", getattr(data, low), accepted)
-        if data.min_resize < data.frame_size and data.crop_resize_style == "VGG":
+        if data.min_resize < data.frame_size and data.crop_resize_style in ("VGG", "ShortSide"):
             yield Problem(
                 f"{path}.min_resize",
                 data.min_resize,
                 f"crops of frame_size {data.frame_size} do not fit into the resized frame",
                 f" Try min_resize {data.frame_size}.",
             )
+        yield from _style(path, data)
         if not data.raw_audio and data.stft_step > data.stft_length:
             accepted = f"expected at most stft_length, which is {data.stft_length:g}"
             yield Problem(f"{path}.stft_step", data.stft_step, accepted)
@@ -110,7 +114,14 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
             accepted = f"shorter than a sample, at a sample_rate of {data.sample_rate}"
             yield Problem(f"{path}.stft_step", data.stft_step, accepted)
         yield from _can_be_held(path, data)
+        for name in _OF_SPECTROGRAMS if data.raw_audio else ():
+            field = type(data).model_fields.get(name)
+            if field is not None and (value := getattr(data, name)) != field.default:
+                accepted = f"expected {field.default}: waveforms (raw_audio: true) have no bands"
+                yield Problem(f"{path}.{name}", value, accepted)
         yield from _everything_is_read(path, data)
+    yield from _seen_alike(config.train.input, config.eval.input)
+    yield from _heard_alike(config.train.input, config.eval.input)
     data, level = config.train.input, config.eval.input.audio_level
     if data.audio_level != level:
         accepted = f"expected that of train.input, {data.audio_level}: sounds are to be as loud"
@@ -127,7 +138,10 @@ def _can_be_held(path: str, data: dataset.Dataset) -> Problems:
     samples, frames = data.num_audio_samples, data.num_frames
     if not samples:
         accepted = f"{frames} frames at this rate are shorter than a sample of sound"
-        yield Problem(f"{path}.fps", data.fps, accepted)
+        field = "fps" if data.audio_seconds is None else "audio_seconds"
+        if field == "audio_seconds":
+            accepted = f"shorter than a sample, at a sample_rate of {data.sample_rate}"
+        yield Problem(f"{path}.{field}", getattr(data, field), accepted)
     values = {
         f"{frames} frames of {data.frame_size} x {data.frame_size} pixels": (
             3 * frames * data.frame_size**2
@@ -146,10 +160,51 @@ def _can_be_held(path: str, data: dataset.Dataset) -> Problems:
             f"{_MOST_VALUES:.2g}"
         )
         yield Problem(f"{path}.batch_size", data.batch_size, accepted)
-    resized = 3 * frames * data.min_resize**2
-    if resized > _MOST_VALUES:
-        accepted = f"{frames} frames of that size have {resized:.2g} values; expected at most"
-        yield Problem(f"{path}.min_resize", data.min_resize, f"{accepted} {_MOST_VALUES:.2g}")
+    for field in ("min_resize", "max_resize"):
+        resized = 3 * frames * (getattr(data, field) or 0) ** 2
+        if resized > _MOST_VALUES:
+            accepted = f"{frames} frames of that size have {resized:.2g} values; expected at most"
+            yield Problem(f"{path}.{field}", getattr(data, field), f"{accepted} {_MOST_VALUES:.2g}")
+
+
+def _style(path: str, data: dataset.Dataset) -> Problems:
+    """What belongs to some of the styles in which frames are cut stands beside one of them."""
+    style = data.crop_resize_style
+    if data.max_resize is not None and style != "ShortSide":
+        accepted = f"expected null: it belongs to crop_resize_style ShortSide, not {style}"
+        yield Problem(f"{path}.max_resize", data.max_resize, accepted)
+    elif data.max_resize is not None and data.max_resize < data.min_resize:
+        accepted = f"expected at least min_resize, which is {data.min_resize}"
+        yield Problem(f"{path}.max_resize", data.max_resize, accepted)
+    if data.published_augmentation and style not in ("ShortSide", "ResizedCrop"):
+        accepted = "expected false: it belongs to crop_resize_style ShortSide and ResizedCrop"
+        yield Problem(f"{path}.published_augmentation", True, accepted)
+    elif data.published_augmentation and data.color_augment and data.color_style != "blend":
+        accepted = "expected blend, as published_augmentation has it, or color_augment false"
+        yield Problem(f"{path}.color_style", data.color_style, accepted)
+    if data.blur_probability and data.frame_size < _LEAST_BLURRED:
+        accepted = f"expected 0: pictures of less than {_LEAST_BLURRED} pixels are not blurred"
+        yield Problem(f"{path}.blur_probability", data.blur_probability, accepted)
+
+
+def _seen_alike(train: dataset.Dataset, evaluation: dataset.Dataset) -> Problems:
+    """Pixels are in evaluation in the range that they were trained in."""
+    for name in ("pixel_mean", "pixel_std"):
+        expected, found = getattr(train, name), getattr(evaluation, name)
+        if expected != found:
+            accepted = f"expected that of train.input, {expected}: the model learns to see so"
+            yield Problem(f"eval.input.{name}", found, accepted)
+
+
+def _heard_alike(train: dataset.Dataset, evaluation: dataset.Dataset) -> Problems:
+    """A spectrogram is in evaluation what it was in training."""
+    if train.raw_audio or evaluation.raw_audio:
+        return
+    for name in _HEARD:
+        expected, found = getattr(train, name), getattr(evaluation, name)
+        if expected != found:
+            accepted = f"expected that of train.input, {expected}: the model learns to hear so"
+            yield Problem(f"eval.input.{name}", found, accepted)
 
 
 def _everything_is_read(path: str, data: dataset.Dataset) -> Problems:

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from vatt.configs import base
-from vatt.configs.base import Count, NonNegative, Positive, Share
+from vatt.configs.base import Count, NonNegative, Number, Positive, Rate, Share, UnitInterval
 
 Decibels = Annotated[float, Field(ge=-80, le=0)]
 Gain = Annotated[float, Field(ge=0, le=80)]  # dB
 Window = Annotated[float, Field(ge=1e-6, le=60)]  # s
+HOUR = 3600  # s
 
 PUBLISHED_FPS = 10.0  # of clips
 PUBLISHED_RATES = (10.0, 25.0)  # frames/s of records
@@ -29,6 +30,11 @@ class Dataset(base.Config):
     frames/s: strides count frames of the record, in pretraining `rate // 10` of them, and sound is
     as long as `num_frames` at 10 frames/s.
 
+    `clip_sampling`: with "strides", VATT's rule, the frames of a clip are `video_stride` apart, and
+    records shorter than it are read in a loop; with "windows", GDT's and STiCA's, they lie evenly
+    from the first to the last one of as many seconds, and the last picture is repeated. Of long
+    records at `fps` frames/s both take the same frames at a stride of 1.
+
     `vocabulary` is a file, or a name in `misc_data/`; None takes the one that belongs to the
     tokenizer. `stft_length` and `stft_step` are in seconds, `frame_size` and `min_resize` in
     pixels. `linearize_vision` is accepted for published YAML files and has no effect (it was a TPU
@@ -38,8 +44,25 @@ class Dataset(base.Config):
     letters in the picture, matter), cut where chance has it (`random_crop`; else from the middle,
     as evaluation does, and never by area and aspect), scaled (`scale_jitter`) and coloured
     (`color_augment`).
+    `crop_resize_style`: "VGG", shorter side to `min_resize`, then a square; "Inception", a box by
+    area and aspect, of which VATT's fine-tuning cuts whatever stands here; or, with resizing that
+    keeps the decimals of levels, "ShortSide", shorter side to a random size from `min_resize` to
+    `max_resize`, then a square, "ResizedCrop", a box as in torchvision, and "Square", the largest
+    square.
+    `color_style`: "hue" changes brightness, saturation, contrast and hue, "blend" the first three
+    by blending; both with `color_probability`. `grey_probability`, `blur_probability`: shares of
+    clips without colours, or out of focus. Values are (value / 255 - `pixel_mean`) / `pixel_std`;
+    without `pixel_std` in [-1, 1] (`zero_centering_image`) or [0, 1]. `published_augmentation`:
+    what GDT and STiCA do by mistake with "ShortSide" and "ResizedCrop" (`vatt.data.views`).
     `audio_level`: RMS in dB (0 dB: a square wave of full scale) to which the sound of every record
     is brought, in training and evaluation; None leaves it as it was recorded, as published.
+
+    Where `raw_audio` is false, a model hears spectrograms, of `audio_features`: "log_mel", VATT's,
+    whose values are brought to [0, 1], or "filterbank", log energies of 16-bit samples
+    (`vatt.data.filterbank`). Of both, `mel_bins` is the number of bands, `stft_length` and
+    `stft_step` are window and step, and (value - `audio_mean`) / `audio_std` is what is heard.
+    `audio_seconds`: how long the sound of a clip is; None is as long as its pictures at a
+    `video_stride` of 1.
 
     `published_resampling`: resize and crop training frames one operation after the other as the
     published pipeline does, rounding in between, instead of in one resampling. `scaled_decoding`:
@@ -56,7 +79,8 @@ class Dataset(base.Config):
     frame_size: Count = 224
     video_stride: Count = 1
     audio_stride: Count = 1
-    crop_resize_style: base.choice("VGG", "Inception") = "VGG"
+    clip_sampling: base.choice("strides", "windows") = "strides"
+    crop_resize_style: base.choice("VGG", "Inception", "ShortSide", "ResizedCrop", "Square") = "VGG"
     min_area_ratio: Share = 0.08
     max_area_ratio: Share = 1.0
     min_aspect_ratio: Positive = 0.5
@@ -65,14 +89,28 @@ class Dataset(base.Config):
     horizontal_flip: bool = True
     random_crop: bool = True
     min_resize: Count = 224
+    max_resize: Count | None = None
     color_augment: bool = True
+    color_style: base.choice("hue", "blend") = "hue"
+    color_probability: UnitInterval = 0.8
+    grey_probability: UnitInterval = 0.0
+    blur_probability: UnitInterval = 0.0
+    published_augmentation: bool = False
     zero_centering_image: bool = True
+    pixel_mean: Number = 0.0
+    pixel_std: Positive | None = None
     space_to_depth: bool = False
-    text_tokenizer: base.choice("WordTokenizer", "BertTokenizer") = "WordTokenizer"
+    text_tokenizer: base.choice("WordTokenizer", "BertTokenizer", "CasedWordTokenizer") = (
+        "WordTokenizer"
+    )
     raw_audio: bool = True
     stft_length: Window = 0.04267
     stft_step: Window = 0.02134
     mel_bins: Count = 80
+    audio_features: base.choice("log_mel", "filterbank") = "log_mel"
+    audio_mean: Number = 0.0
+    audio_std: Positive = 1.0
+    audio_seconds: Annotated[float, Field(ge=1e-6, le=HOUR)] | None = None
     linearize_vision: bool = True
     fps: Positive | None = None
     sample_rate: Count = 48000
@@ -93,7 +131,9 @@ class Dataset(base.Config):
         return self.audio_samples(self.num_frames)
 
     def audio_samples(self, frames: int) -> int:
-        """Samples of the sound of so many frames at a stride of 1."""
+        """Samples of the sound of so many frames at a stride of 1, or of `audio_seconds`."""
+        if self.audio_seconds is not None:
+            return round(self.sample_rate * self.audio_seconds)
         return int(self.sample_rate * frames / (self.fps or PUBLISHED_FPS))
 
     def published_stride(self, rate: float) -> int:
@@ -101,7 +141,20 @@ class Dataset(base.Config):
         return self.video_stride
 
 
-class Pretrain(Dataset):
+class Training(Dataset):
+    """Clips to train on, whose sound may be changed at random.
+
+    `volume_jitter`: samples are multiplied by up to so much more or less than 1. `audio_shift`: the
+    sound begins up to so many seconds earlier or later than the pictures. `audio_masking`: bands
+    and times of a spectrogram become 0 (`vatt.data.audio.MASKS`).
+    """
+
+    volume_jitter: Rate = 0.0
+    audio_shift: Annotated[float, Field(ge=0, le=HOUR)] = 0.0
+    audio_masking: base.choice("none", "mild", "medium", "heavy") = "none"
+
+
+class Pretrain(Training):
     """Clips for pretraining. `name` joins several sets with "+"; each has a card.
 
     `mixing_weights`: share of each set in a batch; None draws uniformly.
@@ -117,7 +170,7 @@ class Pretrain(Dataset):
         return max(1, int(rate // PUBLISHED_FPS)) * self.video_stride
 
 
-class Finetune(Dataset):
+class Finetune(Training):
     """Labelled clips for fine-tuning.
 
     `audio_gain`: training sounds are made louder or softer by up to so many dB, at random.

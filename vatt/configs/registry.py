@@ -37,8 +37,10 @@ def experiment_config(task: str, model_arch: str | None = None) -> experiment.Ex
     arch = (model_arch or DEFAULT_ARCHITECTURE[task.lower()]).lower()
     config = lookup(architectures(arch), arch, "model_arch", f" for task {task}")()
     config.model_arch = arch
-    if _reads_spectrograms(config.model):
-        config.train.input.raw_audio = config.eval.input.raw_audio = False
+    for data in (config.train.input, config.eval.input):
+        for name, value in _clip_defaults(config.model).items():
+            if name in type(data).model_fields and name not in data.model_fields_set:
+                setattr(data, name, value)
     return config
 
 
@@ -77,9 +79,10 @@ def backbone(name: str, /, **kwargs: Any) -> Backbone:
     return backbones.build(name, kwargs)
 
 
-def _reads_spectrograms(model: PretrainModel | Backbone) -> bool:
-    found = model.backbones().values() if isinstance(model, PretrainModel) else (model,)
-    return any(isinstance(b, Backbone) and b.reads_spectrograms for b in found)
+def _clip_defaults(model: PretrainModel | Backbone) -> dict[str, Any]:
+    backbones = model.backbones().values() if isinstance(model, PretrainModel) else (model,)
+    found = [backbone.clip_defaults for backbone in backbones if isinstance(backbone, Backbone)]
+    return {name: value for fields in found for name, value in fields.items()}
 
 
 def _changed(config: PretrainModel, kwargs: Mapping[str, Any]) -> PretrainModel:

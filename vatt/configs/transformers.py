@@ -100,11 +100,14 @@ def covers_waveform(
         return
     samples = data.num_audio_samples
     if samples < patch or (samples - patch) % stride:
+        field, seconds = "num_frames", f"num_frames / fps {data.fps or dataset.PUBLISHED_FPS:g}"
+        if data.audio_seconds is not None:
+            field = seconds = "audio_seconds"
         yield Problem(
-            f"{path}.num_frames",
-            data.num_frames,
-            f"a clip has {samples} audio samples (sample_rate {data.sample_rate} * num_frames"
-            f" / fps {data.fps or dataset.PUBLISHED_FPS:g}), which patches of {patch} every"
+            f"{path}.{field}",
+            getattr(data, field),
+            f"a clip has {samples} audio samples (sample_rate {data.sample_rate} *"
+            f" {seconds}), which patches of {patch} every"
             f" {stride} of {owner} do not cover evenly",
             _suggest_frames(data, patch, stride),
         )
@@ -115,6 +118,9 @@ def _suggest_frames(data: dataset.Dataset, patch: int, stride: int) -> str:
         samples = data.audio_samples(frames)
         return samples >= patch and (samples - patch) % stride == 0
 
+    if data.audio_seconds is not None:
+        patches = max(data.num_audio_samples - patch, 0) // stride
+        return f" Try audio_seconds {(patches * stride + patch) / data.sample_rate:.9g}."
     given = data.num_frames
     near = (n for far in range(min(3 * given, _NEAR) + 1) for n in (given - far, given + far))
     found = next((n for n in near if n > 0 and fits(n)), None)

@@ -17,6 +17,7 @@ from vatt.data import colour, sampling
 from vatt.data.ranges import Range, between, check_positive, check_probability, check_range
 
 LUMA = (0.299, 0.587, 0.114)  # red, green, blue (ITU-R BT.601)
+LUMA_OF_BGR = LUMA[::-1]  # as GDT and STiCA publish it, for blue, green, red: their frames are not
 ORDERS = tuple(itertools.permutations(range(3)))
 
 
@@ -80,6 +81,7 @@ class BlendJitter:
     Each blends the clip with black, with the mean of each frame's grey or with grey, and clips
     nothing, so that it can stand before or after `Normalise`. `weights` of red, green and blue make
     the grey. Source: GDT (probability 1, before normalising) and STiCA (0.8, after it).
+    `channels_first`: a defect of the published GDT, see `colour.blend_jitter`.
     """
 
     probability: float = 1.0
@@ -87,6 +89,7 @@ class BlendJitter:
     contrast: Range = (0.6, 1.4)
     saturation: Range = (0.6, 1.4)
     weights: tuple[float, float, float] = LUMA
+    channels_first: bool = False
 
     def __post_init__(self) -> None:
         check_probability("BlendJitter.probability", self.probability)
@@ -100,7 +103,7 @@ class BlendJitter:
         order = tf.constant(ORDERS)[sampling.scaled_below(shares[4], len(ORDERS))]
         return tf.cond(
             shares[0] < self.probability,
-            lambda: colour.blend_jitter(frames, factors, order, self.weights),
+            lambda: colour.blend_jitter(frames, factors, order, self.weights, self.channels_first),
             lambda: frames,
         )
 

@@ -1,4 +1,7 @@
-"""Sound: noise, windows, log-mel spectrograms, mixup. Waveforms are mono float32 in [-1, 1]."""
+"""Sound: noise, levels, log-mel spectrograms, masks, mixup. Waveforms are mono float32 in [-1, 1].
+
+`vatt.data.representation` chooses between waveforms and spectrograms.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ from vatt.data import sampling
 MEL_LOWEST_HZ = 80.0
 MEL_HIGHEST_HZ = 7600.0
 MEL_GAIN = 10000.0
+# Of spectrograms: (masks of bands, masks of times, bounds of their widths). Source: GDT.
+MASKS = {"none": (0, 0, 1, 1), "mild": (1, 1, 2, 5), "medium": (1, 1, 3, 6), "heavy": (2, 2, 3, 6)}
+BANDS, TIMES = 1, 0  # axes of a spectrogram
 MOST_GAIN = 60.0  # dB: what is softer is no sound, but the noise of a recorder
 
 
@@ -85,6 +91,33 @@ def minmax_normalise(spectrogram: tf.Tensor) -> tf.Tensor:
     low = tf.reduce_min(spectrogram, axis=(-3, -2, -1), keepdims=True)
     high = tf.reduce_max(spectrogram, axis=(-3, -2, -1), keepdims=True)
     return tf.math.divide_no_nan(spectrogram - low, high - low)
+
+
+def draw_masks(seed: tf.Tensor, times: int, bands: int, masking: str) -> tf.Tensor:
+    """Where a spectrogram of so many times and bands becomes 0, for a name in `MASKS`.
+
+    A width is a whole number from 0 to less than its bound; a mask lies anywhere.
+
+    Returns:
+      Int32 [masks, 3], of each its axis (`BANDS` or `TIMES`), start and width.
+    """
+    of_bands, of_times, widest_band, widest_time = MASKS[masking]
+    shares = sampling.uniform(seed, (of_bands + of_times, 2))
+    axes = tf.constant([BANDS] * of_bands + [TIMES] * of_times, tf.int32)
+    widest = tf.where(axes == BANDS, widest_band, widest_time)
+    widths = sampling.scaled_below(shares[:, 0], widest)
+    room = tf.where(axes == BANDS, bands, times) - widths
+    return tf.stack([axes, sampling.scaled_below(shares[:, 1], room + 1), widths], axis=1)
+
+
+def masked(spectrogram: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+    """[time, bands, 1] with zeros where int32 [masks, 3] of `draw_masks` say."""
+    for axis, start, width in map(tf.unstack, tf.unstack(masks)):
+        times, bands = (tf.range(spectrogram.shape[way]) for way in (TIMES, BANDS))
+        place = tf.where(axis == TIMES, times[:, tf.newaxis], bands[tf.newaxis])
+        inside = (place >= start) & (place < start + width)  # [time, bands]
+        spectrogram = tf.where(inside[..., tf.newaxis], 0.0, spectrogram)
+    return spectrogram
 
 
 def mixup(audio: tf.Tensor, seed: tf.Tensor, alpha: float, beta: float) -> tf.Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from vatt.data import audio, sampling, text, views, vision
+from vatt.data import audio, representation, sampling, text, views, vision
 from vatt.data.features import (
     AUDIO,
     AUDIO_MASK,
@@ -21,7 +21,7 @@ from vatt.data.features import (
     RecordSchema,
 )
 from vatt.data.parsing import Record, parse
-from vatt.data.views import View
+from vatt.data.views import EvaluationView, View
 
 if TYPE_CHECKING:
     from vatt import configs
@@ -46,6 +46,7 @@ class ClipSpec:
     schema: RecordSchema = RECORD  # names of the features on disk
     record_type: str = "SequenceExample"  # or "Example"
     record_fps: float | None = None  # of the records, where it is another one than `fps`
+    windows: bool = False  # frames evenly in a window of time, instead of a stride apart
 
     @property
     def rate(self) -> float:
@@ -62,6 +63,35 @@ class ClipSpec:
     def seconds(self) -> float:
         """How long the pictures of a clip last."""
         return self.frames * self.video_stride / self.fps
+
+    @property
+    def size(self) -> float:
+        """Frames of a record in the time of a clip; need not be a whole number."""
+        return self.frames * self.frame_stride
+
+    def random_start(self, seed: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        """The first frame of a clip of a record of `count` frames: int32, of windows float32."""
+        if self.windows:
+            return sampling.random_window(seed, count, self.size)
+        return sampling.random_offset(seed, count, self.frames, self.frame_stride)
+
+    def starts(self, count: tf.Tensor, windows: int) -> tf.Tensor:
+        """Int32 [windows]: the first frames of clips spread over a record of `count` frames."""
+        if self.windows:
+            return sampling.window_starts(count, self.size, windows)
+        return sampling.window_offsets(count, windows, self.frames, self.frame_stride)
+
+    def positions(self, starts: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        """Int32 [..., frames]: the frames of the clips at `starts` of a record of `count`."""
+        if self.windows:
+            return sampling.window_positions(starts, count, self.frames, self.size)
+        return sampling.indices(starts, count, self.frames, self.frame_stride)
+
+    def sound_starts(self, length: tf.Tensor, windows: int) -> tf.Tensor:
+        """Int32 [windows]: the first samples of clips spread over a waveform of `length`."""
+        if self.windows:
+            return sampling.window_starts(length, self.samples * self.audio_stride, windows)
+        return sampling.window_offsets(length, windows, self.samples, self.audio_stride)
 
 
 def frame_count(record: Record, spec: ClipSpec) -> tf.Tensor:
@@ -83,12 +113,6 @@ def absent(modality: str, shape: Sequence[int]) -> tf.Tensor:
     return tf.zeros(shape, tf.int32 if modality == TEXT else tf.float32)
 
 
-def spectrogram(waveform: tf.Tensor, cfg: configs.dataset.Dataset) -> tf.Tensor:
-    """[..., samples] -> [..., time, mel, 1] in [0, 1]."""
-    mel = audio.log_mel(waveform, cfg.sample_rate, cfg.mel_bins, cfg.stft_length, cfg.stft_step)
-    return audio.minmax_normalise(mel)
-
-
 def training_video(
     record: Record,
     offset: tf.Tensor,
@@ -99,9 +123,8 @@ def training_video(
 ) -> tf.Tensor:
     """Float32 [frames, size, size, 3], augmented as `view` says."""
     count = tf.shape(record.frames)[0]
-    positions = sampling.indices(offset, count, spec.frames, spec.frame_stride)
     return vision.training_frames(
-        tf.gather(record.frames, positions),
+        tf.gather(record.frames, spec.positions(offset, count)),
         spec.frames,
         seeds,
         view,
@@ -127,8 +150,8 @@ def training_views(
       spec: facts of the data set.
 
     Returns:
-      For each view float32 [clips, frames, size, size, 3], and int32 [clips]: the first frame of
-      each clip in the record (`sampling.synchronised_offset` finds the sound there).
+      For each view float32 [clips, frames, size, size, 3], and `ClipSpec.random_start` [clips]: the
+      first frame of each clip in the record (`sampling.synchronised_offset` finds the sound there).
     """
     if seeds.shape[1] != len(several):
         raise ValueError(f"seeds are for {seeds.shape[1]} views, but there are {len(several)}")
@@ -136,7 +159,7 @@ def training_views(
     offsets, videos = [], [[] for _ in several]
     for own in tf.unstack(seeds):  # of a clip: [views, ROWS, 2]
         draw = own[0, sampling.OFFSET]
-        offsets.append(sampling.random_offset(draw, count, spec.frames, spec.frame_stride))
+        offsets.append(spec.random_start(draw, count))
         for video, view, rows in zip(videos, several, tf.unstack(own), strict=True):
             video.append(training_video(record, offsets[-1], rows, view, cfg, spec))
     return [tf.stack(video) for video in videos], tf.stack(offsets)
@@ -150,15 +173,40 @@ def training_audio(
     cfg: configs.dataset.Dataset,
     spec: ClipSpec,
 ) -> tf.Tensor:
-    """Waveform [samples, 1] or spectrogram [time, mel, 1] from sample `start` on."""
+    """Waveform [samples, 1] or spectrogram [time, mel, 1] from sample `start` on, augmented."""
+    start = _shifted(start, tf.shape(waveform)[0], seeds, cfg, spec)
     positions = sampling.indices(start, tf.shape(waveform)[0], spec.samples, spec.audio_stride)
     samples = _levelled(tf.gather(waveform, positions), waveform, cfg)
-    if gain := getattr(cfg, "audio_gain", 0.0):  # evaluation sets have none
+    # Evaluation sets have none of the following.
+    if gain := getattr(cfg, "audio_gain", 0.0):
         draw = sampling.uniform(seeds[sampling.GAIN], (), -gain, gain)
         samples *= audio.factor(draw)
+    if jitter := getattr(cfg, "volume_jitter", 0.0):
+        samples *= sampling.uniform(seeds[sampling.VOLUME], (), 1.0 - jitter, 1.0 + jitter)
     if noise:
         samples = audio.add_noise(samples, seeds[sampling.NOISE], noise)
-    return samples[:, tf.newaxis] if cfg.raw_audio else spectrogram(samples, cfg)
+    heard = representation.of(samples, cfg)
+    if (masking := getattr(cfg, "audio_masking", "none")) == "none":
+        return heard
+    masks = audio.draw_masks(seeds[sampling.MASKS], *heard.shape[:2], masking)
+    return audio.masked(heard, masks)
+
+
+def _shifted(
+    start: tf.Tensor,
+    length: tf.Tensor,
+    seeds: tf.Tensor,
+    cfg: configs.dataset.Dataset,
+    spec: ClipSpec,
+) -> tf.Tensor:
+    """Int32 first sample of a sound that begins earlier or later by chance, within the record."""
+    seconds = getattr(cfg, "audio_shift", 0.0)
+    if not seconds:
+        return start
+    moved = sampling.uniform(seeds[sampling.SHIFT], (), -seconds, seconds) * cfg.sample_rate
+    last = length - (spec.samples - 1) * spec.audio_stride - 1
+    moved = start + tf.cast(tf.round(moved), tf.int32)
+    return tf.clip_by_value(moved, 0, tf.maximum(last, 0))
 
 
 def _levelled(samples: tf.Tensor, waveform: tf.Tensor, cfg: configs.dataset.Dataset) -> tf.Tensor:
@@ -184,7 +232,7 @@ def synchronised_clip(
     draw, clip = seeds[sampling.OFFSET], {}
     if VIDEO in modalities:
         count = frame_count(record, spec)
-        first = sampling.random_offset(draw, count, spec.frames, spec.frame_stride)
+        first = spec.random_start(draw, count)
         clip[VIDEO] = training_video(record, first, seeds, view, cfg, spec)
     if AUDIO in modalities:
         length = tf.shape(record.waveform)[0]
@@ -208,12 +256,12 @@ def labelled_clip(
 ) -> dict[str, tf.Tensor]:
     """One augmented clip of `modalities` (VIDEO, AUDIO or both) and its label [classes].
 
-    Frames are cut in Inception style whatever `crop_resize_style` says (published). A record
-    without sound fails where sound is asked for: it says nothing about its label.
+    Frames are cut as `views.for_classifier` says. A record without sound fails where sound is asked
+    for: it says nothing about its label.
     """
     seeds = sampling.seeds_per_use(seed)
     record = parse(serialized, spec.schema, spec.record_type)
-    view = views.of_config(cfg, "Inception")
+    view = views.for_classifier(cfg)
     noise = getattr(cfg, "audio_noise", 0.0)  # evaluation sets have none (published)
     clip = synchronised_clip(record, seeds, view, noise, cfg, spec, modalities)
     return clip | {LABEL: label_of(record, spec.classes)}
@@ -229,33 +277,22 @@ def label_of(record: Record, classes: int) -> tf.Tensor:
 
 
 def evaluation_video(
-    record: Record,
-    spec: ClipSpec,
-    windows: int,
-    *,
-    resize: int,
-    crop: int,
-    multi_crop: bool,
-    zero_centred: bool,
+    record: Record, spec: ClipSpec, windows: int, view: EvaluationView
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Windows float32 [windows (* 3 crops), frames, crop, crop, 3] and thumbnails uint8 [3, crop,
-    crop, 3].
+    """Windows float32 [windows (* 3 crops), frames, size, size, 3] and thumbnails uint8 [3, size,
+    size, 3].
 
-    The shorter side is resized to `resize`, then the centre or three squares of side `crop` are
-    cut. With three crops all windows of the first crop come first (published order).
+    With three crops all windows of the first crop come first (published order).
     """
-    crops = 3 if multi_crop else 1
-    count = frame_count(record, spec)
-    offsets = sampling.window_offsets(count, windows, spec.frames, spec.frame_stride)
-    positions = sampling.indices(offsets, count, spec.frames, spec.frame_stride)
+    count, size = frame_count(record, spec), view.size
+    positions = spec.positions(spec.starts(count, windows), count)
     chosen = tf.gather(record.frames, tf.reshape(positions, [-1]))  # [windows * frames]
-    frames = vision.decode_jpegs(chosen, windows * spec.frames)
-    frames = vision.resize_smallest(frames, resize)
-    cut = (vision.three_crop if multi_crop else vision.central_crop)(frames, crop)
-    cut = tf.reshape(cut, [crops * windows, spec.frames, crop, crop, 3])
-    middle = cut[(crops // 2) * windows + windows // 2]  # [frames, crop, crop, 3]
-    thumbnails = tf.gather(middle, [0, spec.frames // 2, spec.frames - 1])
-    return vision.normalise(cut, zero_centred), thumbnails
+    cut = vision.evaluation_frames(vision.decode_jpegs(chosen, windows * spec.frames), view)
+    cut = tf.reshape(cut, [view.crops * windows, spec.frames, size, size, 3])
+    middle = cut[(view.crops // 2) * windows + windows // 2]  # [frames, size, size, 3]
+    shown = tf.gather(middle, [0, spec.frames // 2, spec.frames - 1])
+    thumbnails = tf.cast(tf.round(shown) if view.decimals else shown, tf.uint8)
+    return view.values(vision.normalise(cut, view.zero_centred)), thumbnails
 
 
 def evaluation_audio(
@@ -263,10 +300,10 @@ def evaluation_audio(
 ) -> tf.Tensor:
     """Windows [windows, samples, 1] or, each transformed on its own, [windows, time, mel, 1]."""
     length = tf.shape(waveform)[0]
-    offsets = sampling.window_offsets(length, windows, spec.samples, spec.audio_stride)
+    offsets = spec.sound_starts(length, windows)
     positions = sampling.indices(offsets, length, spec.samples, spec.audio_stride)
     samples = _levelled(tf.gather(waveform, positions), waveform, cfg)  # [windows, samples]
-    return samples[..., tf.newaxis] if cfg.raw_audio else spectrogram(samples, cfg)
+    return representation.of(samples, cfg)
 
 
 def evaluation_clip(
@@ -291,15 +328,8 @@ def evaluation_clip(
     if VIDEO in modalities:
         size, multi_crop = cfg.frame_size, cfg.multi_crop
         if spec.has_video:
-            clip[VIDEO], clip["thumbnail"] = evaluation_video(
-                record,
-                spec,
-                windows,
-                resize=size,
-                crop=size,
-                multi_crop=multi_crop,
-                zero_centred=cfg.zero_centering_image,
-            )
+            view = views.for_evaluation(cfg)
+            clip[VIDEO], clip["thumbnail"] = evaluation_video(record, spec, windows, view)
         else:
             number = windows * (3 if multi_crop else 1)
             clip[VIDEO] = tf.zeros([number, spec.frames, size, size, 3])

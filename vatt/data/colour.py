@@ -58,8 +58,24 @@ def grey(frames: tf.Tensor, weights: Sequence[float]) -> tf.Tensor:
     return tf.reduce_sum(frames * tf.constant(weights, frames.dtype), axis=-1, keepdims=True)
 
 
+def grey_of_channels_first(frames: tf.Tensor, weights: Sequence[float]) -> tf.Tensor:
+    """What `grey` gives where it takes frames for channels: a defect of the published GDT.
+
+    [frames, height, width, 3] -> the same shape: the first three frames are the sum of them times
+    `weights`, the others are 0.
+    """
+    first = tf.concat([frames[:3], tf.zeros_like(frames[:3])], axis=0)[:3]  # of one or two, too
+    mixed = tf.tensordot(tf.constant(weights, frames.dtype), first, 1)
+    shown = tf.range(tf.shape(frames)[0]) < 3
+    return tf.where(tf.reshape(shown, (-1, 1, 1, 1)), mixed, 0.0)
+
+
 def blend_jitter(
-    frames: tf.Tensor, factors: tf.Tensor, order: tf.Tensor, weights: Sequence[float]
+    frames: tf.Tensor,
+    factors: tf.Tensor,
+    order: tf.Tensor,
+    weights: Sequence[float],
+    channels_first: bool = False,
 ) -> tf.Tensor:
     """Frames become factor * frames + (1 - factor) * other, once for each of three others.
 
@@ -69,17 +85,21 @@ def blend_jitter(
         saturation (the grey of each pixel).
       order: int32 [3], a permutation of 0 (brightness), 1 (contrast) and 2 (saturation).
       weights: of red, green and blue in grey.
+      channels_first: take frames for channels and channels for frames, as the published GDT does:
+        `grey_of_channels_first`, and a mean over all frames of each channel.
     """
+    mixed = grey_of_channels_first if channels_first else grey
+    over = (0, 1, 2) if channels_first else (1, 2)
 
     def brightness(now: tf.Tensor) -> tf.Tensor:
         return factors[0] * now
 
     def contrast(now: tf.Tensor) -> tf.Tensor:
-        mean = tf.reduce_mean(grey(now, weights), axis=(1, 2), keepdims=True)  # [frames, 1, 1, 1]
+        mean = tf.reduce_mean(mixed(now, weights), axis=over, keepdims=True)  # [frames, 1, 1, 1]
         return factors[1] * now + (1.0 - factors[1]) * mean
 
     def saturation(now: tf.Tensor) -> tf.Tensor:
-        return factors[2] * now + (1.0 - factors[2]) * grey(now, weights)
+        return factors[2] * now + (1.0 - factors[2]) * mixed(now, weights)
 
     for kind in tf.unstack(order, 3):
         changes = [

@@ -105,10 +105,15 @@ class VGGCut:
 class ShortSideCut:
     """Shorter side to a random whole number of pixels from `shortest` to `longest`, then a random
     square. Source: GDT, there 128 to 160 for squares of 112. Levels keep their decimals.
+
+    `centred`: the square is the middle one. `never_last`: the last place of a square is not drawn,
+    as published.
     """
 
     shortest: int
     longest: int
+    centred: bool = False
+    never_last: bool = False
 
     def __post_init__(self) -> None:
         check_range("ShortSideCut.shortest, .longest", (self.shortest, self.longest), 1)
@@ -124,7 +129,35 @@ class ShortSideCut:
             begin=tf.zeros([2], tf.int32),
             extent=frame,
             resized=resized,
-            offset=geometry.crop_position(*tf.unstack(resized), size, seeds[sampling.CROP]),
+            offset=self._place(resized, size, seeds[sampling.CROP]),
+        )
+
+    def _place(self, resized: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+        if self.centred:
+            return geometry.middle(resized, size)
+        kept = size + 1 if self.never_last else size
+        return geometry.crop_position(*tf.unstack(tf.maximum(resized, kept)), kept, seed)
+
+
+@dataclass(frozen=True)
+class SquareCut:
+    """The largest square, anywhere along the longer side or in the middle, resized to the size.
+
+    Source: GDT on HowTo100M.
+    """
+
+    centred: bool = False
+
+    def draw(self, frame: tf.Tensor, size: int, seeds: tf.Tensor) -> geometry.Cut:
+        side = tf.reduce_min(frame)
+        begin = geometry.middle(frame, side)
+        if not self.centred:
+            begin = geometry.crop_position(*tf.unstack(frame), side, seeds[sampling.CROP])
+        return geometry.Cut(
+            begin=begin,
+            extent=tf.stack([side, side]),
+            resized=tf.constant([size, size]),
+            offset=tf.zeros([2], tf.int32),
         )
 
 

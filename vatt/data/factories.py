@@ -215,11 +215,12 @@ def _dataset(
     batch_size: int,
 ) -> tf.data.Dataset:
     """The factory's own batches, under this project's names."""
-    if cfg.audio_level is not None:
-        raise DataError(
-            f"data set '{name}' comes from code, which makes its own clips: audio_level is "
-            f"{cfg.audio_level:g}; accepted: null"
-        )
+    for field in ("audio_level", "pixel_std"):
+        if (value := getattr(cfg, field)) is not None:
+            raise DataError(
+                f"data set '{name}' comes from code, which makes its own clips: {field} is "
+                f"{value:g}; accepted: null"
+            )
     factory = _REGISTERED[name].make(split)
     missing = [method for method in ("configure", "make_dataset") if not hasattr(factory, method)]
     if missing:

@@ -57,6 +57,11 @@ def short_side_size(height: tf.Tensor, width: tf.Tensor, side: tf.Tensor) -> tf.
     return tf.where(short == side, size, scaled)
 
 
+def middle(sides: tf.Tensor, size: int | tf.Tensor) -> tf.Tensor:
+    """Int32 [2] top and left of the middle square, half a pixel rounded up (GDT, STiCA)."""
+    return (sides - size + 1) // 2
+
+
 def crop_position(height: tf.Tensor, width: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
     """Int32 [2] top and left of a random [size, size] square; both sides must be >= size."""
     draws = sampling.uniform(seed, (2,))

@@ -31,6 +31,7 @@ from vatt.data import (
     clips,
     factories,
     lengths,
+    representation,
     sampling,
     streams,
     text,
@@ -214,14 +215,13 @@ def load_cards(
 
 def clip_shapes(cfg: configs.dataset.Dataset) -> dict[str, tuple[int, ...]]:
     """Shapes of a clip by modality, without the batch axis; text is `(candidates, words)`."""
-    size, frames, samples = cfg.frame_size, cfg.num_frames, cfg.num_audio_samples
+    size, frames = cfg.frame_size, cfg.num_frames
     video = (frames, size, size, 3)
     if cfg.space_to_depth:
         video = (frames // 2, size // 2, size // 2, 24)
-    mel_frames = audio.mel_frames(samples, cfg.sample_rate, cfg.stft_step)
-    sound = (samples, 1) if cfg.raw_audio else (mel_frames, cfg.mel_bins, 1)
     candidates = getattr(cfg, "max_context_sentences", 0) + 1  # evaluation: one caption per clip
-    return {"video": video, "audio": sound, "text": (candidates, getattr(cfg, "max_num_words", 0))}
+    words = (candidates, getattr(cfg, "max_num_words", 0))
+    return {"video": video, "audio": representation.shape(cfg), "text": words}
 
 
 def raw_shapes(cfg: configs.dataset.Dataset) -> dict[str, tuple[int, ...]]:
@@ -261,6 +261,7 @@ def clip_spec(cfg: configs.dataset.Dataset, card: cards.Card, video_stride: int)
         classes=card.classes,
         schema=RECORD.renamed(card.fields),
         record_type=card.record_type,
+        windows=cfg.clip_sampling == "windows",
     )
 
 
@@ -312,7 +313,8 @@ def check_split(card: cards.Card, split: str) -> None:
 
 def _check_frames(cfg: configs.dataset.Dataset, training: bool = True) -> None:
     """Refuses sizes that no record could satisfy."""
-    if training and cfg.crop_resize_style == "VGG" and cfg.min_resize < cfg.frame_size:
+    cut = cfg.crop_resize_style in ("VGG", "ShortSide")
+    if training and cut and cfg.min_resize < cfg.frame_size:
         raise DataError(
             f"min_resize={cfg.min_resize} is smaller than frame_size={cfg.frame_size}: a crop "
             f"cannot be larger than the frame it is cut from. Raise min_resize to at least "
@@ -323,22 +325,7 @@ def _check_frames(cfg: configs.dataset.Dataset, training: bool = True) -> None:
             f"space_to_depth needs even sizes, but num_frames={cfg.num_frames} and "
             f"frame_size={cfg.frame_size}."
         )
-    if cfg.num_audio_samples < 1:
-        raise DataError(
-            f"sample_rate={cfg.sample_rate}, num_frames={cfg.num_frames} and fps={cfg.fps} give a "
-            f"clip of {cfg.num_audio_samples} audio samples."
-        )
-    if not cfg.raw_audio and cfg.sample_rate < 2 * audio.MEL_HIGHEST_HZ:
-        raise DataError(
-            f"sample_rate={cfg.sample_rate} is too low for spectrograms, whose bins reach "
-            f"{audio.MEL_HIGHEST_HZ:.0f} Hz: it must be at least {2 * audio.MEL_HIGHEST_HZ:.0f}, "
-            f"or raw_audio must be true."
-        )
-    if not cfg.raw_audio and int(cfg.sample_rate * min(cfg.stft_step, cfg.stft_length)) < 1:
-        raise DataError(
-            f"stft_length={cfg.stft_length} and stft_step={cfg.stft_step} (s) must each cover at "
-            f"least one sample at sample_rate={cfg.sample_rate}."
-        )
+    representation.check(cfg)
 
 
 def _frame_stride(examples: Examples, card: cards.Card) -> int:

@@ -6,7 +6,8 @@ seed, data set, element); `seeds_per_use` derives from that one seed for each us
 depends on how many other choices were made before it. `view_seeds` does so for several clips and
 views of one element.
 
-Sequences shorter than a clip are read in a loop from their start (published behaviour).
+Sequences shorter than a clip are read in a loop from their start (published by VATT); those of
+`window_positions` repeat their last picture (published by GDT and STiCA).
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ USE_VIEW = 5
 
 # Rows of `seeds_per_use`. A new augmentation gets a new row: the others then keep their draws.
 OFFSET, JITTER, CROP, FLIP, COLOUR, NOISE, CAPTIONS, GREY, BLUR, GAIN = range(10)
+VOLUME, SHIFT, MASKS = range(10, 13)
 ROWS = 16
 # Rows that choose a part of the record: all views of a clip share them.
-OF_CLIP = (OFFSET, CAPTIONS)
+OF_CLIP = (OFFSET, CAPTIONS, SHIFT)
 
 # For functions given to tf.data: nothing here needs Python's control flow rewritten, and tracing
 # takes half the time without.
@@ -159,3 +161,60 @@ def indices(offsets: tf.Tensor, length: tf.Tensor, steps: int, stride: Stride) -
     whole = isinstance(stride, int)
     steps_on = tf.range(steps) * stride if whole else places(np.arange(steps), stride)
     return (offsets[..., tf.newaxis] + steps_on) % length
+
+
+# Windows: a clip is a stretch of time, of so many (a real number of) frames of the record, and has
+# its own number of frames evenly between the first and the last one.
+
+
+def random_window(seed: tf.Tensor, length: tf.Tensor, size: float) -> tf.Tensor:
+    """Uniform float32 start in [0, max(length - size, 0)), between frames for the most part."""
+    return uniform(seed) * tf.maximum(tf.cast(length, tf.float32) - size, 0.0)
+
+
+def window_start(length: tf.Tensor, size: float, index: int | tf.Tensor, count: int) -> tf.Tensor:
+    """Int32 start of window `index` of `count`: floor(max(length - size, 0) * index / count)."""
+    room = tf.maximum(tf.cast(length, tf.float64) - size, 0.0)
+    return tf.cast(tf.floor(room * tf.cast(index, tf.float64) / count), tf.int32)
+
+
+def window_starts(length: tf.Tensor, size: float, windows: int) -> tf.Tensor:
+    """Int32 [windows] starts for evaluation: the middle for one window, else spread evenly.
+
+    The last of several ends before the record does (published).
+    """
+    if windows == 1:
+        return window_start(length, size, 1, 2)[tf.newaxis]
+    return window_start(length, size, tf.range(windows), windows)
+
+
+def evenly(first: float, last: float, steps: int) -> np.ndarray:
+    """Float32 [steps] from `first` to `last`, rounded as torch.linspace does: from both ends."""
+    first, last = np.float32(first), np.float32(last)
+    if steps == 1:
+        return np.array([first])
+    step, places = (last - first) / np.float32(steps - 1), np.arange(steps, dtype=np.float32)
+    from_end = last - step * places[::-1]
+    return np.where(np.arange(steps) < steps // 2, first + step * places, from_end)
+
+
+def window_positions(starts: tf.Tensor, length: tf.Tensor, steps: int, size: float) -> tf.Tensor:
+    """Int32 positions of `steps` frames of the window of `size` frames at each start.
+
+    Of the frames that begin within the window, and one beyond it, those are taken in which evenly
+    spaced times lie, counted from the first; what is not there is its last frame again.
+
+    Args:
+      starts: int32 or float32, scalar or [windows].
+      length: int32 scalar, at least 1.
+      steps: positions in one window.
+      size: of a window, in frames.
+
+    Returns:
+      Int32 [steps] for a scalar start, else [windows, steps].
+    """
+    begin = tf.cast(starts[..., tf.newaxis], tf.float64)
+    first = tf.cast(tf.math.ceil(begin), tf.int32)
+    last = tf.minimum(tf.cast(tf.floor(begin + (size - 1.0)), tf.int32) + 1, length - 1)
+    first = tf.minimum(first, last)
+    return first + tf.minimum(evenly(0.0, size - 1.0, steps).astype(np.int32), last - first)

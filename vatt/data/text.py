@@ -4,8 +4,10 @@
     tokenizer = text.tokenizer(vocabulary)
     ids = tokenizer(tf.constant(["Add the garlic!"]), max_words=16)   # int32 [1, 16], 0 = padding
 
-Words are found as in the published pipeline: ASCII punctuation deleted, ASCII letters lower-cased,
-split at white space. What the vocabulary lacks becomes <unk>.
+Words are found as in VATT's published pipeline: ASCII punctuation deleted, ASCII letters
+lower-cased, split at white space. What the vocabulary lacks becomes <unk>. `CASED_TOKENIZER` is
+GDT's: runs of letters, digits, underscores and apostrophes as they are written; what the vocabulary
+lacks is left out.
 """
 
 from __future__ import annotations
@@ -26,11 +28,17 @@ from vatt.errors import DataError, nearest, short
 
 WORD_TOKENIZER = "WordTokenizer"
 BERT_TOKENIZER = "BertTokenizer"
-DEFAULT_VOCABULARY = {WORD_TOKENIZER: "howto100m_en", BERT_TOKENIZER: "bert_uncased_en"}
+CASED_TOKENIZER = "CasedWordTokenizer"
+DEFAULT_VOCABULARY = {
+    WORD_TOKENIZER: "howto100m_en",
+    BERT_TOKENIZER: "bert_uncased_en",
+    CASED_TOKENIZER: "howto100m_cased_en",
+}
 # pad, bos, eos, unk
 SPECIAL_WORDS = {
     WORD_TOKENIZER: ("<pad>", "<bos>", "<eos>", "<unk>"),
     BERT_TOKENIZER: ("[PAD]", "[CLS]", "[SEP]", "[UNK]"),
+    CASED_TOKENIZER: ("<pad>",),
 }
 PUNCTUATION = r"[!-/:-@\[-`{-~]"  # the 32 ASCII punctuation characters
 # Whitespace beyond ASCII that separates words; the no-break spaces U+00A0, U+2007 and U+202F do
@@ -38,6 +46,7 @@ PUNCTUATION = r"[!-/:-@\[-`{-~]"  # the 32 ASCII punctuation characters
 WIDE_SPACE = (
     r"[\x{1c}-\x{1f}\x{1680}\x{2000}-\x{2006}\x{2008}-\x{200a}\x{2028}\x{2029}\x{205f}\x{3000}]"
 )
+NOT_CASED_WORDS = r"[^\p{L}\p{N}_']+"
 _DIGITS = 9  # of an id
 CAPTION_SELECTIONS = ("nearest", "first", "random")
 
@@ -89,7 +98,8 @@ class Vocabulary:
 
     @property
     def unk_id(self) -> int:
-        return self._special(3)
+        """What a caption of one unknown word becomes: padding, where it is left out."""
+        return self.pad_id if self.kind == CASED_TOKENIZER else self._special(3)
 
     def check_fits(self, model_vocab_size: int, word_embeddings: str | None = None) -> None:
         """Raises DataError when the model's embedding table has fewer rows than there are words.
@@ -182,7 +192,8 @@ def _check_words(words: Sequence[str], kind: str, path: Path) -> None:
                 f"{number}."
             )
         seen[word] = number
-        if word != _ascii_lower(word) and not (kind == BERT_TOKENIZER and word.startswith("[")):
+        lower = word == _ascii_lower(word) or kind == CASED_TOKENIZER
+        if not lower and not (kind == BERT_TOKENIZER and word.startswith("[")):
             raise DataError(
                 f"{path}: '{short(word)}' (id {number}) is not lower-case; captions are "
                 f"lower-cased, so it would never be found."
@@ -223,6 +234,11 @@ def split_words(captions: tf.Tensor) -> tf.RaggedTensor:
     return tf.strings.split(tf.strings.regex_replace(captions, WIDE_SPACE, " "))
 
 
+def split_cased_words(captions: tf.Tensor) -> tf.RaggedTensor:
+    """Words of captions [n] as `CASED_TOKENIZER` finds them: [n, (words)]."""
+    return tf.strings.split(tf.strings.regex_replace(captions, NOT_CASED_WORDS, " "))
+
+
 Tokenizer = Callable[..., tf.Tensor]
 
 
@@ -232,11 +248,16 @@ def tokenizer(vocabulary: Vocabulary, use_bos: bool = False, use_eos: bool = Fal
     With max_words None the result is as wide as the longest caption. Cutting may drop the end
     token. The lookup table is made here, once, and kept alive by the returned function.
     """
+    if (use_bos or use_eos) and vocabulary.kind == CASED_TOKENIZER:
+        raise DataError(
+            f"use_bos is {use_bos}, use_eos is {use_eos}; accepted with text_tokenizer "
+            f"'{CASED_TOKENIZER}': false, its vocabularies have no such marks"
+        )
     initializer = tf.lookup.KeyValueTensorInitializer(
         tf.constant(vocabulary.words), tf.range(len(vocabulary), dtype=tf.int64)
     )
-    ids_of = _bert_ids if vocabulary.kind == BERT_TOKENIZER else _word_ids
-    ids_of_captions = ids_of(initializer, vocabulary.unk_id)
+    ids_of = {BERT_TOKENIZER: _bert_ids, CASED_TOKENIZER: _cased_ids}
+    ids_of_captions = ids_of.get(vocabulary.kind, _word_ids)(initializer, vocabulary.unk_id)
 
     def tokenize(captions: tf.Tensor, max_words: int | None) -> tf.Tensor:
         ids = ids_of_captions(captions)  # [n, (words)]
@@ -259,6 +280,19 @@ def _word_ids(
     def ids(captions: tf.Tensor) -> tf.RaggedTensor:
         words = split_words(normalise(captions))
         return words.with_flat_values(tf.cast(table.lookup(words.flat_values), tf.int32))
+
+    return ids
+
+
+def _cased_ids(
+    initializer: tf.lookup.KeyValueTensorInitializer, unk_id: int
+) -> Callable[[tf.Tensor], tf.RaggedTensor]:
+    table = tf.lookup.StaticHashTable(initializer, default_value=unk_id)
+
+    def ids(captions: tf.Tensor) -> tf.RaggedTensor:
+        words = split_cased_words(captions)
+        found = words.with_flat_values(tf.cast(table.lookup(words.flat_values), tf.int32))
+        return tf.ragged.boolean_mask(found, found != unk_id)
 
     return ids
 

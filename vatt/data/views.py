@@ -14,17 +14,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import tensorflow as tf
 
 from vatt.data import geometry, sampling
-from vatt.data.appearance import Blur, ColourJitter, Normalise, Step
-from vatt.data.cuts import CutRule, InceptionCut, ScaleJitter, ShortSideCut, VGGCut
+from vatt.data.appearance import (
+    LUMA,
+    LUMA_OF_BGR,
+    BlendJitter,
+    Blur,
+    ColourJitter,
+    Grey,
+    Normalise,
+    Step,
+)
+from vatt.data.cuts import (
+    CutRule,
+    InceptionCut,
+    ResizedCrop,
+    ScaleJitter,
+    ShortSideCut,
+    SquareCut,
+    VGGCut,
+)
 from vatt.data.ranges import check_probability
 
 if TYPE_CHECKING:
     from vatt import configs
 
-STYLES = ("VGG", "Inception")
+VATTS = ("VGG", "Inception")  # styles in which resizing cuts levels to whole numbers
+STYLES = (*VATTS, "ShortSide", "ResizedCrop", "Square")
 
 
 @dataclass(frozen=True)
@@ -88,29 +107,126 @@ class View:
         return cut._replace(mirror=geometry.flipped(seeds[sampling.FLIP], self.flip))
 
 
+@dataclass(frozen=True)
+class EvaluationView:
+    """What clips look like where nothing is left to chance.
+
+    The shorter side is resized to `resize` pixels, then the middle square of side `size` is cut, or
+    three along the longer side (`multi_crop`). `decimals`: levels keep their decimals, and half a
+    pixel is rounded up; without, VATT's operations. The values are in the range of `View`, then
+    normalised.
+    """
+
+    resize: int
+    size: int
+    multi_crop: bool = False
+    zero_centred: bool = False
+    decimals: bool = False
+    normalise: Normalise | None = None
+
+    @property
+    def crops(self) -> int:
+        """Squares that are cut from a frame."""
+        return 3 if self.multi_crop else 1
+
+    def values(self, frames: tf.Tensor) -> tf.Tensor:
+        """Normalises frames in the range of the view."""
+        return self.normalise.apply(frames, None, self.zero_centred) if self.normalise else frames
+
+    def levels(self, values: np.ndarray) -> np.ndarray:
+        """Uint8 levels of frames in the range of the view, of any shape."""
+        if self.normalise:
+            values = values * np.array(self.normalise.std) + np.array(self.normalise.mean)
+        unit = (values + 1.0) / 2.0 if self.zero_centred else values
+        return np.clip(np.round(unit * 255.0), 0, 255).astype(np.uint8)
+
+
+def for_evaluation(cfg: configs.dataset.Evaluation | configs.dataset.Finetune) -> EvaluationView:
+    """The view of clips in evaluation, as the configuration says."""
+    return EvaluationView(
+        cfg.frame_size,
+        cfg.frame_size,
+        cfg.multi_crop,
+        zero_centred=_zero_centred(cfg),
+        decimals=cfg.crop_resize_style not in VATTS,
+        normalise=_normalise(cfg),
+    )
+
+
+def for_classifier(cfg: configs.dataset.Dataset) -> View:
+    """The view of a labelled training clip: of VATT's styles always "Inception" (published)."""
+    style = cfg.crop_resize_style
+    return of_config(cfg, "Inception" if style in VATTS else style)
+
+
 def of_config(cfg: configs.dataset.Dataset, style: str) -> View:
-    """VATT's view of a training clip, as the configuration says.
+    """The view of a training clip in one of `STYLES`, as the configuration says.
 
     Args:
       cfg: sizes, ranges and what is switched on.
-      style: "VGG" (the default of pretraining) or "Inception" (fine-tuning, whatever
-        `crop_resize_style` says).
+      style: "VGG" (the default of pretraining), "Inception" (VATT's fine-tuning), "ShortSide",
+        "ResizedCrop" or "Square".
     """
-    if not cfg.random_crop:
-        vgg = style == "VGG"
-        jitter = ScaleJitter() if vgg and cfg.scale_jitter else None
-        cut = VGGCut(cfg.min_resize if vgg else cfg.frame_size, jitter, centred=True)
-    elif style == "VGG":
-        cut = VGGCut(cfg.min_resize, ScaleJitter() if cfg.scale_jitter else None)
-    elif style == "Inception":
-        area = (cfg.min_area_ratio, cfg.max_area_ratio)
-        cut = InceptionCut(area, (cfg.min_aspect_ratio, cfg.max_aspect_ratio))
-    else:
+    if style not in STYLES:
         raise ValueError(f"style is {style!r}; accepted: {', '.join(map(repr, STYLES))}")
     return View(
         cfg.frame_size,
-        cut,
+        _cut(cfg, style),
         flip=0.5 if cfg.horizontal_flip else 0.0,
-        zero_centred=cfg.zero_centering_image,
-        steps=(ColourJitter(),) if cfg.color_augment else (),
+        zero_centred=_zero_centred(cfg),
+        steps=_steps(cfg, style),
     )
+
+
+def _cut(cfg: configs.dataset.Dataset, style: str) -> CutRule:
+    if style == "Square":
+        return SquareCut(centred=not cfg.random_crop)
+    if style == "ShortSide":
+        longest = max(cfg.max_resize or 0, cfg.min_resize)
+        if not cfg.random_crop:
+            return ShortSideCut(cfg.min_resize, cfg.min_resize, centred=True)
+        return ShortSideCut(cfg.min_resize, longest, never_last=cfg.published_augmentation)
+    vgg, random = style == "VGG", cfg.random_crop
+    if not random and style == "ResizedCrop":
+        return ShortSideCut(cfg.frame_size, cfg.frame_size, centred=True)
+    if vgg or not random:
+        jitter = ScaleJitter() if vgg and cfg.scale_jitter else None
+        return VGGCut(cfg.min_resize if vgg else cfg.frame_size, jitter, centred=not random)
+    box = InceptionCut if style == "Inception" else ResizedCrop
+    area = (cfg.min_area_ratio, cfg.max_area_ratio)
+    return box(area, (cfg.min_aspect_ratio, cfg.max_aspect_ratio))
+
+
+def _steps(cfg: configs.dataset.Dataset, style: str) -> tuple[Step, ...]:
+    """What happens to the values; last they are normalised.
+
+    Where `published_augmentation` asks for it, they are what GDT ("ShortSide") and STiCA
+    ("ResizedCrop") publish: the weights of red and blue in grey are exchanged; in "ShortSide",
+    jitter takes channels for frames; in "ResizedCrop", values are normalised before their colours
+    change, and blur is the same for all clips, and horizontal for the most part.
+    """
+    published = cfg.published_augmentation
+    weights = LUMA_OF_BGR if published else LUMA
+    steps: list[Step] = []
+    if cfg.color_augment and cfg.color_style == "hue":
+        steps.append(ColourJitter(cfg.color_probability))
+    elif cfg.color_augment:
+        channels_first = published and style == "ShortSide"
+        jitter = BlendJitter(cfg.color_probability, weights=weights, channels_first=channels_first)
+        steps.append(jitter)
+    if cfg.grey_probability:
+        steps.append(Grey(cfg.grey_probability, weights))
+    if cfg.blur_probability:
+        fixed = dict(sigma=(0.1, 0.1), horizontal_sigma=(2.0, 2.0)) if published else {}
+        steps.append(Blur(cfg.blur_probability, **fixed))
+    normalise = [step for step in (_normalise(cfg),) if step]
+    first = published and style == "ResizedCrop"
+    return tuple([*normalise, *steps] if first else [*steps, *normalise])
+
+
+def _zero_centred(cfg: configs.dataset.Dataset) -> bool:
+    return cfg.zero_centering_image and cfg.pixel_std is None
+
+
+def _normalise(cfg: configs.dataset.Dataset) -> Normalise | None:
+    return None if cfg.pixel_std is None else Normalise(cfg.pixel_mean, cfg.pixel_std)

@@ -18,7 +18,7 @@ from vatt.data.appearance import ColourJitter
 from vatt.data.cuts import VGGCut
 from vatt.data.decoding import all_jpeg, decode_jpegs, decode_region, frame_size
 from vatt.data.geometry import smallest_side_size
-from vatt.data.views import View
+from vatt.data.views import EvaluationView, View
 
 RATIOS = (1, 2, 4, 8)  # at which JPEG can be decoded smaller
 TRUNCATION = 0.5  # levels that cutting off decimals takes away on average
@@ -85,6 +85,43 @@ def three_crop(frames: tf.Tensor, size: int) -> tf.Tensor:
         left = tf.where(height >= width, 0, start)
         crops.append(frames[:, top : top + size, left : left + size])
     return tf.concat(crops, axis=0)  # [3 * frames, size, size, 3]
+
+
+def resize_short_side(frames: tf.Tensor, side: int) -> tf.Tensor:
+    """Resizes so that the shorter side is `side`; float32, levels keep their decimals."""
+    height, width = tf.shape(frames)[1], tf.shape(frames)[2]
+    size = geometry.short_side_size(height, width, tf.constant(side))
+    return _resize(tf.cast(frames, tf.float32), size)
+
+
+def uniform_crop(frames: tf.Tensor, size: int, place: int) -> tf.Tensor:
+    """Cuts one of three squares along the longer side: 0 the first, 1 the middle, 2 the last one.
+
+    Along the other side it is the middle one. Source: GDT, STiCA.
+    """
+    sides = tf.shape(frames)[1:3]
+    along = tf.stack([sides[0] > sides[1], sides[0] <= sides[1]])
+    middle = geometry.middle(sides, size)
+    corner = tf.where(along, (tf.zeros([2], tf.int32), middle, sides - size)[place], middle)
+    return _square(frames, size, corner)
+
+
+def evaluation_frames(frames: tf.Tensor, view: EvaluationView) -> tf.Tensor:
+    """Levels of the squares that a view cuts from each frame, all frames of a square in a row.
+
+    Args:
+      frames: uint8 [frames, height, width, 3].
+      view: which squares; uint8 is returned unless `view.decimals`.
+
+    Returns:
+      [view.crops * frames, size, size, 3].
+    """
+    if not view.decimals:
+        frames = resize_smallest(frames, view.resize)
+        return (three_crop if view.multi_crop else central_crop)(frames, view.size)
+    frames = resize_short_side(frames, view.resize)
+    places = range(3) if view.multi_crop else (1,)
+    return tf.concat([uniform_crop(frames, view.size, place) for place in places], axis=0)
 
 
 def random_flip(frames: tf.Tensor, seed: tf.Tensor, probability: float = 0.5) -> tf.Tensor:

@@ -92,8 +92,8 @@ def captions_of_file(path: str | Path) -> Iterator[bytes]:
         yield sentence.encode()
 
 
-def count_words(captions: Iterable[bytes]) -> Counter[str]:
-    """How often each word occurs, found exactly as the word tokenizer finds them."""
+def count_words(captions: Iterable[bytes], cased: bool = False) -> Counter[str]:
+    """How often each word occurs, found as the word tokenizer, or the `cased` one, finds them."""
     tf = import_tensorflow_quietly()
 
     from vatt.data import text
@@ -101,7 +101,9 @@ def count_words(captions: Iterable[bytes]) -> Counter[str]:
     counts: Counter[str] = Counter()
 
     def count(chunk: Sequence[bytes]) -> None:
-        words = text.split_words(text.normalise(tf.constant(chunk))).flat_values.numpy()
+        told = tf.constant(chunk)
+        split = text.split_cased_words(told) if cased else text.split_words(text.normalise(told))
+        words = split.flat_values.numpy()
         counts.update(word.decode("utf-8", "replace") for word in words.tolist())
 
     chunk: list[bytes] = []
@@ -131,7 +133,7 @@ def check_words(card: Card, split: str, vocabulary: Vocabulary, field: str) -> N
 
     from vatt.data import text
 
-    counts = count_words(_sample(card, split))
+    counts = count_words(_sample(card, split), vocabulary.kind == text.CASED_TOKENIZER)
     if not counts:
         return
     words = [word for word, _ in counts.most_common()]
@@ -175,12 +177,15 @@ def _sample(card: Card, split: str) -> Iterator[bytes]:
 
 
 def choose_words(
-    counts: Counter[str], min_count: int = 1, max_size: int | None = None
+    counts: Counter[str],
+    min_count: int = 1,
+    max_size: int | None = None,
+    special: Sequence[str] = SPECIAL,
 ) -> list[str]:
     """Special words, then words seen at least `min_count` times, commonest first."""
-    common = [word for word, count in counts.items() if count >= min_count and word not in SPECIAL]
+    common = [word for word, count in counts.items() if count >= min_count and word not in special]
     common.sort(key=lambda word: (-counts[word], word))
-    words = [*SPECIAL, *common]
+    words = [*special, *common]
     return words if max_size is None else words[:max_size]
 
 
@@ -198,15 +203,19 @@ def build(
     *,
     min_count: int = 1,
     max_size: int | None = None,
+    cased: bool = False,
 ) -> tuple[list[str], Counter[str]]:
     """Returns the words chosen from all sources together, and all counts.
+
+    `cased`: for the tokenizer that keeps case and knows one special word, that of padding.
 
     Raises:
       DataError: a source that cannot be read, or no caption in any of them.
     """
-    if max_size is not None and max_size <= len(SPECIAL):
+    special = SPECIAL[:1] if cased else SPECIAL
+    if max_size is not None and max_size <= len(special):
         raise DataError(
-            f"max_size is {max_size}; it must be more than the {len(SPECIAL)} special words."
+            f"max_size is {max_size}; it must be more than the {len(special)} special words."
         )
     counts: Counter[str] = Counter()
     for sources, read in (
@@ -215,10 +224,10 @@ def build(
         (caption_files, captions_of_file),
     ):
         for source in sources:
-            counts += count_words(read(source))
+            counts += count_words(read(source), cased)
     if not counts:
         raise DataError("There is no caption with a word in it in the sources given.")
-    return choose_words(counts, min_count, max_size), counts
+    return choose_words(counts, min_count, max_size, special), counts
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -243,6 +252,11 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--max_size", type=whole(1, 10**9), help="words at most, with the special ones (all)"
     )
+    parser.add_argument(
+        "--cased",
+        action="store_true",
+        help="for text_tokenizer CasedWordTokenizer: words as they are written",
+    )
     parsed = parser.parse_args(arguments)
     if not (parsed.card or parsed.manifest or parsed.captions):
         parser.error("give at least one of --card, --manifest, --captions")
@@ -260,6 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.captions,
             min_count=options.min_count,
             max_size=options.max_size,
+            cased=options.cased,
         )
         write_words(words, options.output)
     except UserError as error:
@@ -267,8 +282,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     covered = sum(counts[word] for word in words)
     total = sum(counts.values())
+    special = 1 if options.cased else len(SPECIAL)
     print(
-        f"{options.output}: {len(words)} words ({len(SPECIAL)} special), which cover "
+        f"{options.output}: {len(words)} words ({special} special), which cover "
         f"{100 * covered / total:.2f} % of the {total} words in the captions."
     )
     return 0

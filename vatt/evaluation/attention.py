@@ -2,7 +2,7 @@
 
     shown = Examples("toy_retrieval")
     for batch in batches:                     # NumPy dicts of pipeline.evaluation_batches
-        shown.add(batch, attend, zero_centred=True)
+        shown.add(batch, attend, view.levels)
     shown.save(model_dir, step=2000)          # model_dir/eval/attention/toy_retrieval-2000.npz
 
 The arrays (M clips):
@@ -56,8 +56,7 @@ class Examples:
         self,
         batch: Mapping[str, np.ndarray],
         attend: Callable[[str, np.ndarray], np.ndarray | None],
-        *,
-        zero_centred: bool,
+        levels: Callable[[np.ndarray], np.ndarray],
     ) -> None:
         """Adds clips of a batch until there are enough.
 
@@ -66,7 +65,7 @@ class Examples:
             the modalities that the set has; what the strings are made of.
           attend: from modality and clips [rows, ...] to attention [rows, *grid]; None if the
             model has none.
-          zero_centred: whether pixels are in [-1, 1] rather than [0, 1].
+          levels: from pixels as the model sees them to uint8.
         """
         rows = np.flatnonzero(batch["valid"] > 0.5)[: EXAMPLES - len(self)]
         if not len(rows):
@@ -83,7 +82,7 @@ class Examples:
                 outlines = np.stack([artefacts.envelope(clip) for clip in clips])
                 self._parts.setdefault("audio/envelope", []).append(outlines)
             else:
-                self._jpegs += [_strip(clip, found.shape[1], zero_centred) for clip in clips]
+                self._jpegs += [_strip(levels(clip), found.shape[1]) for clip in clips]
                 self._parts.setdefault("clips/frames", []).append(
                     np.full(len(rows), found.shape[1], np.int64)
                 )
@@ -106,8 +105,6 @@ class Examples:
         return artefacts.save(path, arrays)
 
 
-def _strip(clip: np.ndarray, count: int, zero_centred: bool) -> bytes:
+def _strip(clip: np.ndarray, count: int) -> bytes:
     """The first frame of each of `count` patches in time, as one JPEG."""
-    frames = clip[:: max(1, len(clip) // count)][:count]
-    pixels = (frames + 1.0) * 127.5 if zero_centred else frames * 255.0
-    return artefacts.strip_jpeg(np.clip(np.round(pixels), 0, 255).astype(np.uint8))
+    return artefacts.strip_jpeg(clip[:: max(1, len(clip) // count)][:count])

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from absl import logging
 
+from vatt.data import views
 from vatt.data.cards import Card
 from vatt.errors import DataError
 from vatt.evaluation import attention
@@ -54,7 +55,7 @@ def _set(subject: Subject[Pretrained], card: Card, pairs: list[Pair]) -> Iterato
         if subject.cfg.eval.report and not cfg.space_to_depth:
             lacking = [m for m in ("video", "audio", "text") if getattr(card, m) is None]
             there = {key: value for key, value in batch.items() if key not in lacking}
-            examples.add(there, model.attend, zero_centred=cfg.zero_centering_image)
+            examples.add(there, model.attend, views.for_evaluation(cfg).levels)
     examples.save(subject.folder, subject.step)
     result = scores.result()
     for modality, thing in (("text", "caption"), ("audio", "sound")):

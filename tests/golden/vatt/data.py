@@ -22,7 +22,7 @@ from tests.golden.checks import (
     config_of,
 )
 from vatt.configs import dataset
-from vatt.data import audio, clips, framing, ordering, pipeline, sampling, text, vision
+from vatt.data import audio, clips, framing, ordering, pipeline, sampling, text, views, vision
 from vatt.data.bad_records import Shard
 from vatt.data.features import AUDIO, LABEL, TEXT, VIDEO
 
@@ -244,15 +244,13 @@ def _factory_clip(
         has_text=True,
         classes=arrays[f"{run}/batch0/label"].shape[-1],
     )
-    video, _ = clips.evaluation_video(
-        record,
-        spec,
-        windows,
-        resize=config["min_resize"],
-        crop=config["crop_size"],
-        multi_crop=config["multi_crop"],
-        zero_centred=config["zero_centering_image"],
+    view = views.EvaluationView(
+        config["min_resize"],
+        config["crop_size"],
+        config["multi_crop"],
+        config["zero_centering_image"],
     )
+    video, _ = clips.evaluation_video(record, spec, windows, view)
     sound = clips.evaluation_audio(record.waveform, spec, windows, dataset.Dataset())
     captions = text.select_captions(record.captions, config["max_context_sentences"], "first")
     tokenize = text.tokenizer(vocabulary, config["prepend_bos"], config["append_eos"])

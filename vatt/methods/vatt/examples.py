@@ -18,6 +18,7 @@ from vatt.data import (
     embeddings,
     lengths,
     pipeline,
+    representation,
     sampling,
     text,
     views,
@@ -150,7 +151,7 @@ def pretraining_clip(
     view = views.of_config(cfg, cfg.crop_resize_style)
     record = clips.parse(serialized, spec.schema, spec.record_type)
     count = clips.frame_count(record, spec)
-    offset = sampling.random_offset(seeds[sampling.OFFSET], count, spec.frames, spec.frame_stride)
+    offset = spec.random_start(seeds[sampling.OFFSET], count)
     if spec.has_audio:
         waveform, audio_mask = clips.present(record.waveform)
         start = sampling.synchronised_offset(
@@ -158,8 +159,7 @@ def pretraining_clip(
         )
         sound = clips.training_audio(waveform, start, cfg.audio_noise, seeds, cfg, spec)
     else:
-        sound = clips.absent(AUDIO, [spec.samples])
-        sound = sound[:, tf.newaxis] if cfg.raw_audio else clips.spectrogram(sound, cfg)
+        sound = representation.of(clips.absent(AUDIO, [spec.samples]), cfg)
         audio_mask = tf.constant(0.0)
     if spec.has_text:
         ids, text_mask = _captions(record, offset, seeds, cfg, spec, tokenize)

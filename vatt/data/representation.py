@@ -1,0 +1,65 @@
+"""What a model hears of a clip: its waveform, or one of the spectrograms of the configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from vatt.data import audio, filterbank
+from vatt.errors import DataError
+
+if TYPE_CHECKING:
+    from vatt import configs
+
+
+def shape(cfg: configs.dataset.Dataset) -> tuple[int, ...]:
+    """Of the sound of a clip: (samples, 1) or (times, bands, 1)."""
+    samples = cfg.num_audio_samples
+    if cfg.raw_audio:
+        return (samples, 1)
+    if cfg.audio_features == "filterbank":
+        times = filterbank.frames(samples, cfg.sample_rate, cfg.stft_length, cfg.stft_step)
+    else:
+        times = audio.mel_frames(samples, cfg.sample_rate, cfg.stft_step)
+    return (times, cfg.mel_bins, 1)
+
+
+def of(samples: tf.Tensor, cfg: configs.dataset.Dataset) -> tf.Tensor:
+    """Float32 [..., samples] in [-1, 1] -> [..., samples, 1] or [..., times, bands, 1]."""
+    if cfg.raw_audio:
+        return samples[..., tf.newaxis]
+    how = (cfg.sample_rate, cfg.mel_bins, cfg.stft_length, cfg.stft_step)
+    if cfg.audio_features == "filterbank":
+        found = filterbank.log_filterbank(samples, *how)
+    else:
+        found = audio.minmax_normalise(audio.log_mel(samples, *how))
+    return (found - cfg.audio_mean) / cfg.audio_std
+
+
+def check(cfg: configs.dataset.Dataset) -> None:
+    """Refuses what no sound could become.
+
+    Raises:
+      DataError: naming the fields.
+    """
+    if cfg.num_audio_samples < 1:
+        raise DataError(
+            f"sample_rate={cfg.sample_rate}, num_frames={cfg.num_frames}, fps={cfg.fps} and "
+            f"audio_seconds={cfg.audio_seconds} give a clip of {cfg.num_audio_samples} audio "
+            "samples."
+        )
+    if cfg.raw_audio:
+        return
+    highest = audio.MEL_HIGHEST_HZ
+    if cfg.audio_features == "log_mel" and cfg.sample_rate < 2 * highest:
+        raise DataError(
+            f"sample_rate={cfg.sample_rate} is too low for spectrograms, whose bins reach "
+            f"{highest:.0f} Hz: it must be at least {2 * highest:.0f}, or raw_audio must be true, "
+            f"or audio_features filterbank."
+        )
+    if int(cfg.sample_rate * min(cfg.stft_step, cfg.stft_length)) < 1:
+        raise DataError(
+            f"stft_length={cfg.stft_length} and stft_step={cfg.stft_step} (s) must each cover at "
+            f"least one sample at sample_rate={cfg.sample_rate}."
+        )
