@@ -133,7 +133,7 @@ def test_linear_warmup_holds_both_ends():
     np.testing.assert_array_equal(falling[:10], rates[:10])
     cosine = [0.04 + 0.3 * (1 + math.cos(math.pi * s / 20)) for s in range(21)]
     np.testing.assert_allclose(falling[10:], cosine, rtol=1e-6)
-    assert linear(warmup_steps=0)(0) == pytest.approx(0.64)
+    assert float(linear(warmup_steps=0)(0)) == pytest.approx(0.64)
 
 
 def test_rates_times_the_number_of_replicas():

@@ -372,6 +372,16 @@ def test_the_batch_norm_of_a_classifier_goes_with_it(tmp_path):
     assert found["classification/kernel"] == "skipped"
 
 
+def test_published_classifiers_have_no_batch_norm(tmp_path):
+    prefix, _ = published_checkpoint(tmp_path, LAYOUTS["video"], slots=())
+    model = published_files.model("video", cls_batch_norm=True)
+    with refused("classification_norm/gamma", model):
+        transfer.load(prefix, model)
+    found = actions(transfer.transfer(prefix, model))
+    assert found["classification_norm/gamma"] == "new"
+    assert found["classification/kernel"] == "skipped"
+
+
 def test_a_classifier_of_another_width_is_left_whole(tmp_path):
     """Its bias would fit, and means nothing without the kernel."""
     prefix, _ = published_checkpoint(tmp_path, LAYOUTS["video"], slots=())

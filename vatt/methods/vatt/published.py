@@ -143,6 +143,9 @@ def classifier_keys(model: keras.Model) -> dict[str, str]:
     keys = backbone_keys(model.backbone, BACKBONE_ROOT)
     table = {f"classification/{leaf}": f"{CLASSIFIER_ROOT}/{leaf}" for leaf in DENSE}
     keys |= {f"{model.name}/{ours}": theirs for ours, theirs in table.items()}
+    if model.classification_norm is not None:  # which no published checkpoint has
+        norm = model.classification_norm.variables
+        keys |= {v.path: f"{CLASSIFIER_ROOT}_norm/{v.name}" for v in norm}
     return _complete(model, keys)
 
 
