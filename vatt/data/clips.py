@@ -209,6 +209,18 @@ def _shifted(
     return tf.clip_by_value(moved, 0, tf.maximum(last, 0))
 
 
+def training_sound(
+    record: Record, first: tf.Tensor, seeds: tf.Tensor, cfg: configs.dataset.Dataset, spec: ClipSpec
+) -> tf.Tensor:
+    """`training_audio` without noise, from where frame `first` is seen; one without sound fails."""
+    length = tf.shape(record.waveform)[0]
+    check = tf.debugging.Assert(length > 0, [f"a record of data set {spec.name} has no sound"])
+    with tf.control_dependencies([check]):
+        count = tf.shape(record.frames)[0]
+        start = sampling.synchronised_offset(first, count, length, spec.samples, spec.audio_stride)
+    return training_audio(record.waveform, start, 0.0, seeds, cfg, spec)
+
+
 def _levelled(samples: tf.Tensor, waveform: tf.Tensor, cfg: configs.dataset.Dataset) -> tf.Tensor:
     """Samples of a waveform at the level of the configuration."""
     if cfg.audio_level is None:

@@ -9,8 +9,10 @@ TensorFlow.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from absl import logging
 
 from vatt import assets
 from vatt.data import archives
@@ -54,6 +56,24 @@ def load_word_embeddings(name: str | Path, vocab_size: int, width: int) -> np.nd
             f"vatt.tools.convert_embeddings' writes it: {error}"
         ) from error
     return as_word_embeddings(table, path)
+
+
+def initialise(layer: Any, name: str | Path | None) -> None:
+    """Gives a new embedding layer the word vectors of `name`, where there is one.
+
+    Says so of a layer that is left at random values and not trained.
+
+    Raises:
+      DataError: as `load_word_embeddings`.
+    """
+    if name:
+        layer.embeddings.assign(load_word_embeddings(name, *layer.embeddings.shape))
+    elif not layer.trainable:
+        logging.warning(
+            "word embeddings are frozen at random values: name pretrained ones in"
+            " word_embeddings of the text model, or set trainable_embeddings"
+            " (misc_data/README.md)"
+        )
 
 
 def _check_size(path: Path, header: archives.Header, vocab_size: int, width: int) -> None:

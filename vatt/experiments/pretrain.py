@@ -69,8 +69,9 @@ class PretrainRecipe(ExamplesRecipe):
         batch, this, first_row = self._own_rows(batch)
         inputs = {modality: batch[modality] for modality in self.model.modalities}
         features = self._towers(inputs, seed, first_row)
-        outputs = self.model.train_outputs(features)
-        return self._objective(outputs, batch, this, Randomness(seed, first_row=first_row))
+        rng = Randomness(seed, first_row=first_row)
+        outputs = self.model.train_outputs(features, rng)
+        return self._objective(outputs, batch, this, rng)
 
     def _run_towers(
         self, inputs: Mapping[str, tf.Tensor], seed: tf.Tensor, first_row: tf.Tensor

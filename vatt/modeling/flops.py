@@ -38,6 +38,8 @@ from vatt.modeling.layers import activations
 from vatt.modeling.layers.conv import ConvNorm
 from vatt.modeling.layers.encoder import Encoder, EncoderBlock
 from vatt.modeling.layers.norm import RMSNorm
+from vatt.modeling.layers.pooling import TemporalPooling
+from vatt.modeling.layers.projection import ProjectionHead
 from vatt.modeling.layers.tokens import num_kept
 from vatt.modeling.typing import Tensor
 
@@ -109,9 +111,7 @@ def pretraining_step(model: PretrainingModel, shapes: Mapping[str, Shape]) -> fl
     """
     total = 0.0
     for modality in model.modalities:
-        rows, shape = 1, tuple(shapes[modality])
-        if modality == "text":
-            rows, shape = shape[0], shape[1:]
+        rows, shape = model.rows_of(modality, tuple(shapes[modality]))
         total += rows * count(model.backbone(modality), shape, training=True).cost.step
     return total
 
@@ -207,20 +207,24 @@ def _block(block: EncoderBlock, tokens: int) -> Cost:
     attention, hidden = block.attention, block.feed_forward
     d_model, d_ff = attention.d_model, hidden.d_ff
     inner, dropped = attention.num_heads * attention.d_kv, bool(block.dropout_rate)
+    late = bool(block.late_rate)
     pairs = tokens * tokens  # of query and key
     scores = attention.num_heads * pairs
     products = 4.0 * pairs * inner
     cost = Cost(products, 3 * products, products)
-    cost += product(tokens, d_model, 3 * inner) + product(tokens, inner, d_model)
+    if attention.v is None:
+        cost += product(tokens, d_model, 2 * inner)
+    else:
+        cost += product(tokens, d_model, 3 * inner) + product(tokens, inner, d_model)
     cost += Cost(float32=scores, values=2 * scores * dropped, half=scores * (not dropped))
     cost += Cost(values=4 * tokens * inner)
     gates = int(hidden.gate is not None)
     cost += product(tokens, d_model, (1 + gates) * d_ff) + product(tokens, d_ff, d_model)
-    cost += Cost(values=tokens * d_ff * (1 + dropped + 2 * gates))
+    cost += Cost(values=tokens * d_ff * (1 + late + 2 * gates))
     cost += _activation(hidden.activation, tokens * d_ff)
-    for norm in (block.attention_norm, block.feed_forward_norm):
+    for norm, masked in ((block.attention_norm, dropped), (block.feed_forward_norm, late)):
         cost += _norm(norm, tokens * d_model)
-        cost += Cost(values=tokens * d_model * (1 + dropped))  # its result, mask of the dropout
+        cost += Cost(values=tokens * d_model * (1 + masked))  # its result, mask of the dropout
     return cost
 
 
@@ -320,7 +324,21 @@ def _strided(shape: Shape, strides: Shape) -> Shape:
     return (*sizes, shape[-1])
 
 
-# Classifier ------------------------------------------------------------------------------------
+# Heads, classifier -----------------------------------------------------------------------------
+
+
+def projection(head: ProjectionHead, features: int) -> Cost:
+    """Returns the cost of a projection head on one clip."""
+    width, total = features, Cost(float32=features)
+    if head.hidden is not None:
+        width = head.hidden.units
+        total += product(1, features, width) + Cost(float32=3 * width)
+    return total + product(1, width, head.last.units)
+
+
+def pooling(layer: TemporalPooling) -> Cost:
+    """Returns the cost of pooling one map."""
+    return Cost() if layer.encoder is None else _encoder(layer.encoder, layer.steps)
 
 
 def classifier(features: int, classes: int) -> Cost:

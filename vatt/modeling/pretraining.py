@@ -1,7 +1,7 @@
 """What every model for pretraining offers, whatever the method.
 
 features = model.towers(inputs, training=True, rng=rng)     # may be compiled by XLA
-outputs = model.train_outputs(features)                     # what the objective reads
+outputs = model.train_outputs(features, rng)                # what the objective reads
 embeddings = model.embed(model.towers(inputs))              # what evaluation compares
 """
 
@@ -74,6 +74,15 @@ class PretrainingModel(keras.Model):
         """
         return {m: {"": f"{self.backbone(m).path}/"} for m in self.modalities}
 
+    def rows_of(
+        self, modality: str, shape: tuple[int | None, ...]
+    ) -> tuple[int, tuple[int | None, ...]]:
+        """Returns how many rows the tower sees of an example of `shape`, and the shape of one.
+
+        Text is `(candidates, words)`.
+        """
+        return (shape[0], shape[1:]) if modality == "text" else (1, tuple(shape))
+
     def head_cost(self, shapes: Mapping[str, tuple[int, ...]]) -> flops.Cost:
         """Returns what follows the towers costs for one example; `shapes` by modality."""
         return flops.Cost()
@@ -96,8 +105,11 @@ class PretrainingModel(keras.Model):
             if modality in inputs
         }
 
-    def train_outputs(self, features: Features) -> Mapping[str, Any]:
-        """Returns what the objective reads, from the towers' features in training."""
+    def train_outputs(self, features: Features, rng: Randomness | None = None) -> Mapping[str, Any]:
+        """Returns what the objective reads, from the towers' features in training.
+
+        `rng` is the source of what is drawn here, for these rows.
+        """
         return features
 
     def embed(self, features: Features) -> dict[str, Tensor]:

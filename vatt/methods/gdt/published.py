@@ -40,6 +40,25 @@ AUDIO: Rules = (
     (rf"{UNIT}/shortcut/conv", r"\1.\2.downsample.0"),
     (rf"{UNIT}/shortcut/bn", r"\1.\2.downsample.1"),
 )
+TEXT: Rules = (
+    (r"embedding", r"word_embd"),
+    (r"base/conv1d", r"fc1"),
+)
+HEAD: Rules = (
+    (r"hidden", r"block_forward.2"),
+    (r"norm", r"block_forward.4"),
+    (r"output", r"block_forward.8"),
+    (r"linear", r""),  # the whole head
+)
+POOLING: Rules = (
+    (r"positions", r"pos_embs.0"),
+    (r"encoder/layer_(\d+)/attention/([qkv])", r"transformer.\1.mha.\2_lin"),
+    (r"encoder/layer_(\d+)/attention/o", r"transformer.\1.mha.out_lin"),
+    (r"encoder/layer_(\d+)/attention_norm", r"transformer.\1.norm1"),
+    (r"encoder/layer_(\d+)/feed_forward/wi", r"transformer.\1.ffn.lin1"),
+    (r"encoder/layer_(\d+)/feed_forward/wo", r"transformer.\1.ffn.lin2"),
+    (r"encoder/layer_(\d+)/feed_forward_norm", r"transformer.\1.norm2"),
+)
 LEAVES = {
     "kernel": "weight",
     "bias": "bias",
@@ -52,6 +71,7 @@ LEAVES = {
 # Published axis of each of our axes, of kernels by their number of axes: (out, in) of dense layers,
 # (out, in, filter, time) of sound, whose time comes first here, (out, in, time, height, width).
 AXES = {2: (1, 0), 4: (3, 2, 1, 0), 5: (2, 3, 4, 1, 0)}
+WORD_BY_WORD = "/conv1d/kernel"  # a dense layer that is a convolution over one word here
 
 
 @dataclass(frozen=True)
@@ -66,9 +86,14 @@ class Part:
 PARTS = {
     "video": Part("video_network.base", VIDEO),
     "audio": Part("audio_network.base", AUDIO),
+    "text": Part("text_network", TEXT),
+    "pooling": Part("video_pooling.2", POOLING),
+    "video_head": Part("mlp_v", HEAD),
+    "audio_head": Part("mlp_a", HEAD),
+    "text_head": Part("mlp_t", HEAD),
 }
 # What a published model has and ours has not: counters, and the classifier ResNet-9 never uses.
-SKIPPED = re.compile(r".*\.num_batches_tracked|audio_network\.base\.fc\.(weight|bias)")
+SKIPPED = re.compile(r".*\.(num_batches_tracked|pos_ids)|audio_network\.base\.fc\.(weight|bias)")
 
 
 class UnmappedVariableError(KeyError):
@@ -104,11 +129,14 @@ def layer_names(layer: keras.layers.Layer, rules: Rules, root: str = "") -> dict
 def from_published(path: str, value: np.ndarray) -> np.ndarray:
     """Returns a published tensor in the layout of our variable at `path`."""
     axes = _axes(path, value)
-    return value if axes is None else np.ascontiguousarray(value.transpose(axes))
+    if axes is not None:
+        value = np.ascontiguousarray(value.transpose(axes))
+    return value[None] if path.endswith(WORD_BY_WORD) else value
 
 
 def to_published(path: str, value: np.ndarray) -> np.ndarray:
     """Returns the value of our variable at `path` in the published layout."""
+    value = value[0] if path.endswith(WORD_BY_WORD) else value
     axes = _axes(path, value)
     return value if axes is None else np.ascontiguousarray(value.transpose(np.argsort(axes)))
 
@@ -126,7 +154,7 @@ def _name(path: str, local: str, rules: Rules) -> str:
     layer, _, leaf = local.rpartition("/")
     for pattern, module in rules:
         if leaf in LEAVES and (match := re.fullmatch(pattern, layer)):
-            return f"{match.expand(module)}.{LEAVES[leaf]}"
+            return f"{match.expand(module)}.{LEAVES[leaf]}".lstrip(".")
     raise UnmappedVariableError(f"no published name for {path}")
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import tensorflow as tf
-from absl import logging
 
 from vatt.data import (
     audio,
@@ -118,15 +117,7 @@ def initialise_words(model: MultimodalModel, cfg: ModelConfig) -> None:
     Raises:
       UserError: no such table, or one of another size.
     """
-    table, name = model.text.embedding.embeddings, cfg.backbone_config.word_embeddings
-    if name:
-        table.assign(embeddings.load_word_embeddings(name, *table.shape))
-    elif not model.text.embedding.trainable:
-        logging.warning(
-            "word embeddings are frozen at random values: name pretrained ones in"
-            " word_embeddings of the text model, or set trainable_embeddings"
-            " (misc_data/README.md)"
-        )
+    embeddings.initialise(model.text.embedding, cfg.backbone_config.word_embeddings)
 
 
 def pretraining_clip(

@@ -119,7 +119,7 @@ class MultimodalModel(PretrainingModel):
                 features[modality] = tower(values, training=training, rng=below)
         return features
 
-    def train_outputs(self, features: Features) -> heads.Embeddings:
+    def train_outputs(self, features: Features, rng: Randomness | None = None) -> heads.Embeddings:
         """Returns the head's embeddings; its batch norm sees the batch of all replicas."""
         return self.head(features, training=True)
 

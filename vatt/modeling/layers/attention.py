@@ -20,13 +20,18 @@ MASKED = -1e9  # added to the scores of padding; finite, so that a fully masked 
 class Attention(ConfiguredLayer):
     """Self-attention `softmax(q k^T * scale + bias) v`, then an output projection.
 
+    Without `project_values` the values are the inputs, split into heads, and what they are mixed to
+    is the output.
+
     Args:
       d_model: width of the output.
       num_heads: number of heads; `num_heads * d_kv` need not equal `d_model`.
       d_kv: width of one head.
-      use_bias: whether the four projections have biases.
+      use_bias: whether the projections have biases.
       scaled: multiply the scores by `1 / sqrt(d_kv)`; T5 does not.
       dropout_rate: dropout on the attention probabilities.
+      project_values: whether values and output are projected; if not, `num_heads * d_kv` must be
+        the width of the inputs.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Attention(ConfiguredLayer):
         use_bias: bool = True,
         scaled: bool = True,
         dropout_rate: float = 0.0,
+        project_values: bool = True,
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
@@ -44,13 +50,16 @@ class Attention(ConfiguredLayer):
         self.scale = 1.0 / math.sqrt(d_kv) if scaled else 1.0
         self.dropout_rate = dropout_rate
         inner = num_heads * d_kv
-        self.q, self.k, self.v = (self._dense(inner, name, use_bias=use_bias) for name in "qkv")
-        self.o = self._dense(d_model, "o", use_bias=use_bias)
+        self.q, self.k = (self._dense(inner, name, use_bias=use_bias) for name in "qk")
+        self.v = self.o = None
+        if project_values:
+            self.v = self._dense(inner, "v", use_bias=use_bias)
+            self.o = self._dense(d_model, "o", use_bias=use_bias)
 
     def build(self, input_shape: Shape) -> None:
-        """Creates the four projections for inputs `[batch, tokens, features]`."""
+        """Creates the projections for inputs `[batch, tokens, features]`."""
         build_each((self.q, self.k, self.v), input_shape)
-        self.o.build((*input_shape[:-1], self.num_heads * self.d_kv))
+        build_each((self.o,), (*input_shape[:-1], self.num_heads * self.d_kv))
 
     def call(
         self,
@@ -85,18 +94,21 @@ class Attention(ConfiguredLayer):
         weights = dropout(weights, self.dropout_rate, training=training, rng=rng, name="weights")
         mixed = ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3))  # [batch, tokens, heads, d_kv]
         merged = ops.reshape(mixed, (*ops.shape(x)[:2], self.num_heads * self.d_kv))
-        return self.o(merged), weights if return_weights else None
+        output = merged if self.o is None else self.o(merged)
+        return output, weights if return_weights else None
 
     def _projections(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns q, k and v, `[batch, heads, tokens, d_kv]`.
 
-        One matmul with the three kernels side by side: for narrow models three take longer.
+        One matmul with the kernels side by side: for narrow models one for each takes longer.
         """
-        layers = (self.q, self.k, self.v)
+        layers = (self.q, self.k) if self.v is None else (self.q, self.k, self.v)
         joined = ops.matmul(x, ops.concatenate([layer.kernel for layer in layers], axis=1))
         if self.q.use_bias:
             joined = joined + ops.concatenate([layer.bias for layer in layers], axis=0)
         # Heads are the slow part of the inner axis.
+        if self.v is None:
+            joined = ops.concatenate([joined, x], axis=-1)
         joined = ops.reshape(joined, (*ops.shape(x)[:2], 3, self.num_heads, self.d_kv))
         return tuple(ops.unstack(ops.transpose(joined, (2, 0, 3, 1, 4)), 3, axis=0))
 

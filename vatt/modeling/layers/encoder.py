@@ -24,12 +24,13 @@ class EncoderOptions:
     Attributes:
       num_layers: number of blocks.
       d_model: width of the tokens.
-      num_heads, d_kv, scaled: see `Attention`.
+      num_heads, d_kv, scaled, project_values: see `Attention`.
       d_ff, activation: see `FeedForward`.
       pre_norm: norms come before attention and feed-forward, and one after the last block; else
         after the residual connections.
       use_bias: whether projections have biases.
       dropout_rate: of all dropout inside.
+      feed_forward_dropout: whether dropout is also inside and after the feed-forward part.
       layer_norm_epsilon: of all norms inside.
       attention_norm: 'layer' or 'rms'; the norm of the feed-forward part is always a layer norm,
         as published.
@@ -47,6 +48,8 @@ class EncoderOptions:
     layer_norm_epsilon: float = 1e-6
     attention_norm: str = "layer"
     scaled: bool = True
+    project_values: bool = True
+    feed_forward_dropout: bool = True
 
     @classmethod
     def of(cls, given: EncoderOptions | Mapping[str, Any]) -> EncoderOptions:
@@ -113,21 +116,28 @@ class EncoderBlock(ConfiguredLayer):
         super().__init__(**kwargs)
         options = EncoderOptions.of(options)
         self.pre_norm, self.dropout_rate = options.pre_norm, options.dropout_rate
+        self.late_rate = options.dropout_rate if options.feed_forward_dropout else 0.0
         norms = {"epsilon": options.layer_norm_epsilon, "dtype": self.dtype_policy}
-        common = {"use_bias": options.use_bias, "dropout_rate": options.dropout_rate}
-        common |= {"dtype": self.dtype_policy}
+        common = {"use_bias": options.use_bias, "dtype": self.dtype_policy}
         self.attention_norm = norm.make(options.attention_norm, name="attention_norm", **norms)
         self.attention = Attention(
             options.d_model,
             options.num_heads,
             options.d_kv,
             scaled=options.scaled,
+            dropout_rate=options.dropout_rate,
+            project_values=options.project_values,
             name="attention",
             **common,
         )
         self.feed_forward_norm = norm.make("layer", name="feed_forward_norm", **norms)
         self.feed_forward = FeedForward(
-            options.d_model, options.d_ff, options.activation, name="feed_forward", **common
+            options.d_model,
+            options.d_ff,
+            options.activation,
+            dropout_rate=self.late_rate,
+            name="feed_forward",
+            **common,
         )
 
     def build(self, input_shape: Shape) -> None:
@@ -145,8 +155,8 @@ class EncoderBlock(ConfiguredLayer):
     ) -> tuple[Tensor, Tensor | None]:
         """Returns the new states `[batch, tokens, d_model]` and what attention returns beside."""
 
-        def drop(values: Tensor, name: str) -> Tensor:
-            return dropout(values, self.dropout_rate, training=training, rng=rng, name=name)
+        def drop(values: Tensor, rate: float, name: str) -> Tensor:
+            return dropout(values, rate, training=training, rng=rng, name=name)
 
         attended, weights = self.attention(
             self.attention_norm(x) if self.pre_norm else x,
@@ -155,7 +165,7 @@ class EncoderBlock(ConfiguredLayer):
             rng=child(rng, "attention"),
             return_weights=return_weights,
         )
-        x = x + drop(attended, "attended")
+        x = x + drop(attended, self.dropout_rate, "attended")
         if not self.pre_norm:
             x = self.attention_norm(x)
         changed = self.feed_forward(
@@ -163,7 +173,7 @@ class EncoderBlock(ConfiguredLayer):
             training=training,
             rng=child(rng, "feed_forward"),
         )
-        x = x + drop(changed, "changed")
+        x = x + drop(changed, self.late_rate, "changed")
         return (x if self.pre_norm else self.feed_forward_norm(x)), weights
 
 
