@@ -14,6 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests.golden.checks import Arrays, Checks, Golden, absolute, load
+from tests.golden.gdt import recipe
 from vatt.configs import dataset
 from vatt.data import (
     appearance,
@@ -348,7 +349,7 @@ def _slots(name: str, found: Sequence[np.ndarray], expected: np.ndarray) -> Chec
 
 
 def augmentation_checks(arrays: Arrays) -> Checks:
-    """`aug/*`, clips and frames of `sampling_augment_schedule.npz`."""
+    """`sampling_augment_schedule.npz`."""
     for frames, size, index, count, start, end in arrays["clip_start_end"].tolist():
         name = f"start of {index:g} of {count:g} in {frames:g}"
         found = sampling.window_start(tf.constant(int(frames)), size, int(index), int(count))
@@ -367,6 +368,7 @@ def augmentation_checks(arrays: Arrays) -> Checks:
         swapped = group == "aug_cthw_input"
         expected = (_channels_last if swapped else _frames_last)(arrays[name])
         yield absolute(name, _operator(clip, operator, swapped), expected, PIXELS)
+    yield from recipe.rates_and_views(arrays)
 
 
 def _operator(clip: tf.Tensor, name: str, channels_first: bool) -> tf.Tensor:

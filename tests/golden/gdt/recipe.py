@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 
 from tests.golden.checks import Arrays, Check, Checks, absolute
+from tests.golden.gdt.objectives import feature_crops
 from vatt.configs import experiment
 from vatt.evaluation import metrics
 from vatt.modeling.classifier import ClassificationModel
@@ -26,6 +28,17 @@ def rates_and_views(arrays: Arrays) -> Checks:
             yield by_epoch(name, arrays[name])
     found = of_videos(arrays["agg/logits"], arrays["agg/video_ids"], arrays["agg/labels"])
     yield absolute("agg/top1_top5", found, arrays["agg/top1_top5"], PERCENT)
+
+
+def schedules_crops_file(arrays: Arrays) -> Checks:
+    """`schedules_crops.npz`: learning rates, and boxes of crops of feature maps."""
+    options = json.loads(str(arrays["meta"]))["stica"]
+    for name in arrays:
+        if name.startswith(("gdt/", "finetune/")):
+            yield by_epoch(name, arrays[name])
+        elif name.startswith("stica/"):
+            yield by_step(name, arrays[name], options)
+    yield from feature_crops(arrays)
 
 
 # Learning rates ----------------------------------------------------------------------------------
@@ -115,3 +128,6 @@ class Given(keras.layers.Layer):
     def call(self, x: Any, training: bool = False, rng: Any = None) -> dict[str, Any]:
         pooled = x if self.pooling is None else self.pooling(x, training=training, rng=rng)
         return {"features_pooled": pooled, "features": x}
+
+
+HANDLERS = {"schedules_crops.npz": schedules_crops_file}
