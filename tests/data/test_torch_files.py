@@ -258,7 +258,7 @@ def test_packed_archives_are_not_unpacked(tmp_path):
     """16 MiB of zeros take 16 KiB."""
     path = write_zip(tmp_path / "a.pth", {"x": np.zeros(2**22, np.float32)}, packed=True)
     assert path.stat().st_size < 100_000
-    assert "data.pkl is packed" in refused(path)
+    assert "data.pkl' is packed" in refused(path)
 
 
 def test_members_that_lie_on_each_other_are_told(tmp_path):
@@ -345,7 +345,7 @@ def test_lengths_of_a_stream_must_be_those_announced(tmp_path):
     ],
 )
 def test_bombs_take_no_time(tmp_path, body):
-    path, began = tmp_path / "a.pth", time.monotonic()
+    path, began = tmp_path / "a.pth", time.process_time()
     begin = torch_writer.plain(torch_writer.MAGIC, 1001, torch_writer.MACHINE)
     path.write_bytes(begin + b"\x80\x02" + body + b"." + torch_writer.plain([]))
     try:
@@ -356,7 +356,7 @@ def test_bombs_take_no_time(tmp_path, body):
         assert not isinstance(content, Tensor)
         del content
     gc.collect()
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
 
 
 def test_bombs_within_the_list_of_storages(tmp_path):

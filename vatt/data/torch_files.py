@@ -254,7 +254,7 @@ class TorchFile:
         places: dict[str, _Place] = {}
         with open(self.path, "rb") as file:
             for member in members:
-                name = short(member.filename)
+                name = _shown(member.filename)
                 if member.filename in places:
                     raise ValueError(f"{name} is in the archive twice")
                 if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:

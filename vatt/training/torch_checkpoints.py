@@ -58,7 +58,8 @@ class TorchCheckpoint:
         self._tensors = {name[len(self.beginning) :]: value for name, value in weights.items()}
         self.shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
         whole = self._file.content
-        self.beside = {str(k): v for k, v in whole.items() if k != self.entry} if self.entry else {}
+        others = [key for key in whole if key != self.entry] if self.entry else []
+        self.beside = {_shown(key).strip("'"): whole[key] for key in others}
 
     def _weights(self, content: Any) -> tuple[str, dict[str, Tensor]]:
         if not isinstance(content, dict) or not content:
@@ -67,18 +68,18 @@ class TorchCheckpoint:
         entry = next((name for name in ENTRIES if isinstance(content.get(name), dict)), "")
         weights = content[entry] if entry else content
         for name, value in weights.items():
-            if isinstance(name, str) and isinstance(value, Tensor):
+            if isinstance(name, str) and name.isprintable() and isinstance(value, Tensor):
                 continue
             if not entry:
-                names = ", ".join(short(repr(key), 30) for key in list(content)[:5])
+                names = ", ".join(map(_shown, list(content)[:5]))
                 raise CheckpointError(
                     f"{self.path}: no weights in it, which stand under {' or '.join(ENTRIES)}; it"
                     f" holds {names}"
                 )
-            raise CheckpointError(
-                f"{self.path}: {short(repr(name))} in {entry} is no tensor but a"
-                f" {type(value).__name__}"
-            )
+            what = f"is no tensor but a {type(value).__name__}"
+            if isinstance(value, Tensor):
+                what = "is no name of weights"
+            raise CheckpointError(f"{self.path}: {_shown(name)} in {entry} {what}")
         if not weights:
             raise CheckpointError(f"{self.path}: no weights in {entry}")
         return entry, weights
@@ -97,3 +98,8 @@ class TorchCheckpoint:
             return self._file.array(self._tensors[name])
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{self.path}: cannot read {name} ({error})") from error
+
+
+def _shown(name: object) -> str:
+    """Returns a name in a file for a message: whoever wrote it may have written anything."""
+    return short(repr(name), 40) if isinstance(name, str | int | float | bytes) else "something"
