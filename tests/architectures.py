@@ -37,7 +37,10 @@ KINDS = {name: kind for name, (kind, c) in _CLASSES.items() if _FIRST[c] == name
 EVERY = tuple(name for name in KINDS if name not in ("i3d", "resnet2d_50"))
 # One of each kind of layers; the others differ in numbers only, or are large whatever is changed.
 FAST = ("vit_large", "wat_large", "spt_large", "t5_base", "bert_base", "linear", "ut_fac")
+FAST += ("r2plus1d_tiny", "resnet_tiny")
 FINE_TUNED = tuple(name for name, kind in KINDS.items() if kind in ("video", "audio"))
+
+CONVOLUTIONAL = ("i3d", "r2plus1d", "resnet", "mmv")  # beginnings of names
 
 CLASSES = 5
 VOCABULARY = 40
@@ -64,6 +67,8 @@ SIZES: tuple[dict[str, Any], ...] = (
     {"vid_temporal_patch_size": 2, "vid_spatial_patch_size": 4, "aud_temporal_patch_size": 32}
     | {"max_vid_temporal_buckets": 2, "max_vid_spatial_buckets": 3, "max_aud_temporal_buckets": 8},
     {"width_multiplier": 1 / 16, "cifar_stem": False},  # not of I3D, where it has no effect
+    {"widths": (4, 5, 6, 7)},
+    {"widths": (3, 4, 5, 9), "stem_channels": 6},
 )
 
 
@@ -136,7 +141,7 @@ def classifier(name: str, dtype: Any = "float32", **changes: Any) -> Any:
 def inputs(name: str, rows: int = 3, seed: int = 0) -> Any:
     """Returns an array, or for models of several modalities a dict of them."""
     kind, random = KINDS[name], np.random.default_rng(seed)
-    convolved = name in ("i3d", "mmv_fac") or name.startswith("resnet2d")
+    convolved = name.startswith(CONVOLUTIONAL)
     arrays = {
         "video": random.uniform(size=(rows, *(CONVOLVED_CLIP if convolved else CLIP))),
         "audio": random.normal(size=(rows, *_sound(name))),
@@ -151,7 +156,7 @@ def inputs(name: str, rows: int = 3, seed: int = 0) -> Any:
 
 
 def _sound(name: str) -> tuple[int, ...]:
-    if name == "mmv_fac" or name.startswith("resnet2d"):
+    if name.startswith(CONVOLUTIONAL):
         return CONVOLVED_SPECTROGRAM
     return SPECTROGRAM if name.startswith("spt") else WAVEFORM
 

@@ -60,7 +60,7 @@ def data_dir(tmp_path_factory):
 
 def config(data_dir, model_dir, arch="vit_tiny", *, mode="train", steps=4, name="acts", **override):
     """Small clips; 8 frames of 32 x 32, or 0.8 s of sound as 8 or 32 mel bins."""
-    convolved = arch.startswith(("i3d", "resnet"))
+    convolved = arch.startswith(architectures.CONVOLUTIONAL)
     size = 32 if convolved else 16
     clip = {
         "name": name,

@@ -74,18 +74,21 @@ def test_unit_against_numpy(size, side, stride, centred, before):
 
 
 @pytest.mark.parametrize(
-    ("shape", "synchronized", "freedom"),
+    ("shape", "options", "freedom"),
     [
-        ((6, 4), True, 0),
-        ((6, 4), False, 0),
-        ((3, 2, 2, 4), True, 0),
-        ((3, 2, 2, 4), False, 1),
-        ((2, 2, 2, 2, 4), True, 0),
-        ((2, 2, 2, 2, 4), False, 1),
+        ((6, 4), {"synchronized": True}, 0),
+        ((6, 4), {"synchronized": False}, 0),
+        ((3, 2, 2, 4), {"synchronized": True}, 0),
+        ((3, 2, 2, 4), {"synchronized": False}, 1),
+        ((2, 2, 2, 2, 4), {"synchronized": True}, 0),
+        ((2, 2, 2, 2, 4), {"synchronized": False}, 1),
+        ((6, 4), {"synchronized": True, "unbiased": True}, 1),
+        ((6, 4), {"synchronized": False, "unbiased": True}, 1),
+        ((2, 2, 2, 2, 4), {"synchronized": True, "unbiased": True}, 1),
     ],
 )
-def test_moving_statistics(shape, synchronized, freedom):
-    layer = batch_norm.make({**NORM, "synchronized": synchronized}, "bn")
+def test_moving_statistics(shape, options, freedom):
+    layer = batch_norm.make({**NORM, **options}, "bn")
     layer.build(shape)
     x = normal(*shape) * 2 + 3
     outputs = layer(x, training=True)
@@ -125,11 +128,14 @@ def test_norm_computes_in_float32_inside_a_bfloat16_model():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("synchronized", [True, False])
-def test_norm_on_two_replicas(two_replicas, synchronized, dtype):
+@pytest.mark.parametrize(
+    ("synchronized", "options"), [(True, {}), (False, {}), (True, {"unbiased": True})]
+)
+def test_norm_on_two_replicas(two_replicas, synchronized, options, dtype):
+    norm = {**NORM, "synchronized": synchronized, **options}
     with two_replicas.scope():
         policy = keras.dtype_policies.get(dtype)
-        layer = batch_norm.make({**NORM, "synchronized": synchronized}, "bn", dtype=policy)
+        layer = batch_norm.make(norm, "bn", dtype=policy)
         layer.build((None, 2, 2, 2, 4))
     rows = normal(2, 3, 2, 2, 2, 4) * 2 + 1
     rows = tf.cast(tf.cast(rows, policy.compute_dtype), tf.float32)
@@ -151,6 +157,7 @@ def test_norm_on_two_replicas(two_replicas, synchronized, dtype):
     atol = 1e-5 if dtype == "float32" else 0.02
     np.testing.assert_allclose(outputs, (wide - mean) / np.sqrt(variance + 1e-5), atol=atol)
     kept = variance if synchronized else variance * 24 / 23
+    kept = variance * 48 / 47 if options else kept
     kept = kept.reshape(-1, 4).mean(axis=0)  # plain layers: mean over replicas
     for copy in two_replicas.experimental_local_results(layer.moving_variance.value):
         np.testing.assert_allclose(copy, 0.9 + 0.1 * kept, rtol=1e-5)

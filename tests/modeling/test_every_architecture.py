@@ -26,6 +26,7 @@ UNIFIED = [name for name in architectures.EVERY if name.startswith("ut_")]
 # Nothing in these is random: convolutions without DropBlock, a dense layer per word, and the text
 # model without dropout.
 NOT_RANDOM = ("resnet2d_101", "mmv_fac", "linear", "t5_tiny")
+NOT_RANDOM += tuple(n for n in architectures.EVERY if n.startswith(("r2plus1d", "resnet")))
 
 
 def every(names):
@@ -207,9 +208,11 @@ OPTIONS = {
     "stopped gradient": {"stop_gradient_point": 2, "cifar_stem": True}
     | {"final_endpoint": "unit_out_1"},
     "plain batch norm": {"use_xreplica_bn": False, "batch_norm_scale": False},
+    "other stages": {"blocks": (2, 1, 1, 3), "final_endpoint": "layer2", "use_xreplica_bn": False},
 }
 # One backbone of each class; ViT and SpT are the class of WaT.
 FAMILIES = ("wat_base", "t5_base", "bert_base", "linear", "ut_base", "resnet2d_50", "i3d")
+FAMILIES += ("r2plus1d_tiny", "resnet_tiny")
 
 
 def varied():
@@ -359,7 +362,7 @@ def resized(name, video, audio, text):
 @every_architecture
 def test_inputs_of_other_sizes(make, name, size):
     model = make(name)
-    spectrogram = re.match("spt|resnet2d|mmv", name)
+    spectrogram = re.match("spt|resnet|mmv", name)
     sizes = {
         "smaller": ((2, 4, 8), (4, 6) if spectrogram else (40,), 1),
         "larger": ((10, 20, 16), (24, 10) if spectrogram else (500,), 20),

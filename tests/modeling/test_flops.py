@@ -171,6 +171,22 @@ def test_resnet(options):
     check(resnet(**options), MEL, training=True, dtype=dtype, tolerance=0.06)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("r2plus1d_tiny", (5, 40, 36, 3)), ("resnet_tiny", (99, 40, 1))]
+)
+def test_networks_of_basic_blocks(name, shape, dtype):
+    layer = backbone(name, {"blocks": (2, 1, 1, 1)}, dtype)
+    check(layer, shape, training=True, dtype=dtype, tolerance=0.06)
+
+
+def test_known_operations_of_r2plus1d_18():
+    """40.5e9 multiply-adds for 16 frames of 112 x 112, as torchvision counts them."""
+    tower = flops.count(backbone("r2plus1d_18"), (16, 112, 112, 3))
+    assert tower.cost.forward / 2 == pytest.approx(40.52e9, rel=0.002)
+    assert (tower.grid, tower.tokens) == ((2, 7, 7), None)
+
+
 @pytest.mark.slow
 def test_i3d_operations():
     """A convolution does nothing once per batch: one graph is enough."""

@@ -1,4 +1,4 @@
-"""Audio backbones: transformers on waveforms (WaT) and spectrograms (SpT), ResNet."""
+"""Audio backbones: transformers on waveforms (WaT) and spectrograms (SpT), ResNets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from vatt.configs import base, dataset
 from vatt.configs.backbones import FineTuned, register
 from vatt.configs.base import Count, Layers, Multiplier, Positive, Share, UnitInterval
 from vatt.configs.problems import Problem, Problems, divides
+from vatt.configs.residual import Residual, Stages, TinyResidual
 from vatt.configs.transformers import Medium, PatchEncoder, Tiny, covers_waveform, keeps_tokens
 
 
@@ -59,6 +60,29 @@ class Resnet2D50(Resnet2DBase):
 class Resnet2D101(Resnet2DBase):
     name: str = "resnet2d_101"
     backbone: base.choice("", "resnet50", "resnet101") = "resnet101"
+
+
+@register("resnet9")
+class ResNet9(Residual, SpectrogramModel):
+    """A network of basic blocks, without the classifier that the published one never uses."""
+
+    layer: ClassVar[str] = "vatt.modeling.backbones.resnet_audio:resnet"
+
+    name: str = "resnet9"
+    blocks: Stages = (1, 1, 1, 1)
+
+
+@register("resnet18")
+class ResNet18(ResNet9):
+    name: str = "resnet18"
+    blocks: Stages = (2, 2, 2, 2)
+
+
+@register("resnet_tiny")
+class ResNetTiny(TinyResidual, ResNet9):
+    """Not published: trains on a CPU."""
+
+    name: str = "resnet_tiny"
 
 
 @register("wat_base")

@@ -1,4 +1,4 @@
-"""Video backbones: ViT in four published sizes and a tiny one, I3D."""
+"""Video backbones: ViT in four published sizes and a tiny one, I3D, R(2+1)D."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from vatt.configs.base import (
     UnitInterval,
 )
 from vatt.configs.problems import Problems
+from vatt.configs.residual import Residual, Stages, TinyResidual
 from vatt.configs.transformers import Medium, PatchEncoder, Tiny, covers_frames, keeps_tokens
 
 
@@ -42,6 +43,31 @@ class I3D(ModelConfig):
     batch_norm_scale: bool = True
     use_xreplica_bn: bool = True
     data_format: base.choice("channels_last", "channels_first") = "channels_last"
+
+
+@register("r2plus1d_18")
+class R2Plus1D18(Residual, ModelConfig):
+    """Convolutions over places and over frames in turn."""
+
+    layer: ClassVar[str] = "vatt.modeling.backbones.r2plus1d:r2plus1d"
+
+    name: str = "r2plus1d_18"
+    stem_channels: Count = 45  # between the two convolutions of the stem
+    cls_dropout_rate: Rate = 0.0
+
+
+@register("r2plus1d_34")
+class R2Plus1D34(R2Plus1D18):
+    name: str = "r2plus1d_34"
+    blocks: Stages = (3, 4, 6, 3)
+
+
+@register("r2plus1d_tiny")
+class R2Plus1DTiny(TinyResidual, R2Plus1D18):
+    """Not published: trains on a CPU."""
+
+    name: str = "r2plus1d_tiny"
+    stem_channels: Count = 8
 
 
 @register("vit_base")

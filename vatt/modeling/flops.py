@@ -27,9 +27,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import keras
 
+from vatt.modeling.backbones.basic_resnet import BasicResNet
 from vatt.modeling.backbones.i3d import I3D, POOLS, Mixed
 from vatt.modeling.backbones.language_models import BertEncoder, LinearBase
 from vatt.modeling.backbones.patch_transformer import PatchTransformer
+from vatt.modeling.backbones.r2plus1d import SpaceTimeConv
 from vatt.modeling.backbones.resnet2d import Bottleneck, ResNet2D
 from vatt.modeling.backbones.text import TextModel
 from vatt.modeling.backbones.unified import WordTransformer
@@ -291,6 +293,24 @@ def _(layer: ResNet2D, shape: Shape, training: bool = False) -> Tower:
             cost += added
     nowhere = layer.frozen or layer.stop_gradient_point == len(layer.groups)
     return Tower(shape[:-1], None, cost.frozen() if nowhere else cost)
+
+
+@count.register
+def _(layer: BasicResNet, shape: Shape, training: bool = False) -> Tower:
+    cost, shape = _convs(_units(layer.stem), shape)
+    if layer.pools:
+        cost += Cost(values=shape[-1] * math.prod(size + 2 for size in shape[:-1]))
+        shape = _strided(shape, (2,) * (len(shape) - 1))
+        cost += Cost(values=math.prod(shape))
+    for block in layer.blocks:
+        shortcut = Cost() if block.shortcut is None else _conv(block.shortcut, shape)[0]
+        added, shape = _convs((*_units(block.conv1), *_units(block.conv2)), shape)
+        cost += added + shortcut + Cost(values=math.prod(shape))
+    return Tower(shape[:-1], None, cost.frozen() if layer.frozen else cost)
+
+
+def _units(layer: ConvNorm | SpaceTimeConv) -> tuple[ConvNorm, ...]:
+    return (layer.spatial, layer.temporal) if isinstance(layer, SpaceTimeConv) else (layer,)
 
 
 def _bottleneck(block: Bottleneck, shape: Shape) -> tuple[Cost, Shape]:

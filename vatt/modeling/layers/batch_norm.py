@@ -55,7 +55,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         """
         x = ops.cast(x, "float32")
         if training and self.trainable:
-            mean, variance = ops.moments(x, self._reduction_axes, synchronized=self._reduces)
+            mean, variance = self._moments(x)
             self._move(self.moving_mean, mean)
             self._move(self.moving_variance, variance * self._correction(x))
         else:
@@ -64,6 +64,15 @@ class BatchNorm(keras.layers.BatchNormalization):
             x, mean, variance, axis=-1, offset=self.beta, scale=self.gamma, epsilon=self.epsilon
         )
         return ops.cast(outputs, self.compute_dtype)
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns mean and variance of the batch, of all replicas' where they are synchronised."""
+        if not (self.unbiased and self._reduces):
+            return ops.moments(x, self._reduction_axes, synchronized=self._reduces)
+        # First of this replica, because Keras' over all are E(x^2) - E(x)^2, which is imprecise.
+        own = ops.stack(ops.moments(x, self._reduction_axes))
+        means, between = ops.moments(own[None], [0], synchronized=True)
+        return means[0], means[1] + between[0]
 
     def _correction(self, x: Tensor) -> Tensor | float:
         """Returns the factor from the biased variance to the one that is kept."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Unpack
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Unpack
 
 import keras
 import numpy as np
@@ -32,6 +32,7 @@ class ConvNorm(ConfiguredLayer):
       centred: with strides, pads `k - 1` per axis, half on either side, whatever the size of
         the input ('same' padding depends on it).
       zero_scale: the scale of the norm starts at zero, so that a residual branch does.
+      kernel_initializer: name or configuration of the kernel's first values.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ConvNorm(ConfiguredLayer):
         relu: bool = True,
         centred: bool = False,
         zero_scale: bool = False,
+        kernel_initializer: str | Mapping[str, Any] = "glorot_uniform",
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
@@ -58,6 +60,7 @@ class ConvNorm(ConfiguredLayer):
             padding="same" if self.padding is None else "valid",
             data_format="channels_last",
             use_bias=False,
+            kernel_initializer=kernel_initializer,
             name="conv",
             dtype=self.dtype_policy,
         )
