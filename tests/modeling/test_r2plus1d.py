@@ -12,6 +12,7 @@ from test_conv import convolve
 
 from vatt import configs
 from vatt.configs.problems import ConfigError
+from vatt.data import pipeline
 from vatt.methods.gdt import published
 from vatt.modeling import factory, flops
 from vatt.modeling.backbones.r2plus1d import (
@@ -215,11 +216,15 @@ def test_bad_fields_are_refused(changes, message):
 
 
 def test_spectrograms_only():
+    """By default GDT's: 99 windows of a second, 40 bands."""
     override = "train.input.raw_audio=true"
     with pytest.raises(ConfigError, match=r"train\.input\.raw_audio.*reads spectrograms"):
         configs.resolve(task="finetune", model_arch="resnet9", params_override=override)
-    config = configs.resolve(task="finetune", model_arch="ResNet9")
-    assert config.train.input.raw_audio is config.eval.input.raw_audio is False
+    second = "train.input.audio_seconds=1.0,eval.input.audio_seconds=1.0"
+    config = configs.resolve(task="finetune", model_arch="ResNet9", params_override=second)
+    for data in (config.train.input, config.eval.input):
+        assert (data.raw_audio, data.audio_features) == (False, "filterbank")
+        assert pipeline.clip_shapes(data)["audio"] == (99, 40, 1)
 
 
 def test_frozen_backbones_neither_learn_nor_move():

@@ -64,9 +64,20 @@ class Resnet2D101(Resnet2DBase):
 
 @register("resnet9")
 class ResNet9(Residual, SpectrogramModel):
-    """A network of basic blocks, without the classifier that the published one never uses."""
+    """A network of basic blocks, without the classifier that the published one never uses.
+
+    Made for log filterbanks: 40 bands, windows of 20 ms every 10 ms.
+    """
 
     layer: ClassVar[str] = "vatt.modeling.backbones.resnet_audio:resnet"
+    clip_defaults: ClassVar[Mapping[str, Any]] = {
+        "raw_audio": False,
+        "audio_features": "filterbank",
+        "mel_bins": 40,
+        "stft_length": 0.02,
+        "stft_step": 0.01,
+        "sample_rate": 24000,
+    }
 
     name: str = "resnet9"
     blocks: Stages = (1, 1, 1, 1)
