@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import corpus
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -253,3 +254,29 @@ def test_a_vocabulary_of_cased_words(tmp_path):
     assert vocabulary.main(arguments) == 0
     assert output.read_text().split() == ["<pad>", "Cut", "it", "it's", "red"]
     assert len(text.read_vocabulary(output, text.CASED_TOKENIZER)) == 5
+
+
+def test_published_words_of_an_array(tmp_path, capsys):
+    def run(array):
+        np.save(tmp_path / "dict.npy", array)
+        output = tmp_path / "words.txt"
+        output.unlink(missing_ok=True)
+        code = vocabulary.main(["--words", str(tmp_path / "dict.npy"), "--output", str(output)])
+        return code, output, capsys.readouterr().err
+
+    code, output, _ = run(np.array(["the", "Cut", "don't"]))
+    words = text.read_vocabulary(output, text.CASED_TOKENIZER)
+    assert (code, words.words) == (0, ("<pad>", "the", "Cut", "don't"))  # id: position + 1
+    for wrong, told in (
+        (np.array([1, 2]), "holds int64 [2]; accepted: one list of texts"),
+        (np.array(["the", object()]), "is not a .npy file with an array of texts"),
+        (np.array(["the", "a word"]), "entry 2 is 'a word'; accepted: one word"),
+        (np.array(["", "a"]), "entry 1 is ''"),
+        (np.array(["a", "<pad>"]), "entry 2 is <pad>, which stands for padding"),
+    ):
+        code, output, error = run(wrong)
+        assert code == DataError.exit_code and told in error
+        assert not output.exists()
+    arguments = ["--words", str(tmp_path / "none.npy"), "--output", str(tmp_path / "w")]
+    assert vocabulary.main(arguments) == DataError.exit_code
+    assert "No such file" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
     python -m vatt.data.vocabulary --card runs/toy_corpus/records/toy_howto --output words.txt
     python -m vatt.data.vocabulary --manifest clips.csv --captions talk.srt --output words.txt
+    python -m vatt.data.vocabulary --words dict.npy --output howto100m_cased_en.txt
 
 One word per line, its id being the line number from 0: the special words first, then the words of
 the captions by falling frequency (equal ones in alphabetical order). Words are found by the
@@ -19,10 +20,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from absl import logging
 
 from vatt.data.arguments import whole
-from vatt.errors import DataError, UserError
+from vatt.errors import DataError, UserError, short
 from vatt.files import make_folder, replace_text
 from vatt.printing import escape_what_cannot_be_shown
 from vatt.quiet import import_tensorflow_quietly
@@ -230,6 +232,30 @@ def build(
     return choose_words(counts, min_count, max_size, special), counts
 
 
+def words_of_array(path: str | Path) -> list[str]:
+    """The words in a .npy file, as GDT publishes them, after the one of padding.
+
+    Raises:
+      DataError: no such file, or no list of words.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not a .npy file with an array of texts: {error}") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind != "U":
+        found = f"{array.dtype} {list(array.shape)}" if hasattr(array, "dtype") else "an archive"
+        raise DataError(f"{path} holds {found}; accepted: one list of texts, each a word")
+    words = [SPECIAL[0], *array.tolist()]
+    for number, word in enumerate(words):
+        if len(word.split()) != 1 or word.strip() != word:
+            raise DataError(f"{path}: entry {number} is {short(word)!r}; accepted: one word")
+        if word in SPECIAL[:1] and number:
+            raise DataError(f"{path}: entry {number} is {word}, which stands for padding")
+    return words
+
+
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m vatt.data.vocabulary",
@@ -245,6 +271,11 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--captions", nargs="+", default=[], help=".vtt, .srt, .csv or .txt caption files"
     )
+    parser.add_argument(
+        "--words",
+        metavar="DICT.npy",
+        help="a published array of words, taken as it is, for text_tokenizer CasedWordTokenizer",
+    )
     parser.add_argument("--output", required=True, help="file to write")
     parser.add_argument(
         "--min_count", type=whole(0, 10**9), default=1, help="leave out words seen less often (1)"
@@ -258,8 +289,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="for text_tokenizer CasedWordTokenizer: words as they are written",
     )
     parsed = parser.parse_args(arguments)
-    if not (parsed.card or parsed.manifest or parsed.captions):
-        parser.error("give at least one of --card, --manifest, --captions")
+    sources = bool(parsed.card or parsed.manifest or parsed.captions)
+    if sources == bool(parsed.words):
+        parser.error("give at least one of --card, --manifest, --captions, or else --words")
     return parsed
 
 
@@ -268,6 +300,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     escape_what_cannot_be_shown()
     options = _arguments(arguments)
     try:
+        if options.words:
+            words = words_of_array(options.words)
+            write_words(words, options.output)
+            print(f"{options.output}: {len(words)} words (1 special).")
+            return 0
         words, counts = build(
             options.card,
             options.manifest,
