@@ -92,8 +92,14 @@ PARTS = {
     "audio_head": Part("mlp_a", HEAD),
     "text_head": Part("mlp_t", HEAD),
 }
-# What a published model has and ours has not: counters, and the classifier ResNet-9 never uses.
-SKIPPED = re.compile(r".*\.(num_batches_tracked|pos_ids)|audio_network\.base\.fc\.(weight|bias)")
+# What a published model has and ours has not, and why, by pattern of the name.
+NOT_NEEDED = {
+    r".*\.num_batches_tracked": "number of batches, which moving averages here do not need",
+    r".*\.pos_ids": "positions 0 to 63, which are counted here",
+    r"audio_network\.base\.fc\..*": "classifier of the audio network, which nothing uses",
+    r"(final_bn|linear_layer)\..*": "the classifier once more, under another name",
+}
+SKIPPED = re.compile("|".join(NOT_NEEDED))
 
 
 class UnmappedVariableError(KeyError):
