@@ -305,7 +305,8 @@ def test_two_replicas_give_the_losses_of_one(data_dir, tmp_path, two_replicas, a
     for strategy in (one_device(), two_replicas):
         folder = tmp_path / str(strategy.num_replicas_in_sync)
         name = "sounds" if arch == "wat_tiny" else "acts"
-        cfg = config(data_dir, folder, arch, steps=6, name=name, train={"ema_decay": 0.9})
+        options = {"train": {"ema_decay": 0.9}, "model_config": {"cls_batch_norm": True}}
+        cfg = config(data_dir, folder, arch, steps=6, name=name, **options)
         cfg.train.log_every_steps, cfg.train.iterations_per_loop = 1, 1
         recipe = finetune.FinetuneRecipe(cfg, strategy)
         folder.mkdir()

@@ -12,10 +12,9 @@ from keras import ops
 from vatt.errors import UserError
 from vatt.modeling.layers import batch_norm
 from vatt.modeling.layers.dropout import dropout
+from vatt.modeling.layers.projection import unit_length
 from vatt.modeling.random import Randomness
 from vatt.modeling.typing import DType, Tensor
-
-_SHORTEST = 1e-12  # least length that a feature is divided by
 
 
 def initial_bias(num_classes: int, multi_label: bool) -> float:
@@ -140,8 +139,7 @@ class ClassificationModel(keras.Model):
         """Returns the logits of pooled features `[rows, d]`, `[rows, classes]`."""
         x = ops.cast(pooled, "float32")
         if self.l2_norm:
-            squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
-            x = x * ops.rsqrt(ops.maximum(squares, _SHORTEST**2))
+            x = unit_length(x)
         x = dropout(x, self.dropout_rate, training=training, rng=rng, name="classification")
         if self.classification_norm is not None:
             x = self.classification_norm(x, training=training)

@@ -77,6 +77,11 @@ def build_classifier(
 
 
 def _norm(config: FineTuned) -> batch_norm.NormOptions:
-    """Returns batch normalisation of a classifier, of all replicas unless its backbone's is not."""
-    synchronized = getattr(config, "use_xreplica_bn", True)
-    return {"momentum": 0.9, "epsilon": 1e-5, "scale": True, "synchronized": synchronized}
+    """Returns PyTorch's batch normalisation, over all replicas unless the backbone's is not."""
+    return {
+        "momentum": 0.9,
+        "epsilon": 1e-5,
+        "scale": True,
+        "synchronized": getattr(config, "use_xreplica_bn", True),
+        "unbiased": True,
+    }
