@@ -166,7 +166,8 @@ def test_every_preset_has_its_published_size_and_the_page_is_up_to_date():
     assert out in (REPOSITORY / "docs/models.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()[2:]]
     found = {row[0]: [cell.replace(",", "") for cell in row[2:5]] for row in rows}
-    names = [*methods.named("vatt").presets, *configs.backbones.BACKBONES]
+    presets = [name for method in methods.known() for name in method.presets]
+    names = [*presets, *configs.backbones.BACKBONES]
     agnostic = ["vit_medium agnostic", "wat_medium agnostic"]
     assert sorted(found) == sorted([*names, *agnostic])
     for name, (parameters, trainable, _) in model_summary.PUBLISHED.items():

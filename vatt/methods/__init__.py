@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from vatt.typing import Tensor
 
 # Modules of the methods that come with the package, in the order in which they are looked through.
-MODULES: dict[str, str] = {"vatt": "vatt.methods.vatt"}
+MODULES: dict[str, str] = {
+    "vatt": "vatt.methods.vatt",
+    "gdt": "vatt.methods.gdt",
+    "stica": "vatt.methods.stica",
+}
 
 
 class Objective(Protocol):

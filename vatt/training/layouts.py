@@ -111,7 +111,8 @@ class Own(Layout):
         """The kind of checkpoint in words."""
         if self.kind == FINETUNE:
             return "vatt fine-tuned checkpoint"
-        shared = any(len(paths) > 1 for paths in self._towers.values())
+        places = [place for paths in self._towers.values() for place in paths.values()]
+        shared = len(set(places)) < len(places)
         return f"vatt {'modality-agnostic ' * shared}pre-training checkpoint"
 
     def model_keys(self, model: keras.Model) -> dict[str, str]:

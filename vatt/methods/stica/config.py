@@ -14,7 +14,8 @@ from pydantic import Field, SerializeAsAny
 from vatt.configs import dataset, experiment
 from vatt.configs.base import Count, Positive, Rate, UnitInterval, WholeNumber
 from vatt.configs.model import ProjectionConfig, TwoTowers
-from vatt.configs.problems import Problem, Problems
+from vatt.configs.problems import ConfigError, Problem, Problems
+from vatt.configs.transformers import PatchEncoder
 
 SPACE, TIME = "space", "time"
 # Along which axes of maps [rows, time, height, width, channels] crops are smaller than the map.
@@ -96,7 +97,7 @@ class ModelConfig(TwoTowers):
     dp: Rate = 0.0
     positional_emb: bool = False
     qkv_mha: bool = False
-    transformer_time_dim: Count | None = None
+    transformer_time_dim: Annotated[int, Field(ge=1, le=64)] | None = None
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -117,6 +118,7 @@ class ModelConfig(TwoTowers):
             if crops.small and not crops.large:
                 accepted = f"expected at least 1: small crops in {kind} look for large ones"
                 yield Problem(f"model_config.num_large_{letter}crops", 0, accepted)
+        yield from self._map_problems()
         compared = sum(crops.comparisons for crops in self.crops().values())
         if not compared and self.cross_modal_alpha < 1:
             yield Problem(
@@ -125,6 +127,23 @@ class ModelConfig(TwoTowers):
                 "nothing is compared within the video: expected 2 large crops, or small ones beside"
                 " a large one, in space or time, or cross_modal_alpha 1",
             )
+
+    def _map_problems(self) -> Problems:
+        """Yields a backbone without maps, or maps whose channels heads cannot share."""
+        try:
+            video = self.resolve("video")
+        except ConfigError:
+            return  # told with the backbones
+        if isinstance(video, PatchEncoder):
+            accepted = "expected a convolutional backbone: crops are cut from its maps"
+            yield Problem("model_config.video_backbone", self.video_backbone, accepted)
+        if layers := getattr(video, "pooling_layers", 0):
+            accepted = "expected 0: num_layer says how maps are pooled"
+            yield Problem("model_config.video_model_kwargs.pooling_layers", layers, accepted)
+        channels = getattr(video, "widths", (self.num_head,))[-1]
+        if self.num_layer and channels % self.num_head:
+            accepted = f"expected a divisor of the {channels} channels of the map"
+            yield Problem("model_config.num_head", self.num_head, accepted)
 
 
 class Pretrain(experiment.Pretrain):
