@@ -63,6 +63,7 @@ def view_model(**fields):
         audio_model_kwargs=NARROW,
         head_config=HEAD,
         num_head=2,
+        transformer_time_dim=2,
         **fields,
     )
 
@@ -147,6 +148,7 @@ def test_two_replicas_equal_one(two_replicas, case):
         np.testing.assert_allclose(two[2][path], value, atol=1e-5, rtol=1e-4, err_msg=path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ("gdt 6", "stica"))
 def test_training_lowers_the_loss_and_evaluation_takes_single_clips(case):
     name, config = CASES[case]
