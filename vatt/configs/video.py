@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from vatt.configs import base, dataset
 from vatt.configs.backbones import FineTuned, register
@@ -16,7 +18,7 @@ from vatt.configs.base import (
     Share,
     UnitInterval,
 )
-from vatt.configs.problems import Problems
+from vatt.configs.problems import Problem, Problems
 from vatt.configs.residual import Residual, Stages, TinyResidual
 from vatt.configs.transformers import Medium, PatchEncoder, Tiny, covers_frames, keeps_tokens
 
@@ -47,13 +49,31 @@ class I3D(ModelConfig):
 
 @register("r2plus1d_18")
 class R2Plus1D18(Residual, ModelConfig):
-    """Convolutions over places and over frames in turn."""
+    """Convolutions over places and over frames in turn.
+
+    `pooling_...`: how the last map becomes one feature (`layers.pooling.TemporalPooling`). Without
+    layers by its mean; with layers by a transformer that reads `pooling_steps` means over places,
+    as in STiCA: for its checkpoints these are the values that they were trained with.
+    """
 
     layer: ClassVar[str] = "vatt.modeling.backbones.r2plus1d:r2plus1d"
 
     name: str = "r2plus1d_18"
     stem_channels: Count = 45  # between the two convolutions of the stem
     cls_dropout_rate: Rate = 0.0
+    pooling_layers: Annotated[int, Field(ge=0, le=1000)] = 0
+    pooling_heads: Count = 4
+    pooling_steps: Annotated[int, Field(ge=1, le=64)] = 4
+    pooling_dropout_rate: Rate = 0.0
+    pooling_positions: bool = False
+    pooling_values: bool = False  # attention projects values and its output, too
+
+    def problems(self, path: str) -> Problems:
+        """Yields what does not fit together."""
+        yield from super().problems(path)
+        if self.pooling_layers and self.widths[-1] % self.pooling_heads:
+            accepted = f"expected a divisor of the last of widths, which is {self.widths[-1]}"
+            yield Problem(f"{path} pooling_heads", self.pooling_heads, accepted)
 
 
 @register("r2plus1d_34")

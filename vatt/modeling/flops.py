@@ -306,6 +306,8 @@ def _(layer: BasicResNet, shape: Shape, training: bool = False) -> Tower:
         shortcut = Cost() if block.shortcut is None else _conv(block.shortcut, shape)[0]
         added, shape = _convs((*_units(block.conv1), *_units(block.conv2)), shape)
         cost += added + shortcut + Cost(values=math.prod(shape))
+    if (last := getattr(layer, "pooling", None)) is not None:
+        cost += pooling(last)
     return Tower(shape[:-1], None, cost.frozen() if layer.frozen else cost)
 
 

@@ -27,6 +27,7 @@ from vatt.training.layouts import FINETUNE
 from vatt.training.optimizers import FusedOptimizer
 from vatt.training.sources import SLOT, Source, open_source
 
+_POOLING = r"pooling.*(?:layer_|transformer\.)(\d+)"  # layers of a pooling in keys
 _MASKS = ("/mask_embedding", "/masking/embedding")  # used in pre-training only
 
 
@@ -140,7 +141,7 @@ def transfer(
     left = tuple(k for k in unused if of_backbone(k, modality) and not k.endswith(_MASKS))
     if len(unfit) == len(backbone) or (not partial and (unfit or left)):
         message = f"{source.prefix}: a {source.layout.description} that does not fit the"
-        message += f" {modality} backbone{_projections_of(source, left, unfit)}"
+        message += f" {modality} backbone{_options_of(source, left, unfit)}"
         raise CheckpointError(_differences(message, list(map(str, unfit)), left, source))
     rows = _whole_classifier(rows, backbone, source.layout.classifier_key("gamma") in unused)
     _assign_all(model.variables, rows, source)
@@ -205,8 +206,13 @@ def _whole_classifier(rows: list[Row], backbone: set[str], lacking: bool) -> lis
     ]
 
 
-def _projections_of(source: Source, left: tuple[str, ...], unfit: list[Row]) -> str:
-    """Returns which fields give a model the projections around the encoder of this checkpoint."""
+def _options_of(source: Source, left: tuple[str, ...], unfit: list[Row]) -> str:
+    """Returns which fields give a model what this checkpoint has around its backbone."""
+    layers = [int(n) for key in left for n in re.findall(_POOLING, key)]
+    if layers:
+        return (
+            f" unless model_config has the checkpoint's pooling, pooling_layers: {max(layers) + 1}"
+        )
     fields = ["pre_projection: true"] if any("/pre_proj" in key for key in left) else []
     widths = [source.shapes[key][1] for key in left if re.search("/post_proj.*kernel", key)]
     fields += ["post_projection: true"] if widths else []

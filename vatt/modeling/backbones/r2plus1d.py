@@ -5,8 +5,8 @@ Tran et al., 2018: "A Closer Look at Spatiotemporal Convolutions for Action Reco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
 import keras
 from keras import ops
@@ -21,7 +21,9 @@ from vatt.modeling.backbones.basic_resnet import (
 from vatt.modeling.layers import batch_norm
 from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions
 from vatt.modeling.layers.conv import ConvNorm
-from vatt.modeling.typing import DType, Shape, Tensor
+from vatt.modeling.layers.pooling import TemporalPooling
+from vatt.modeling.random import Randomness, child
+from vatt.modeling.typing import DType, Features, Outputs, Shape, Tensor
 
 
 def middle_channels(inputs: int, filters: int) -> int:
@@ -129,6 +131,7 @@ class R2Plus1D(BasicResNet):
       widths: channels of each stage.
       stem_channels: between the two convolutions of the stem.
       norm: options of batch normalisation.
+      pooling: options of `TemporalPooling`, by which the last map becomes one feature.
       final_endpoint: which of `configs.residual.ENDPOINTS` is returned as `features`.
       frozen: neither trained nor differentiated through.
     """
@@ -139,6 +142,7 @@ class R2Plus1D(BasicResNet):
         widths: Sequence[int],
         stem_channels: int,
         norm: batch_norm.NormOptions,
+        pooling: Mapping[str, Any] | None = None,
         final_endpoint: str = "layer4",
         frozen: bool = False,
         **kwargs: Unpack[LayerOptions],
@@ -147,7 +151,29 @@ class R2Plus1D(BasicResNet):
         stem = SpaceTimeConv(
             widths[0], stem_channels, 7, (1, 2), norm, name="stem", dtype=self.dtype_policy
         )
+        self.pooling = None
+        if pooling and pooling["num_layers"]:
+            self.pooling = TemporalPooling(
+                widths[-1], **pooling, name="pooling", dtype=self.dtype_policy
+            )
         self.assemble(stem, SpaceTimeBlock, blocks, widths, norm, final_endpoint, frozen)
+
+    def build(self, input_shape: Shape) -> None:
+        """Creates all variables; only the channels of `input_shape` matter."""
+        super().build(input_shape)
+        if self.pooling is not None:
+            self.pooling.build((*(None for _ in input_shape[:-1]), self.features_dim))
+
+    def encode(
+        self, x: Tensor, training: bool, rng: Randomness | None, intermediates: bool
+    ) -> tuple[Features, Outputs]:
+        """Encodes `x` as `BasicResNet` does, but for another `features_pooled` with a pooling."""
+        outputs, inner = super().encode(x, training, rng, intermediates)
+        if self.pooling is not None:
+            last = inner["endpoints"]["layer4"]
+            pooled = self.pooling(last, training=training, rng=child(rng, "pooling"))
+            outputs = {**outputs, "features_pooled": pooled}
+        return outputs, inner
 
 
 def r2plus1d(
@@ -159,6 +185,14 @@ def r2plus1d(
         widths=config.widths,
         stem_channels=config.stem_channels,
         norm=norm_options(config),
+        pooling={
+            "num_layers": config.pooling_layers,
+            "num_heads": config.pooling_heads,
+            "steps": config.pooling_steps,
+            "dropout_rate": config.pooling_dropout_rate,
+            "positions": config.pooling_positions,
+            "project_values": config.pooling_values,
+        },
         final_endpoint=config.final_endpoint,
         frozen=config.freeze_backbone,
         name=name,
