@@ -104,19 +104,16 @@ def test_two_axes_give_what_three_give(kernel, strides, dtype):
         kind(5, kernel, strides, NORM, centred=True, name="unit", dtype=policy)
         for kind in (FlatConvNorm, ConvNorm)
     )
+    for layer in (flat, whole):
+        layer.build((None, None, None, None, 3))
+        layer.conv.kernel.assign(np.linspace(-1, 1, 15 * np.prod(kernel)).reshape(*kernel, 3, 5))
+    any_size = tf.function(flat.__call__, input_signature=[tf.TensorSpec([None] * 4 + [3])])
     tolerance = 1e-5 if dtype == "float32" else 0.05
     for frames in (1, 2, 6):
-        x = normal(2, frames, 8, 9, 3)
-        results = []
-        for layer in (flat, whole):
-            layer.build(x.shape)
-            layer.conv.kernel.assign(
-                np.linspace(-1, 1, 15 * np.prod(kernel)).reshape(*kernel, 3, 5)
-            )
-            run = tf.function(layer.__call__, input_signature=[tf.TensorSpec([None] * 4 + [3])])
-            run = layer if layer is whole else run
+        x, results = tf.constant(normal(2, frames, 8, 9, 3)), []
+        for layer, run in ((flat, any_size), (whole, whole)):
             with tf.GradientTape() as tape:
-                y = tf.cast(run(tf.constant(x)), "float32")
+                y = tf.cast(run(x), "float32")
                 total = tf.reduce_sum(y**2)
             results.append((y, tape.gradient(total, layer.conv.kernel.value)))
         for one, two in zip(*results, strict=True):
