@@ -78,9 +78,9 @@ def test_seeds_of_clips_and_views():
     np.testing.assert_array_equal(seeds[0, 0], sampling.seeds_per_use(seed))
     np.testing.assert_array_equal(seeds[:2, :1], sampling.view_seeds(seed, 2))
     of_clip, of_view = sampling.OF_CLIP, [r for r in range(16) if r not in sampling.OF_CLIP]
-    assert set(of_clip) == {sampling.OFFSET, sampling.CAPTIONS}
+    assert set(of_clip) == {sampling.OFFSET, sampling.CAPTIONS, sampling.SHIFT}
     np.testing.assert_array_equal(seeds[:, 0, of_clip], seeds[:, 1, of_clip])
-    assert len({row.tobytes() for row in seeds[:, 0, of_clip].reshape(-1, 2)}) == 3 * 2
-    assert len({row.tobytes() for row in seeds[:, :, of_view].reshape(-1, 2)}) == 3 * 2 * 14
+    assert len({row.tobytes() for row in seeds[:, 0, of_clip].reshape(-1, 2)}) == 3 * 3
+    assert len({row.tobytes() for row in seeds[:, :, of_view].reshape(-1, 2)}) == 3 * 2 * 13
     with pytest.raises(ValueError, match="clips is 0"):
         sampling.view_seeds(seed, 0)
