@@ -122,7 +122,7 @@ def test_refusals_are_those_of_the_command_line(capsys, flags):
 def test_other_refusals(capsys):
     assert model_summary.main(["--task=finetune", "--model_arch=ut_base"]) == 2
     known = ", ".join(configs.backbones.fine_tuned())
-    assert "i3d, vit_base, " in known and "ut_base" not in known
+    assert "i3d, r2plus1d_18, " in known and "ut_base" not in known
     assert f"model_arch = 'ut_base': expected one of {known} for" in capsys.readouterr().err
     short = "--params_override=train.input.num_frames=1"
     assert model_summary.main(["--task=finetune", "--model_arch=spt_base", short]) == 2

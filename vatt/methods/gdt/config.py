@@ -28,7 +28,7 @@ class ModelConfig(TwoTowers):
 
     model_name: str = "gdt"
     video_backbone: str = "r2plus1d_18"
-    hypothesis: int | str = 1
+    hypothesis: Count | str = 1
     nce_t: Positive = 0.07
     negatives: base.choice("distinct", "published") = "distinct"
     head_config: ProjectionConfig = Field(default_factory=ProjectionConfig)
