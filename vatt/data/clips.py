@@ -210,15 +210,26 @@ def _shifted(
 
 
 def training_sound(
-    record: Record, first: tf.Tensor, seeds: tf.Tensor, cfg: configs.dataset.Dataset, spec: ClipSpec
+    record: Record,
+    first: tf.Tensor | None,
+    noise: float,
+    seeds: tf.Tensor,
+    cfg: configs.dataset.Dataset,
+    spec: ClipSpec,
 ) -> tf.Tensor:
-    """`training_audio` without noise, from where frame `first` is seen; one without sound fails."""
-    length = tf.shape(record.waveform)[0]
+    """`training_audio` from where frame `first` is seen, for None from any place.
+
+    A record without sound fails.
+    """
+    length, steps, stride = tf.shape(record.waveform)[0], spec.samples, spec.audio_stride
     check = tf.debugging.Assert(length > 0, [f"a record of data set {spec.name} has no sound"])
     with tf.control_dependencies([check]):
-        count = tf.shape(record.frames)[0]
-        start = sampling.synchronised_offset(first, count, length, spec.samples, spec.audio_stride)
-    return training_audio(record.waveform, start, 0.0, seeds, cfg, spec)
+        if first is None:
+            start = sampling.random_offset(seeds[sampling.OFFSET], length, steps, stride)
+        else:
+            count = tf.shape(record.frames)[0]
+            start = sampling.synchronised_offset(first, count, length, steps, stride)
+    return training_audio(record.waveform, start, noise, seeds, cfg, spec)
 
 
 def _levelled(samples: tf.Tensor, waveform: tf.Tensor, cfg: configs.dataset.Dataset) -> tf.Tensor:
@@ -241,21 +252,12 @@ def synchronised_clip(
 
     A record without sound fails where sound is asked for.
     """
-    draw, clip = seeds[sampling.OFFSET], {}
+    first, clip = None, {}
     if VIDEO in modalities:
-        count = frame_count(record, spec)
-        first = spec.random_start(draw, count)
+        first = spec.random_start(seeds[sampling.OFFSET], frame_count(record, spec))
         clip[VIDEO] = training_video(record, first, seeds, view, cfg, spec)
     if AUDIO in modalities:
-        length = tf.shape(record.waveform)[0]
-        check = tf.debugging.Assert(length > 0, [f"a record of data set {spec.name} has no sound"])
-        with tf.control_dependencies([check]):
-            steps, stride = spec.samples, spec.audio_stride
-            if VIDEO in modalities:
-                start = sampling.synchronised_offset(first, count, length, steps, stride)
-            else:
-                start = sampling.random_offset(draw, length, steps, stride)
-        clip[AUDIO] = training_audio(record.waveform, start, noise, seeds, cfg, spec)
+        clip[AUDIO] = training_sound(record, first, noise, seeds, cfg, spec)
     return clip
 
 

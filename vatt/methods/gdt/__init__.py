@@ -68,7 +68,6 @@ METHOD = Method(
     examples=_examples,
     model=_model,
     objective=_objective,
-    evaluators=("retrieval", "linear", "knn", "zero_shot"),
     initialise=_initialise,
     layouts=_layouts,
 )

@@ -71,7 +71,7 @@ class SetsOfClips(Examples):
         several = [views.of_config(self.cfg, self.cfg.crop_resize_style)] * self._directions
         videos, offsets = clips.training_views(record, seeds, several, self.cfg, spec)
         sounds = [
-            clips.training_sound(record, first, own, self.cfg, spec)
+            clips.training_sound(record, first, 0.0, own, self.cfg, spec)
             for first, own in zip(tf.unstack(offsets), tf.unstack(seeds[:, 0]), strict=True)
         ]
         heard = [tf.stack(sounds)] * self._directions  # for each direction [shifts, ...]
@@ -142,11 +142,6 @@ class SetsWithCaptions(SetsOfClips):
             ids.append(self._tokenize(caption[tf.newaxis], self.cfg.max_num_words)[0])
         spoken = [tf.stack(ids)] * self._directions
         return {VIDEO: _in_order([tf.stack(video) for video in videos]), TEXT: _in_order(spoken)}
-
-
-def _said(caption: tf.Tensor, spec: ClipSpec) -> tf.Operation:
-    """A check that fails where a record has no captions."""
-    return tf.debugging.Assert(caption != "", [f"a record of data set {spec.name} has no captions"])
 
 
 def build(cfg: Pretrain) -> SetsOfClips:

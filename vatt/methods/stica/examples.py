@@ -57,7 +57,7 @@ class TwoViews(Examples):
             example = {VIDEO: tf.concat(videos, axis=0)}
             if AUDIO in self._modalities:
                 example[AUDIO] = clips.training_sound(
-                    record, firsts[0], seeds[0, 0], self.cfg, spec
+                    record, firsts[0], 0.0, seeds[0, 0], self.cfg, spec
                 )
             return example
 
