@@ -15,7 +15,8 @@ if [ "${1:-}" = "--all" ]; then
   shift
 fi
 if [ "$#" -eq 0 ]; then
-  selection+=(-n 2 --dist loadfile)  # the tests of a file share what they make
+  # The tests of a file share what they make; tests/conftest.py says which files come first.
+  selection+=(-n 2 --dist loadfile --no-loadscope-reorder)
 fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

@@ -32,6 +32,10 @@ def drop_tokens(share: float) -> list[str]:
 
 CASES = {
     **{f"tx_fac_tiny, DropToken {share:.0%}": drop_tokens(share) for share in (0, 0.25, 0.5, 0.75)},
+    "tx_fac_tiny, DropToken 50%, Adam": [
+        *drop_tokens(0.5),
+        "--params_override=train.optimizer.name=Adam",
+    ],
     "ut_fac_tiny, DropToken 50%": ["--model_arch=ut_fac_tiny"],
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import os
 import signal
 from pathlib import Path
@@ -18,7 +20,42 @@ for _number, _handler in (
         # In the background of a shell, and under nohup, also by the commands that tests start.
         signal.signal(_number, _handler)
 
+# Tracing makes objects by the million, nearly all of which stay: looking through them as often as
+# Python does by default is a sixth of the time.
+gc.set_threshold(50_000, 10, 10)
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+LONGEST = (
+    "test_several_workers.py",
+    "test_finetune.py",
+    "test_every_architecture.py",
+    "test_pretrain.py",
+    "test_pretrain_eval.py",
+    "test_reload_every_architecture.py",
+    "test_kill.py",
+    "test_golden.py",
+    "test_toy_method.py",
+    "test_convert_checkpoint.py",
+    "test_seeds.py",
+    "test_folds.py",
+    "test_sets_and_views.py",
+    "test_flops.py",
+    "test_pipeline.py",
+    "test_labelled.py",
+    "test_bad_records.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the files that take minutes: one that is left for the end is waited for."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """What all tests have imported is never garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +76,33 @@ def _two_cpu_devices() -> None:
     tf = quiet.import_tensorflow_quietly()
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _seeded_file(_two_cpu_devices) -> None:
+    """Gives the fixtures of a file the same random numbers, whichever files ran before it."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _seeded_test(_seeded_file) -> None:
+    """Gives every test the same random numbers, whichever tests ran before it."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before():
+    """Takes back what a command that ran in the test process did to the log of the others."""
+    logger = logging.getLogger("absl")
+    before = list(logger.handlers), logger.propagate, logger.level
+    yield
+    handlers, logger.propagate, level = before
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

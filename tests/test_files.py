@@ -84,6 +84,7 @@ def _in_encoding_of_locale(call: ast.Call) -> bool:
         return "encoding" not in given
     texts = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
     binary = any("b" in text for text in texts)
-    opens = name == "open" and owner not in ("av", "Image", "os")
+    opens = name == "open" and owner not in ("av", "gzip", "Image", "os", "tarfile")
     opens = opens and "_zip" not in ast.unparse(call.func)
+    opens = opens and "timeout" not in given  # an address, not a file
     return opens and not binary and "encoding" not in given

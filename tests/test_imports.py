@@ -19,16 +19,19 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each room may import from the rooms of lower levels, and from its own. `methods` is the look-up,
 # which imports methods only when it is asked for one; `methods.*` are the methods.
 LEVELS = {
-    "__init__": 0, "errors": 0, "notices": 0, "printing": 0, "quiet": 0, "typing": 0,
+    "__init__": 0, "errors": 0, "notices": 0, "printing": 0, "quiet": 0, "typing": 0, "pages": 0,
     "assets": 1, "files": 1, "methods": 1,
     "locks": 2,
     "configs": 3,
     "data": 4, "modeling": 4, "objectives": 4,
     "training": 5, "evaluation": 5,
-    "evaluators": 6, "reporting": 6,
+    "evaluators": 6, "reporting": 6, "zoo": 6,
     "methods.*": 7,
     "experiments": 8,
-    "main": 9, "api": 9, "export": 9, "tools": 9,
+    "api": 9,
+    "export": 10, "search": 10,
+    "main": 11, "tools": 11,
+    "commands": 12, "__main__": 13,
 }  # fmt: skip
 # Rooms for all methods, which know none of them. Tools may have things to say about one.
 GENERIC = set(LEVELS) - {"methods.*", "tools"}
@@ -49,7 +52,8 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "tensorflow_probability": "tensorflow-probability",
 }
-OPTIONAL = {"jax", "apache_beam"}  # another backend, and the extra `beam`
+# Another backend, and extras: `beam`, `onnx`, `litert`.
+OPTIONAL = {"jax", "apache_beam", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert"}
 
 
 def _imports(path: Path) -> Iterator[tuple[str, int]]:

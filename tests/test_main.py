@@ -225,6 +225,22 @@ def test_no_data_folder_is_told_before_tensorflow_starts(tmp_path):
     assert result.stderr.startswith("error: data set 'toy_howto': no data folder given.")
 
 
+def test_a_set_without_what_the_model_takes_is_told_before_tensorflow_starts(tmp_path):
+    (tmp_path / "mute").mkdir()
+    (tmp_path / "mute" / "card.yaml").write_text(
+        "name: mute\ntasks: [pretrain]\nvideo: {fps: 10}\n"
+        "splits: {train: {pattern: 'train-*', num_shards: 1, records: 4}}\n"
+    )
+    arguments = ["--model_arch=gdt_tiny", "--mode=train", f"--model_dir={tmp_path / 'run'}"]
+    arguments += [f"--data_dir={tmp_path}", "--params_override=train.input.name=mute"]
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, *arguments], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout) == (3, "[]\n")
+    said = "error: Data set 'mute' has no audio, but the model is trained on audio.\n"
+    assert result.stderr == said
+
+
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_workers_that_cannot_be_are_told_before_tensorflow_starts(tmp_path, mode):
     (tmp_path / "config.yaml").write_text("")

@@ -82,13 +82,17 @@ def test_assets_are_found_in_the_wheel_from_another_folder(installed, tmp_path):
 
 @pytest.mark.slow
 def test_every_asset_and_module_is_in_the_wheel(installed):
-    for folder, pattern in (("configs", "*.yaml"), ("data", "*.yaml"), ("misc_data", "*.txt")):
+    kinds = [("configs", "*.yaml"), ("data", "*.yaml"), ("misc_data", "*.txt")]
+    for folder, pattern in [*kinds, ("misc_data", "*.yaml")]:
         files = sorted((REPOSITORY / folder).rglob(pattern))
         assert files, folder
         for file in files:
             assert (installed / "vatt" / "asset_files" / file.relative_to(REPOSITORY)).is_file()
-    for file in (REPOSITORY / "vatt").rglob("*.py"):
-        assert (installed / file.relative_to(REPOSITORY)).is_file(), file
+    of_package = [f for f in (REPOSITORY / "vatt").rglob("*") if f.is_file()]
+    assert REPOSITORY / "vatt/trained/toy/ckpt-2000.index" in of_package
+    for file in of_package:  # modules, weights, templates of pages
+        if "__pycache__" not in file.parts:
+            assert (installed / file.relative_to(REPOSITORY)).is_file(), file
     tops = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert tops == {"vatt"}  # no tests, no data, no configs beside it
 
@@ -106,7 +110,7 @@ def test_the_command_line_of_the_wheel_works_from_another_folder(installed, tmp_
     result = run(installed, tmp_path, "-m", "vatt.main", "--help")
     assert result.returncode == 0 and "--model_dir" in result.stdout, result.stderr
     [entry_points] = installed.glob("vatt-*.dist-info/entry_points.txt")
-    assert "vatt = vatt.main:entry" in entry_points.read_text()
+    assert "vatt = vatt.commands:entry" in entry_points.read_text()
     wrong = run(installed, tmp_path, "-m", "vatt.main", "--config_file=configs/pretrain/toi.yaml")
     assert wrong.returncode == 2
     assert "Did you mean 'configs/pretrain/toy.yaml'?" in wrong.stderr

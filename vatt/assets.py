@@ -2,6 +2,7 @@
 
     find("configs/pretrain/toy.yaml")   # as given, else in the checkout, else in the wheel
     find_misc("toy_en", ".txt")         # as given, else in $VATT_MISC_DIR, else in misc_data/
+    trained("toy")                      # the folder of weights that come with the package
 
 A checkout holds them in `configs/`, `data/` and `misc_data/` at its top; a wheel carries the same
 folders inside the package. Vocabularies and word vectors that are not part of the project may lie
@@ -18,6 +19,7 @@ from vatt.errors import DataError, nearest, short
 
 _PACKAGE = Path(__file__).resolve().parent
 FOLDERS = ("configs", "data", "misc_data")
+TRAINED = _PACKAGE / "trained"  # runs whose weights come with the package
 MISC_DIR = "VATT_MISC_DIR"
 
 
@@ -86,6 +88,12 @@ def find_misc(name: str | Path, suffix: str) -> Path:
         short(f"no such file; looked for {looked}", 2000),
         nearest(Path(name).stem, known),
     )
+
+
+def trained(name: str) -> Path | None:
+    """Returns the folder of a run whose weights come with the package; None: there is none."""
+    folders = {path.name: path for path in TRAINED.iterdir() if path.is_dir()}
+    return folders.get(name.strip().lower())
 
 
 def available(folder: str, suffix: str = "") -> list[str]:

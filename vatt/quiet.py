@@ -10,6 +10,8 @@ back is printed.
 from __future__ import annotations
 
 import contextlib
+import gc
+import logging
 import os
 import sys
 import tempfile
@@ -29,10 +31,35 @@ def import_tensorflow_quietly(verbose: bool = False) -> ModuleType:
         # 2: errors are still shown. Set before the import, which reads it.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with contextlib.nullcontext() if verbose else _error_stream_held():
-        import tensorflow as tf
-
+        with _not_collecting():
+            import tensorflow as tf
         tf.config.list_physical_devices()
     return tf
+
+
+def hide_advice_on_tracing() -> None:
+    """Hides what TensorFlow advises where a function is traced often.
+
+    For functions that are given batches of several sizes on purpose.
+    """
+    logging.getLogger("tensorflow").addFilter(_is_no_advice)
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in str(record.msg)
+
+
+@contextlib.contextmanager
+def _not_collecting() -> Iterator[None]:
+    """Makes objects that stay: they are not searched for garbage, neither now nor later."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -143,6 +143,8 @@ def test_the_unified_model_is_checked_as_well():
             "i3d",
         ),
         ("train.layer_decay=0.5", "train.layer_decay", "finetune", "i3d"),
+        ("train.pooling_rate=0.5", "train.pooling_rate", "finetune", "r2plus1d_18"),
+        ("train.pooling_rate=0.5", "train.pooling_rate", "pretrain", "stica_tiny"),
         ("train.gradient_clip_norm_cls=1", "train.gradient_clip_norm_cls", "pretrain", "tx_fac"),
     ],
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
+import tensorflow as tf
 
 from vatt.data import sampling
 from vatt.data.appearance import LUMA
@@ -10,13 +13,23 @@ from vatt.data.appearance import LUMA
 ORDERS = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
 
 
-def seeds_of(number):
+@functools.partial(tf.function, autograph=False)  # one by one its operations take longer
+def _seeds_of(number):
     return sampling.seeds_per_use(sampling.fold(sampling.root_seed(2), number))
+
+
+def seeds_of(number):
+    return _seeds_of(tf.constant(number, tf.int64))
+
+
+@functools.partial(tf.function, autograph=False)
+def _shares(seeds, row, shape):
+    return sampling.uniform(seeds[row], shape)
 
 
 def shares(seeds, row, count=None):
     """The draws in [0, 1) of a row of seeds, float64."""
-    return sampling.uniform(seeds[row], () if count is None else (count,)).numpy().astype(float)
+    return _shares(seeds, row, () if count is None else (count,)).numpy().astype(float)
 
 
 def numpy_grey(values, weights=LUMA):

@@ -46,7 +46,8 @@ class Page(HTMLParser):
                 self.links.append(value)
 
     def handle_data(self, data):
-        self.text.append(data)
+        if data.strip():
+            self.text.append(data)
 
 
 def make(folder, clips=CLIPS, failures=(), **settings) -> str:

@@ -71,12 +71,12 @@ def test_frames_of_a_second():
 @pytest.mark.parametrize("masking", ["mild", "medium", "heavy"])
 def test_masks(masking):
     of_bands, of_times, bands, times = audio.MASKS[masking]
-    drawn = np.stack(
-        [
-            audio.draw_masks(sampling.fold(sampling.root_seed(1), i), 99, 40, masking)
-            for i in range(300)
-        ]
-    )
+
+    @tf.function(autograph=False)  # one by one its operations take longer
+    def draw(number):
+        return audio.draw_masks(sampling.fold(sampling.root_seed(1), number), 99, 40, masking)
+
+    drawn = np.stack([draw(number) for number in tf.range(300)])
     assert drawn.shape == (300, of_bands + of_times, 3)
     for axis, count, widest, length in ((1, of_bands, bands, 40), (0, of_times, times, 99)):
         found = drawn[drawn[..., 0] == axis]

@@ -136,7 +136,8 @@ def test_too_few_pictures_and_sounds_of_another_length_are_told(data_dir, caplog
     assert not any("'at15'" in line for line in said)
 
 
-def test_a_factory_takes_whole_strides():
+def test_a_factory_takes_whole_strides(monkeypatch):
+    monkeypatch.setattr(factories, "_REGISTERED", dict(factories._REGISTERED))
     factories.register("coded", lambda split: None, fps=25.0, records={"test": 1})
     cfg = dataset.Evaluation(**CLIP, name=("coded",), fps=10, video_stride=1, vocabulary=None)
     cfg = cfg.model_copy(update={"sample_rate": 48000})

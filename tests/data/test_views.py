@@ -52,7 +52,9 @@ def test_flip_has_the_probability_that_it_is_given(pngs, probability):
     encoded, _ = pngs
     straight = View(16, ShortSideCut(20, 20), flip=0.0)
     view = View(16, ShortSideCut(20, 20), flip=probability)
-    make = tf.function(lambda seeds, view: vision.training_frames(encoded, 3, seeds, view))
+    make = tf.function(
+        lambda seeds, view: vision.training_frames(encoded, 3, seeds, view), autograph=False
+    )
     mirrored = 0
     for number in range(12):
         seeds = seeds_of(number)

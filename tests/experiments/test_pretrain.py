@@ -1,6 +1,7 @@
 """Pretraining end to end on a few records: train, stop, resume, evaluate, report."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def config(data_dir, model_dir, *, mode="train", steps=6, **kwargs):
         "d_ff": 32,
         "num_heads": 2,
         "d_kv": 8,
-        "num_layers": 2,
+        "num_layers": 1,
         "dropout_rate": dropout,
     }
     vit = {
@@ -117,9 +118,21 @@ def rows(folder, split):
     return [row for row in map(json.loads, lines) if row["split"] == split]
 
 
-def test_train_and_eval_leaves_checkpoints_metrics_and_report(data_dir, tmp_path):
-    run = tmp_path / "run"
+@pytest.fixture(scope="module")
+def trained(data_dir, tmp_path_factory):
+    """A run of two checkpoints, both evaluated; copied by the tests that go on from it."""
+    run = tmp_path_factory.mktemp("trained") / "run"
     assert executor.run(config(data_dir, run, mode="train_and_eval"), ["vatt", "x"]) == 0
+    return run
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of the run."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def test_train_and_eval_leaves_checkpoints_metrics_and_report(run):
     assert CheckpointStore(run).steps() == [3, 6]
     facts = manifest_metadata(run / "ckpt-6")
     assert (facts["kind"], facts["method"]) == ("pretrain", "vatt")
@@ -141,22 +154,20 @@ def test_train_and_eval_leaves_checkpoints_metrics_and_report(data_dir, tmp_path
 
 
 @pytest.mark.slow
-def test_resumed_run_ends_with_the_same_weights(data_dir, tmp_path):
-    executor.run(config(data_dir, tmp_path / "whole"))
-    executor.run(config(data_dir, tmp_path / "parts"))
-    for file in (tmp_path / "parts").glob("ckpt-6*"):
+def test_resumed_run_ends_with_the_same_weights(data_dir, trained, run):
+    for file in run.glob("ckpt-6*"):
         file.unlink()  # as if killed after step 3 was saved
-    executor.run(config(data_dir, tmp_path / "parts"))
-    whole, parts = values(tmp_path / "whole", 6), values(tmp_path / "parts", 6)
+    executor.run(config(data_dir, run))
+    whole, parts = values(trained, 6), values(run, 6)
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
         np.testing.assert_array_equal(value, parts[name], err_msg=name)
 
 
 @pytest.mark.slow
-def test_eval_mode_takes_every_checkpoint_once_in_order(data_dir, tmp_path):
-    run = tmp_path / "run"
-    executor.run(config(data_dir, run))
+def test_eval_mode_takes_every_checkpoint_once_in_order(data_dir, run):
+    for name in ("evaluated.json", "metrics.json", "metrics.jsonl"):
+        (run / name).unlink()  # as if it had only been trained
     assert executor.run(config(data_dir, run, mode="eval")) == 0
     assert [row["step"] for row in rows(run, "eval")] == [3, 6]
     assert executor.run(config(data_dir, run, mode="eval")) == 0
@@ -164,9 +175,7 @@ def test_eval_mode_takes_every_checkpoint_once_in_order(data_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_eval_of_one_checkpoint_equals_the_one_made_while_training(data_dir, tmp_path):
-    run = tmp_path / "run"
-    executor.run(config(data_dir, run, mode="train_and_eval"))
+def test_eval_of_one_checkpoint_equals_the_one_made_while_training(data_dir, run, tmp_path):
     cfg = config(data_dir, tmp_path / "once", mode="eval")
     cfg.checkpoint_path = str(run / "ckpt-3")
     assert executor.run(cfg) == 0
@@ -178,14 +187,13 @@ def test_eval_of_one_checkpoint_equals_the_one_made_while_training(data_dir, tmp
 
 
 @pytest.mark.slow
-def test_another_configuration_is_refused_with_the_differing_keys(data_dir, tmp_path):
-    run = tmp_path / "run"
-    executor.run(config(data_dir, run, steps=3))
-    changed = config(data_dir, run, steps=3, seed=5)
+def test_another_configuration_is_refused_with_the_differing_keys(data_dir, run):
+    changed = config(data_dir, run, seed=5)
     with pytest.raises(UserError, match=r"(?s)seed: 0 -> 5.*--allow_config_change"):
         executor.run(changed)
     assert executor.run(changed, fresh_start=True) == 0
     assert (run / "previous-1" / "ckpt-3.index").exists()
+    assert values(run, 6).keys() == values(run / "previous-1", 6).keys()
 
 
 def test_missing_data_and_checkpoints_are_clear_errors(data_dir, tmp_path):

@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from vatt import methods
+from vatt.configs import backbones
 from vatt.data import records
 from vatt.training.checkpoints import CheckpointStore, open_checkpoint
 
@@ -149,7 +150,9 @@ def test_the_toy_method_goes_all_the_way(tmp_path, data_dir):
 
 
 def test_names_that_are_taken_are_refused(monkeypatch):
+    list(methods.known())  # whose backbones stay; those of the toy method go with the test
     monkeypatch.setattr(methods, "MODULES", dict(methods.MODULES))
+    monkeypatch.setattr(backbones, "BACKBONES", dict(backbones.BACKBONES))
     monkeypatch.syspath_prepend(str(FOLDER))
     methods.add("toy_method")
     assert methods.with_architecture("Toy").name == "toy"

@@ -125,10 +125,9 @@ def test_bfloat16_is_finite_and_close(modality, request, inputs, shapes):
     assert outputs.dtype == tf.bfloat16
     for gradient in tape.gradient(total, [v.value for v in half.trainable_variables]):
         assert np.isfinite(tf.convert_to_tensor(gradient)).all()
-    difference = exact(inputs[modality])["features_pooled"] - tf.cast(
-        half(inputs[modality])["features_pooled"], "float32"
-    )
-    assert np.abs(difference).max() < 0.15
+    reference = np.asarray(exact(inputs[modality])["features_pooled"])
+    ours = np.asarray(tf.cast(half(inputs[modality])["features_pooled"], "float32"))
+    assert np.abs(ours - reference).max() < 0.1 * np.abs(reference).max()
 
 
 def test_the_class_decides_what_is_built_and_another_label_is_refused(video_config):

@@ -140,7 +140,7 @@ def test_norm_on_two_replicas(two_replicas, synchronized, options, dtype):
     rows = normal(2, 3, 2, 2, 2, 4) * 2 + 1
     rows = tf.cast(tf.cast(rows, policy.compute_dtype), tf.float32)
 
-    @tf.function
+    @tf.function(autograph=False)
     def run():
         def replica():
             index = tf.distribute.get_replica_context().replica_id_in_sync_group

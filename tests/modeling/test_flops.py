@@ -74,7 +74,7 @@ def trace(layer, shape, batch, training) -> Trace:
     """Traces the forward pass and, in training, the gradients of all weights."""
     forward = []
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(x):
         with tf.GradientTape() as tape:
             outputs = layer(x, training=training, rng=Randomness(tf.zeros(2, tf.int32)))
@@ -260,7 +260,7 @@ def test_whole_models(kind):
     shapes = {"video": CLIP, "audio": SOUND, "text": (2, *WORDS)}
     model.build_from({"video": (None, *CLIP), "audio": (None, *SOUND), "text": (None, *WORDS)})
 
-    @tf.function
+    @tf.function(autograph=False)
     def forward(video, audio, text):
         rng = Randomness(tf.zeros(2, tf.int32))
         return model({"video": video, "audio": audio, "text": text}, training=True, rng=rng)

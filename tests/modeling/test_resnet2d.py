@@ -188,7 +188,7 @@ def test_bfloat16_is_finite_and_close():
     reference, _ = pooled_and_gradients(exact)
     assert ours.dtype == tf.bfloat16
     error = np.abs(np.asarray(tf.cast(ours, "float32")) - reference)
-    assert error.max() < 0.05 * np.abs(reference).max()
+    assert error.max() < 0.1 * np.abs(reference).max()
     for path, gradient in gradients.items():
         assert gradient is not None or "moving_" in path
         assert gradient is None or np.isfinite(np.asarray(gradient)).all()

@@ -267,8 +267,10 @@ def test_bfloat16_is_close_and_trains(arch):
     assert pooled.dtype == tf.bfloat16
     for gradient in tape.gradient(total, [v.value for v in half.trainable_variables]):
         assert np.all(np.isfinite(tf.convert_to_tensor(gradient)))
-    difference = exact(IDS)["features_pooled"] - tf.cast(half(IDS)["features_pooled"], "float32")
-    assert np.abs(difference).max() < 0.1
+    reference = np.asarray(exact(IDS)["features_pooled"])
+    difference = reference - np.asarray(tf.cast(half(IDS)["features_pooled"], "float32"))
+    # At most 2.7 % over twenty seeds on one processor, twice that on another.
+    assert np.abs(difference).max() < 0.1 * np.abs(reference).max()
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -132,7 +132,7 @@ def test_two_replicas_that_gather(two_replicas, logits, many_hot):
         for i in range(2)
     ]
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(rows, labels):
         def share(rows, labels):
             counts = classification.count_labels(labels, replica.of_this_step())

@@ -13,6 +13,7 @@ import pytest
 from pages import between, page_of, pictures
 from PIL import Image
 
+import vatt
 from vatt.evaluation import artefacts
 from vatt.evaluation.measures import (
     CLASSIFICATION,
@@ -24,7 +25,9 @@ from vatt.evaluation.measures import (
     ZERO_SHOT,
     Measure,
 )
-from vatt.reporting import attention, geometry, grids, history, probes, projections, report, style
+from vatt.reporting import attention, geometry, grids, history, probes, projections, report
+
+STYLE = Path(vatt.__file__).parent / "pages" / "style.css"
 
 SECTIONS = (
     "Zero-shot retrieval",
@@ -274,7 +277,7 @@ def test_pairs_of_joint_modalities(synthetic, tmp_path):
     ]
     found = history.read(tmp_path / "metrics.jsonl").measures.select(variant="embd", name="R10")
     value = found.select(query="text+video", target="audio").latest()[1].value
-    assert card[1][3] == f"{100 * value:.1f} %chance 41.7&nbsp;%"
+    assert card[1][3] == f"{100 * value:.1f} % chance 41.7\xa0%"
     for text in ("Text + video → audio: recall", "Audio → text + video: recall"):
         assert page.count(f"<b>{text}</b>") == 1
     examples = between(page, heading("Retrieval examples"), "<h2>")
@@ -452,7 +455,8 @@ TO_OKLAB = [[0.2104542553, 0.793617785, -0.0040720468], [1.9779984951, -2.428592
 def test_any_eye_can_tell_the_colours_of_classes(theme, vision):
     """Distances in OKLab, where black and white are 1 apart."""
     names = [f"k{i}" for i in range(projections.COLOURS)] + ["other"]
-    colours = [re.findall(rf"--{name}:#(\w{{6}})", style.CSS)[theme] for name in names]
+    rules = STYLE.read_text()
+    colours = [re.findall(rf"--{name}:#(\w{{6}})", rules)[theme] for name in names]
     rgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (0, 2, 4)] for c in colours])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ np.transpose(DEFICIENCIES[vision]), 0, 1)
@@ -598,5 +602,5 @@ def test_missing_arrays_are_named(tmp_path, synthetic):
     def without(name):
         return lambda arrays: {n: a for n, a in arrays.items() if n != name}
 
-    assert "it has no &#x27;step&#x27;" in attend(tmp_path, synthetic, without("step"))
+    assert "it has no &#39;step&#39;" in attend(tmp_path, synthetic, without("step"))
     assert "audio/envelope" in attend(tmp_path, synthetic, without("audio/envelope"))

@@ -38,7 +38,7 @@ def test_complete_run(run_folder):
         "Audio → video",
         "R@10",
         "its colour",
-        "chance 20.8&nbsp;%",  # 10 of 48
+        "chance 20.8\xa0%",  # 10 of 48
         "true clip at rank",
         "Total loss",
         "Learning rate",
@@ -90,7 +90,7 @@ def test_only_evaluation(synthetic, tmp_path):
     (tmp_path / "metrics.jsonl").write_text(synthetic.eval_line(5, measures) + "\n")
     page = page_of(tmp_path)
     assert "No training step has been logged yet." in page
-    assert "chance 50.0&nbsp;%" in page and "20 clips" in page
+    assert "chance 50.0\xa0%" in page and "20 clips" in page
     other = page[page.index("<h2>Other measures</h2>") :].partition("</table>")[0]
     rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in other.split("<tr>")[1:]]
     assert rows == [
@@ -112,6 +112,13 @@ def test_only_evaluation(synthetic, tmp_path):
     assert "Other metrics" not in page and "a_b: no examples were saved" in page
 
 
+def test_sets_with_figures_are_told_from_those_without(synthetic, tmp_path):
+    figures = [Measure(name, LINEAR, "mAP", 0.5, target="video") for name in ("ucf101", "older")]
+    (tmp_path / "config.yaml").write_text("eval: {input: {name: [hmdb51, ucf101]}}")
+    (tmp_path / "metrics.jsonl").write_text(synthetic.eval_line(5, figures) + "\n")
+    assert "ucf101, older, hmdb51 (no figures yet)" in page_of(tmp_path)
+
+
 def test_evaluations_of_earlier_versions_are_listed_by_name(synthetic, tmp_path):
     """They have names only, which nobody takes apart; a step evaluated again is not among them."""
     names = {"hmdb51_new_metric": 0.25, "a_b_txt2vid_embd_R10": 0.75, "top_1_accuracy": None}
@@ -121,7 +128,9 @@ def test_evaluations_of_earlier_versions_are_listed_by_name(synthetic, tmp_path)
     page = page_of(tmp_path)
     other = page[page.index("<h2>Other metrics</h2>") :].partition("</table>")[0]
     assert "2 evaluations of this run were written by an earlier version" in other
-    assert [name for name in names if f'<th scope="row">{name}</th><td>5</td>' in other] == [*names]
+    assert [
+        name for name in names if f'<th scope="row" class="name">{name}</th><td>5</td>' in other
+    ] == [*names]
     assert "<td>0.75</td>" in other and "<td>not finite</td>" in other
     assert "Zero-shot retrieval" not in page and "No evaluation" not in page
 
@@ -129,7 +138,7 @@ def test_evaluations_of_earlier_versions_are_listed_by_name(synthetic, tmp_path)
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     page = page_of(tmp_path)
     other = page[page.index("<h2>Other metrics</h2>") :].partition("</table>")[0]
-    assert '<th scope="row">a_b_txt2vid_embd_R10</th><td>4</td>' in other
+    assert '<th scope="row" class="name">a_b_txt2vid_embd_R10</th><td>4</td>' in other
     assert "Zero-shot retrieval" in page and "50.0 %" in page
 
 

@@ -109,8 +109,9 @@ def test_a_training_goes_on_from_the_converted_checkpoint(tmp_path, capsys, kind
     slots = published_files.slots_of(tensors, names)
     assert int(optimizer.iterations) == 7 and tuple(optimizer.slot_variables()) == names
     for name, variables in optimizer.slot_variables().items():
-        for owner, slot in zip(model.trainable_variables, variables, strict=True):
-            expected = slots[f"{keys[owner.path]}/.OPTIMIZER_SLOT/optimizer/{name}"]
+        assert list(variables) == [v.path for v in model.trainable_variables]
+        for path, slot in variables.items():
+            expected = slots[f"{keys[path]}/.OPTIMIZER_SLOT/optimizer/{name}"]
             np.testing.assert_array_equal(slot.numpy(), expected)
     loaded = transfer.load(destination, model).source
     assert loaded.step == 7
@@ -198,7 +199,9 @@ def test_without_a_step_the_slots_are_zero(tmp_path, capsys):
     assert code == 0
     model, optimizer = training("unified", experiment("unified"))
     checkpoints.restore(destination / "ckpt-0", checkpoints.variable_map(model, optimizer))
-    assert not any(np.any(s) for group in optimizer.slot_variables().values() for s in group)
+    assert not any(
+        np.any(s) for group in optimizer.slot_variables().values() for s in group.values()
+    )
     rows = certificate(destination, 0)["optimizer"]
     assert {row["source"] for row in rows} == {None, "optimizer/iter"}
 

@@ -144,15 +144,25 @@ def test_missing_checkpoint_says_what_is_there(tmp_path):
         restore(tmp_path / "nowhere" / "ckpt-10", variables(0))
 
 
+# A line on its input starts a process that saves; they share what takes longest, the imports.
 KILLED_WHILE_SAVING = """
-    import sys, numpy as np, tensorflow as tf
+    import os, sys, numpy as np, tensorflow as tf
     from vatt.training.checkpoints import CheckpointStore
-    store = CheckpointStore(sys.argv[1], keep=3)
-    value = tf.Variable(np.zeros((512, 1024), np.float32))
-    for step in range(1, 10_000):
-        value.assign(np.full((512, 1024), step, np.float32))
-        store.save(step, {"model/a": value})
-        print(step, flush=True)
+
+    def save():
+        store = CheckpointStore(sys.argv[1], keep=3)
+        value = tf.Variable(np.zeros((512, 1024), np.float32))
+        print(os.getpid(), flush=True)
+        for step in range(1, 10_000):
+            value.assign(np.full((512, 1024), step, np.float32))
+            store.save(step, {"model/a": value})
+            print(step, flush=True)
+
+    for _ in sys.stdin:
+        if os.fork() == 0:
+            save()
+        os.wait()
+        print("ended", flush=True)
 """
 
 
@@ -162,26 +172,26 @@ def test_sigkill_at_random_moments_of_saving_loses_at_most_one_save(tmp_path):
     script = tmp_path / "save.py"
     script.write_text(textwrap.dedent(KILLED_WHILE_SAVING))
     folder = tmp_path / "run"
-    process = None
+    starter = subprocess.Popen(
+        [sys.executable, str(script), str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
     for _ in range(10):
-        environment = os.environ | {"PYTHONPATH": os.getcwd()}
-        process = subprocess.Popen(
-            [sys.executable, str(script), str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
+        print(file=starter.stdin, flush=True)
+        number = int(starter.stdout.readline())
         reported = 0
         for _ in range(int(rng.integers(2, 12))):
-            reported = int(process.stdout.readline())
+            reported = int(starter.stdout.readline())
         # a random point of the save that is now under way, found by counting, not by waiting
         for _ in range(int(rng.integers(0, 30))):
             os.listdir(folder)
-        process.send_signal(signal.SIGKILL)
-        rest = process.stdout.read().split()
-        process.wait()
-        reported = int(rest[-1]) if rest else reported
+        os.kill(number, signal.SIGKILL)
+        while (line := starter.stdout.readline()) != "ended\n":
+            reported = int(line)
         store = CheckpointStore(folder, keep=3)
         value = tf.Variable(np.zeros((512, 1024), np.float32))
         step = store.restore_newest({"model/a": value})
@@ -194,6 +204,8 @@ def test_sigkill_at_random_moments_of_saving_loses_at_most_one_save(tmp_path):
         assert json.loads((folder / f"ckpt-{step}.json").read_text())["step"] == step
         for file in folder.iterdir():
             file.unlink()
+    starter.communicate()
+    assert starter.returncode == 0
 
 
 def test_half_written_notes_and_manifests_of_a_killed_save_are_removed(tmp_path):

@@ -131,6 +131,36 @@ def test_loss_falls_and_checkpoints_are_counted(tmp_path):
     assert 0 <= logged[-1]["metrics"]["data_wait_share"] <= 1
 
 
+def test_a_step_begins_when_its_data_has_arrived():
+    """What waited for data is read off before a step: a lone thread would do so at its end."""
+    cfg = experiment()
+    strategy = one_device()
+    trainer = Trainer(Regression(cfg, strategy), cfg.train, strategy, seed=0)
+    trainer.start(0)
+    counts = (tf.constant(0, tf.int64), tf.constant(2, tf.int64), tf.constant(0))
+    graph = Trainer._steps.get_concrete_function(trainer, trainer._iterator, *counts).graph
+    (loop_op,) = [op for op in graph.get_operations() if op.type in ("While", "StatelessWhile")]
+    body = graph._get_function(loop_op.get_attr("body").name).graph
+    clocks = [op for op in body.get_operations() if op.type == "Timestamp"]
+    assert len(clocks) == 2
+    products = [op for op in body.get_operations() if op.type == "MatMul"]
+    assert products
+    for op in products:
+        assert _comes_after(op, clocks[1])
+
+
+def _comes_after(op, earlier):
+    seen, left = set(), [op]
+    while left:
+        op = left.pop()
+        if op is earlier:
+            return True
+        if op not in seen:
+            seen.add(op)
+            left += [*op.control_inputs, *(x.op for x in op.inputs)]
+    return False
+
+
 def test_resume_is_bit_identical(tmp_path):
     whole, _ = train(tmp_path / "whole", experiment(total_steps=20))
     parts = tmp_path / "parts"

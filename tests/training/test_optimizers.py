@@ -72,6 +72,72 @@ def test_descent_of_pytorch(momentum):
     np.testing.assert_allclose(result, p, atol=1e-6)
 
 
+def orthogonalised(matrix):
+    """Its singular values through the polynomial of each of five steps, by the SVD."""
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    values = values / np.linalg.norm(values)
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    assert np.all((values > 0.5) & (values < 1.5))
+    return left @ np.diag(values) @ right
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_muon_moves_a_matrix_alike_in_all_directions(transposed):
+    gradients = GRADIENTS.astype("f8") * np.array([1.0, 0.02])  # two directions, one of them weak
+    p, m = START.astype("f8"), 0.0
+    for g, rate in zip(gradients, RATES, strict=True):
+        m = 0.9 * m + g
+        p = p - rate * 0.3 * np.sqrt(3) * orthogonalised(g + 0.9 * m)
+    optimizer = optimizers.Muon(Rates(), 0.9, 0.3, name="o")
+    with keras.name_scope("dense"):
+        kernel = keras.Variable(START.T if transposed else START, name="kernel")
+    optimizer.build([kernel])
+    for gradient in gradients:
+        gradient = tf.constant(gradient.T if transposed else gradient, tf.float32)
+        optimizer.apply([gradient], [kernel])
+    result = kernel.numpy().T if transposed else kernel.numpy()
+    np.testing.assert_allclose(result, p, atol=1e-5)
+
+
+def test_muon_moves_a_convolution_as_the_matrix_of_its_filters():
+    rng = np.random.default_rng(4)
+    start, gradient = rng.normal(size=(2, 3, 3, 4, 5)), rng.normal(size=(2, 3, 3, 4, 5))
+    ends = []
+    for shape in ((2, 3, 3, 4, 5), (72, 5)):
+        with keras.name_scope("layer"):
+            kernel = keras.Variable(start.reshape(shape), name="kernel", dtype="float32")
+        optimizer = optimizers.Muon(0.1, convolutions=True, name="o")
+        optimizer.build([kernel])
+        for _ in range(2):
+            optimizer.apply([tf.constant(gradient.reshape(shape), tf.float32)], [kernel])
+        ends.append(kernel.numpy().ravel())
+    np.testing.assert_array_equal(*ends)
+    assert np.abs(ends[0] - start.ravel()).max() > 0.01
+
+
+def test_muon_leaves_to_adam_what_is_no_kernel_of_a_dense_layer():
+    shapes = {"kernel": (3, 2), "bias": (2,), "embeddings": (3, 2)}
+    with keras.name_scope("layer"):
+        variables = [keras.Variable(np.ones(shape, "f4"), name=n) for n, shape in shapes.items()]
+    with keras.name_scope("patches"):
+        variables.append(keras.Variable(np.ones((2, 2, 3, 4), "f4"), name="kernel"))
+    gradients = [tf.constant(np.random.default_rng(3).normal(size=v.shape), "float32")
+                 for v in variables]  # fmt: skip
+    slots, values = {}, {}
+    for optimizer in (optimizers.Muon(0.1, name="o"), optimizers.Adam(0.1, name="o")):
+        for variable in variables:
+            variable.assign(np.ones(variable.shape))
+        optimizer.build(variables)
+        optimizer.apply(gradients, variables)
+        slots[type(optimizer)] = {k: list(v) for k, v in optimizer.slot_variables().items()}
+        values[type(optimizer)] = [v.numpy() for v in variables]
+    others = ["layer/bias", "layer/embeddings", "patches/kernel"]
+    assert slots[optimizers.Muon] == {"m": others, "v": others, "momentum": ["layer/kernel"]}
+    equal = [np.array_equal(*pair) for pair in zip(*values.values(), strict=True)]
+    assert equal == [False, True, True, True]
+
+
 def test_the_optimizer_of_a_run_has_the_rate_of_its_replicas(two_replicas):
     rate = configs.experiment.LearningRate(learning_rate_base=0.1, times_replicas=True)
     config = configs.experiment.TorchSGDOptimizer(learning_rate=rate, weight_decay=0.5)
@@ -107,12 +173,17 @@ def test_slot_names_are_stable():
     assert "opt/model_a_m" in names()
 
 
-@pytest.mark.parametrize("name", ["AdamW", "TorchSGD"])
-def test_round_trip(name):
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("AdamW", {"weight_decay": 0.1}),
+        ("TorchSGD", {"weight_decay": 0.1}),
+        ("Muon", {"momentum": 0.8, "convolutions": True}),
+    ],
+)
+def test_round_trip(name, own):
     schedule = configs.experiment.CosineDecayLearningRate(total_steps=10, warmup_steps=2)
-    config = configs.experiment.OptimizerConfig.variants()[name](
-        learning_rate=schedule, weight_decay=0.1
-    )
+    config = configs.experiment.OptimizerConfig.variants()[name](learning_rate=schedule, **own)
     optimizer = optimizers.build(config, "opt")
     again = type(optimizer).from_config(optimizer.get_config())
     assert again.get_config() == optimizer.get_config()
@@ -131,7 +202,7 @@ def test_the_class_decides_which_optimizer_is_built():
     assert type(optimizer) is optimizers.Adam and optimizer.beta_1 == 0.5
 
 
-@pytest.mark.parametrize("name", ["Adam", "MomentumW", "SGD"])
+@pytest.mark.parametrize("name", ["Adam", "MomentumW", "Muon", "SGD"])
 def test_variables_may_have_rates_of_their_own(name):
     """A variable at half the rate moves as one alone with half the schedule; decay is unscaled."""
 
@@ -156,7 +227,7 @@ def test_update_compiles_into_a_graph():
     variable = keras.Variable(START, name="w")
     optimizer.build([variable])
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(gradient):
         optimizer.apply([gradient], [variable])
 

@@ -48,7 +48,7 @@ def gathered(strategy, how, x, weights):
             total = tf.reduce_sum(rows * weights)
         return rows, tape.gradient(total, x), tf.stack([this.index, this.count])
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(x, weights):
         return strategy.run(share, (x, weights))
 
@@ -83,7 +83,7 @@ def test_two_replicas_gather_rows_and_gradients(two_replicas, how):
 
 
 def test_vectors_and_half_precision_are_gathered_in_float32(two_replicas):
-    @tf.function
+    @tf.function(autograph=False)
     def step():
         def share():
             this = replica.of_this_step()
@@ -137,7 +137,7 @@ def train(strategy, optimizer_config, steps=4):
         optimizer.apply(tape.gradient(scaled, variables), head.trainable_variables)
         return logs["total_loss"]
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(inputs, masks):
         return strategy.reduce("mean", strategy.run(replica_step, (inputs, masks)), axis=None)
 
@@ -153,7 +153,9 @@ def train(strategy, optimizer_config, steps=4):
 
 
 @pytest.mark.parametrize(
-    "name", ["AdamWOptimizer", pytest.param("MomentumWOptimizer", marks=pytest.mark.slow)]
+    "name",
+    ["AdamWOptimizer"]
+    + [pytest.param(n, marks=pytest.mark.slow) for n in ("MomentumWOptimizer", "MuonOptimizer")],
 )
 def test_two_replicas_equal_one_device(two_replicas, name):
     rate = configs.experiment.LearningRate(learning_rate_base=0.01)

@@ -21,7 +21,7 @@ from vatt.configs import (
 from vatt.configs.checks import check_batch
 from vatt.configs.experiment import ExperimentConfig
 from vatt.configs.problems import ConfigError, Problem
-from vatt.configs.resolve import diff, from_yaml, read, recorded, resolve, to_yaml
+from vatt.configs.resolve import diff, flat, from_yaml, read, recorded, resolve, to_yaml
 
 __all__ = [
     "ConfigError",
@@ -34,6 +34,7 @@ __all__ = [
     "dataset",
     "diff",
     "experiment",
+    "flat",
     "from_yaml",
     "model",
     "read",

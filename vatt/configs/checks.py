@@ -251,8 +251,9 @@ def _evaluators(config: experiment.ExperimentConfig) -> Problems:
 def _finetuning(config: experiment.ExperimentConfig) -> Problems:
     """What only fine-tuning has, or asks of the model."""
     train = config.train
-    rates = {name: getattr(train, name) for name in ("layer_decay", "backbone_rate")}
-    changed = {f"train.{name}": share for name, share in rates.items() if share != 1}
+    names = ("layer_decay", "backbone_rate", "pooling_rate")
+    rates = {f"train.{name}": getattr(train, name) for name in names}
+    changed = {path: share for path, share in rates.items() if share not in (1, None)}
     if not isinstance(config, experiment.Finetune):
         for path, share in changed.items():
             yield Problem(path, share, "expected 1: it belongs to the task finetune")
@@ -271,6 +272,9 @@ def _finetuning(config: experiment.ExperimentConfig) -> Problems:
     if train.layer_decay != 1 and not hasattr(config.model, "num_layers"):
         accepted = f"expected 1: {config.model.name} has no transformer layers"
         yield Problem("train.layer_decay", train.layer_decay, accepted)
+    if train.pooling_rate is not None and not getattr(config.model, "pooling_layers", 0):
+        accepted = f"expected null: {config.model.name} has no layers that pool over time"
+        yield Problem("train.pooling_rate", train.pooling_rate, accepted)
     for path, share in changed.items() if config.model.freeze_backbone else ():
         yield Problem(
             path, share, "expected 1: the layers are frozen (model_config.freeze_backbone)"

@@ -150,6 +150,23 @@ class AdamWOptimizer(OptimizerConfig):
     epsilon: Positive = 1e-7
 
 
+class MuonOptimizer(OptimizerConfig):
+    """Kernels of dense layers are moved along all directions alike, the rest by Adam.
+
+    `update_rms`: root mean square of a matrix's update at a learning rate of 1; that of Adam's is
+    about 0.2, so that 0.2 takes its learning rates. `convolutions`: kernels of convolutions, also
+    those of patch projections, are moved like those of dense layers. Not of the published code.
+    """
+
+    name: base.choice("Muon") = "Muon"
+    momentum: Rate = 0.95
+    update_rms: Positive = 0.2
+    beta_1: Rate = 0.9
+    beta_2: Rate = 0.999
+    epsilon: Positive = 1e-7
+    convolutions: bool = False
+
+
 # Runs ------------------------------------------------------------------------------------------
 
 
@@ -164,7 +181,8 @@ class TrainConfig(base.Config):
     `gradient_clip_norm_cls` that of the classifier (None as 0).
 
     In fine-tuning, `backbone_rate`: the learning rate of the backbone as a share of that of the
-    classifier, which is what the schedule says; `layer_decay`: that of each transformer layer as a
+    classifier, which is what the schedule says; `pooling_rate`: that of the layers that pool its
+    last map over time (None as the rest of it); `layer_decay`: that of each transformer layer as a
     share of that of the layer above it; 1 gives all the same.
 
     `ema_decay`: of a moving average of the weights, which is then what is evaluated and what
@@ -182,6 +200,7 @@ class TrainConfig(base.Config):
     log_every_steps: Steps | None = None
     watchdog_s: Seconds = 1800.0
     backbone_rate: Positive = 1.0
+    pooling_rate: Positive | None = None
     layer_decay: Share = 1.0
     ema_decay: Rate = 0.0
 

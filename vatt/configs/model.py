@@ -16,7 +16,10 @@ class PretrainModel(base.Config):
     """A model for pretraining; every method has subclasses of its own.
 
     `model_name` is the first part of every variable's path, so checkpoints know it.
+    `required_modalities`: what every set that it is trained on must have.
     """
+
+    required_modalities: ClassVar[tuple[str, ...]] = ()
 
     model_name: str = ""
 
@@ -47,6 +50,11 @@ class TwoTowers(PretrainModel):
     def modalities(self) -> tuple[str, str]:
         """What the model takes, video first."""
         return ("video", self.other)
+
+    @property
+    def required_modalities(self) -> tuple[str, ...]:
+        """What every set that it is trained on must have."""
+        return self.modalities
 
     def resolve(self, modality: str) -> Backbone:
         """Returns the configuration of the backbone of a modality, kwargs applied.

@@ -159,7 +159,7 @@ def _with_places(problems: list[Problem], config: ExperimentConfig) -> list[Prob
 
 def diff(before: ExperimentConfig | Mapping, after: ExperimentConfig | Mapping) -> list[str]:
     """Returns what differs between two configurations, one "dotted.path: before -> after" each."""
-    old, new = (_flat(c if isinstance(c, Mapping) else c.as_dict()) for c in (before, after))
+    old, new = (flat(c if isinstance(c, Mapping) else c.as_dict()) for c in (before, after))
     paths = [*old, *(path for path in new if path not in old)]
     return [
         f"{path}: {old.get(path)!r} -> {new.get(path)!r}"
@@ -168,7 +168,8 @@ def diff(before: ExperimentConfig | Mapping, after: ExperimentConfig | Mapping) 
     ]
 
 
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Returns the values of a configuration as YAML has it by "dotted.path"."""
     if isinstance(value, Mapping):
         items = value.items()
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
@@ -177,7 +178,7 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
         return {path: value}
     result = {}
     for key, item in items:
-        result.update(_flat(item, f"{path}.{key}" if path else str(key)))
+        result.update(flat(item, f"{path}.{key}" if path else str(key)))
     return result
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -35,7 +36,11 @@ def factor(decibels: tf.Tensor) -> tf.Tensor:
 
 def to_level(waveform: tf.Tensor, decibels: float) -> tf.Tensor:
     """The factor that brings the RMS of a whole record to `decibels`, up to `MOST_GAIN` dB."""
-    rms = tf.sqrt(tf.reduce_mean(tf.square(waveform)))
+    return gain_to(tf.sqrt(tf.reduce_mean(tf.square(waveform))), decibels)
+
+
+def gain_to(rms: tf.Tensor, decibels: float) -> tf.Tensor:
+    """The factor that brings an RMS to `decibels`, up to `MOST_GAIN` dB; 0 for silence."""
     return tf.minimum(tf.math.divide_no_nan(factor(decibels), rms), factor(MOST_GAIN))
 
 
@@ -54,12 +59,26 @@ def _mel_matrix(mel_bins: int, spectrum_bins: int, sample_rate: int) -> np.ndarr
         return matrix.numpy()
 
 
+def _magnitudes(waveform: tf.Tensor, length: int, step: int) -> tf.Tensor:
+    """[..., samples] -> [..., frames, length // 2 + 1] of (periodic Hann) frames."""
+    spectrum = tf.signal.stft(
+        waveform,
+        frame_length=length,
+        frame_step=step,
+        fft_length=length,
+        window_fn=functools.partial(tf.signal.hann_window, periodic=True),
+        pad_end=True,
+    )
+    return tf.abs(spectrum)
+
+
 def log_mel(
     waveform: tf.Tensor,
     sample_rate: int,
     mel_bins: int = 80,
     stft_length: float = 0.032,
     stft_step: float = 0.016,
+    magnitudes: Callable[[tf.Tensor, int, int], tf.Tensor] = _magnitudes,
 ) -> tf.Tensor:
     """Log-mel spectrogram ln(1 + 10000 * mel), where mel weighs magnitudes, not powers.
 
@@ -69,20 +88,14 @@ def log_mel(
       mel_bins: triangles between 80 and 7600 Hz on the HTK mel scale, without area normalisation.
       stft_length: length of a (periodic Hann) frame in seconds; also the FFT length.
       stft_step: distance of two frames in seconds.
+      magnitudes: the transform, of a waveform, length and step in samples.
 
     Returns:
       Float32 [..., frames, mel_bins, 1].
     """
     length, step = int(sample_rate * stft_length), int(sample_rate * stft_step)
-    spectrum = tf.signal.stft(
-        waveform,
-        frame_length=length,
-        frame_step=step,
-        fft_length=length,
-        window_fn=functools.partial(tf.signal.hann_window, periodic=True),
-        pad_end=True,
-    )  # [..., frames, length // 2 + 1]
-    mel = tf.abs(spectrum) @ _mel_matrix(mel_bins, length // 2 + 1, sample_rate)
+    spectrum = magnitudes(waveform, length, step)  # [..., frames, length // 2 + 1]
+    mel = spectrum @ _mel_matrix(mel_bins, length // 2 + 1, sample_rate)
     return tf.math.log(1.0 + MEL_GAIN * mel)[..., tf.newaxis]
 
 

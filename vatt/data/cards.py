@@ -106,6 +106,18 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Card:
     )
 
 
+def check_modality(card: Card, modality: str, uses: str = "is trained on") -> None:
+    """Refuses a set that lacks a modality that a model uses.
+
+    Raises:
+      DataError: it does.
+    """
+    if getattr(card, modality) is None:
+        raise DataError(
+            f"Data set '{card.name}' has no {modality}, but the model {uses} {modality}."
+        )
+
+
 def _similar_folder(folder: Path) -> str:
     beside = folder.parent
     if not os.path.isdir(beside):

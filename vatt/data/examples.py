@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from vatt.data import audio, clips, lengths, pipeline, sampling, views, vision
+from vatt.data import audio, cards, clips, lengths, pipeline, sampling, views, vision
 from vatt.data.cards import Card
 from vatt.data.features import LABEL, VIDEO
 from vatt.data.text import Vocabulary
@@ -94,7 +94,7 @@ class Clips(Examples):
         """
         spec = pipeline.clip_spec(self.cfg, card, self.stride(card))
         for modality in self._modalities:
-            pipeline.check_modality(card, modality)
+            cards.check_modality(card, modality)
         lengths.check(self.cfg, card, spec, self._modalities)
         view = views.of_config(self.cfg, self.cfg.crop_resize_style)
         noise = getattr(self.cfg, "audio_noise", 0.0)

@@ -6,6 +6,7 @@ Source: GDT and STiCA, there 40 or 257 filters on windows of 20 ms every 10 ms a
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -50,8 +51,19 @@ def weights(filters: int, points: int, sample_rate: int) -> np.ndarray:
     return matrix
 
 
+def _magnitudes(x: tf.Tensor, length: int, hop: int, points: int) -> tf.Tensor:
+    """[..., samples] -> [..., frames, points // 2 + 1], of frames of `length` every `hop`."""
+    return tf.abs(tf.signal.rfft(tf.signal.frame(x, length, hop), [points]))
+
+
 def log_filterbank(
-    waveform: tf.Tensor, sample_rate: int, filters: int, window: float, step: float
+    waveform: tf.Tensor,
+    sample_rate: int,
+    filters: int,
+    window: float,
+    step: float,
+    magnitudes: Callable[[tf.Tensor, int, int, int], tf.Tensor] = _magnitudes,
+    dtype: tf.DType = tf.float64,
 ) -> tf.Tensor:
     """Natural logarithms of the energies in a filterbank, computed in float64.
 
@@ -64,6 +76,8 @@ def log_filterbank(
       filters: triangles from 0 Hz to half the rate, equally wide in mel.
       window: seconds.
       step: seconds from one window to the next.
+      magnitudes: the transform, of a waveform, length and step of its windows, and points.
+      dtype: to compute in.
 
     Returns:
       Float32 [..., frames, filters, 1].
@@ -71,12 +85,13 @@ def log_filterbank(
     samples = waveform.shape[-1]
     length, hop = _lengths(sample_rate, window, step)
     count, points = frames(samples, sample_rate, window, step), transform_length(length)
-    x = tf.cast(waveform, tf.float64) * FULL_SCALE
+    x = tf.cast(waveform, dtype) * FULL_SCALE
     x = tf.concat([x[..., :1], x[..., 1:] - EMPHASIS * x[..., :-1]], axis=-1)
     missing = (count - 1) * hop + length - samples
     x = tf.pad(x, [[0, 0]] * (waveform.shape.rank - 1) + [[0, max(missing, 0)]])
-    cut = tf.signal.frame(x, length, hop)[..., :count, :]
-    power = tf.square(tf.abs(tf.signal.rfft(cut, [points]))) / points
-    energy = power @ weights(filters, points, sample_rate)  # [..., frames, filters]
-    energy = tf.where(energy == 0.0, tf.constant(SILENT, tf.float64), energy)
+    spectrum = magnitudes(x, length, hop, points)  # [..., frames, points // 2 + 1]
+    power = tf.square(spectrum) / points
+    triangles = tf.constant(weights(filters, points, sample_rate), dtype)
+    energy = power @ triangles  # [..., frames, filters]
+    energy = tf.where(energy == 0.0, tf.constant(SILENT, dtype), energy)
     return tf.cast(tf.math.log(energy), tf.float32)[..., tf.newaxis]

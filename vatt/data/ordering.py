@@ -28,6 +28,7 @@ READ_BUFFER_BYTES = 1 << 20
 MIXING_BLOCK = 1 << 16  # draws made at once; changing it changes the order of every mixed run
 
 
+@sampling.plain_graph
 def _read_shard(path: tf.Tensor, number: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
     """Dataset of ([shard, record] int64, serialized): `count` elements, whatever is in the file.
 

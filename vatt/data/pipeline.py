@@ -279,15 +279,7 @@ def check_labelled(card: cards.Card, modality: str) -> None:
     """Raises DataError when a set cannot teach a classifier of `modality`."""
     if not card.classes:
         raise DataError(f"Data set '{card.name}' has no labels: its card lists none.")
-    check_modality(card, modality, "classifies")
-
-
-def check_modality(card: cards.Card, modality: str, uses: str = "is trained on") -> None:
-    """Raises DataError when a set lacks a modality that a model uses."""
-    if getattr(card, modality) is None:
-        raise DataError(
-            f"Data set '{card.name}' has no {modality}, but the model {uses} {modality}."
-        )
+    cards.check_modality(card, modality, "classifies")
 
 
 def load_card(name: str, data_dir: str | Path | None) -> cards.Card:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
@@ -25,15 +26,23 @@ def shape(cfg: configs.dataset.Dataset) -> tuple[int, ...]:
     return (times, cfg.mel_bins, 1)
 
 
-def of(samples: tf.Tensor, cfg: configs.dataset.Dataset) -> tf.Tensor:
-    """Float32 [..., samples] in [-1, 1] -> [..., samples, 1] or [..., times, bands, 1]."""
+def of(
+    samples: tf.Tensor,
+    cfg: configs.dataset.Dataset,
+    log_mel: Callable[..., tf.Tensor] = audio.log_mel,
+    log_filterbank: Callable[..., tf.Tensor] = filterbank.log_filterbank,
+) -> tf.Tensor:
+    """Float32 [..., samples] in [-1, 1] -> [..., samples, 1] or [..., times, bands, 1].
+
+    `log_mel` and `log_filterbank` make the spectrograms.
+    """
     if cfg.raw_audio:
         return samples[..., tf.newaxis]
     how = (cfg.sample_rate, cfg.mel_bins, cfg.stft_length, cfg.stft_step)
     if cfg.audio_features == "filterbank":
-        found = filterbank.log_filterbank(samples, *how)
+        found = log_filterbank(samples, *how)
     else:
-        found = audio.minmax_normalise(audio.log_mel(samples, *how))
+        found = audio.minmax_normalise(log_mel(samples, *how))
     return (found - cfg.audio_mean) / cfg.audio_std
 
 

@@ -32,8 +32,8 @@ ROWS = 16
 # Rows that choose a part of the record: all views of a clip share them.
 OF_CLIP = (OFFSET, CAPTIONS, SHIFT)
 
-# For functions given to tf.data: nothing here needs Python's control flow rewritten, and tracing
-# takes half the time without.
+# For functions given to tf.data, and steps of training: none needs Python's control flow rewritten,
+# and tracing takes half the time without.
 plain_graph = tf.autograph.experimental.do_not_convert
 
 

@@ -166,6 +166,7 @@ def finite_batches(
     total = sum(shard.records for shard in shards)
     starts = tf.constant(np.cumsum([0, *(shard.records for shard in shards)]), tf.int64)
 
+    @sampling.plain_graph
     def one_pass(repeat: tf.Tensor) -> tf.data.Dataset:
         return ordering.one_pass(shards).map(
             lambda place, serialized: (
@@ -232,9 +233,12 @@ def _records(
     known = tf.constant(bad_records.add_set(card, split, shards), tf.int64)
     number = tf.constant(index, tf.int32)
     stream = ordering.endless(shards, seed=seed, start=start, shuffle_buffer=cfg.shuffle_buffer)
-    return stream.map(
-        lambda element, item: (tf.concat([[known], item[0]], 0), number, element, item[1])
-    )
+
+    @sampling.plain_graph
+    def with_source(element: tf.Tensor, item: tuple[tf.Tensor, tf.Tensor]) -> tuple:
+        return tf.concat([[known], item[0]], 0), number, element, item[1]
+
+    return stream.map(with_source)
 
 
 def _rows_of_worker(dataset: tf.data.Dataset, place: _Place) -> tf.data.Dataset:

@@ -240,6 +240,8 @@ def split_cased_words(captions: tf.Tensor) -> tf.RaggedTensor:
 
 
 Tokenizer = Callable[..., tf.Tensor]
+_Ids = Callable[[tf.Tensor], tf.RaggedTensor]
+_Table = tf.lookup.StaticHashTable | tf.lookup.StaticVocabularyTable
 
 
 def tokenizer(vocabulary: Vocabulary, use_bos: bool = False, use_eos: bool = False) -> Tokenizer:
@@ -257,7 +259,7 @@ def tokenizer(vocabulary: Vocabulary, use_bos: bool = False, use_eos: bool = Fal
         tf.constant(vocabulary.words), tf.range(len(vocabulary), dtype=tf.int64)
     )
     ids_of = {BERT_TOKENIZER: _bert_ids, CASED_TOKENIZER: _cased_ids}
-    ids_of_captions = ids_of.get(vocabulary.kind, _word_ids)(initializer, vocabulary.unk_id)
+    ids_of_captions, table = ids_of.get(vocabulary.kind, _word_ids)(initializer, vocabulary.unk_id)
 
     def tokenize(captions: tf.Tensor, max_words: int | None) -> tf.Tensor:
         ids = ids_of_captions(captions)  # [n, (words)]
@@ -269,24 +271,23 @@ def tokenizer(vocabulary: Vocabulary, use_bos: bool = False, use_eos: bool = Fal
         padded = ids.to_tensor(vocabulary.pad_id, shape=(None, max_words))
         return tf.ensure_shape(padded, (captions.shape[0], max_words))  # [n, max_words]
 
+    tokenize.table = table  # whoever saves the graph saves this, too
     return tokenize
 
 
-def _word_ids(
-    initializer: tf.lookup.KeyValueTensorInitializer, unk_id: int
-) -> Callable[[tf.Tensor], tf.RaggedTensor]:
+def _word_ids(initializer: tf.lookup.KeyValueTensorInitializer, unk_id: int) -> tuple[_Ids, _Table]:
     table = tf.lookup.StaticHashTable(initializer, default_value=unk_id)
 
     def ids(captions: tf.Tensor) -> tf.RaggedTensor:
         words = split_words(normalise(captions))
         return words.with_flat_values(tf.cast(table.lookup(words.flat_values), tf.int32))
 
-    return ids
+    return ids, table
 
 
 def _cased_ids(
     initializer: tf.lookup.KeyValueTensorInitializer, unk_id: int
-) -> Callable[[tf.Tensor], tf.RaggedTensor]:
+) -> tuple[_Ids, _Table]:
     table = tf.lookup.StaticHashTable(initializer, default_value=unk_id)
 
     def ids(captions: tf.Tensor) -> tf.RaggedTensor:
@@ -294,12 +295,10 @@ def _cased_ids(
         found = words.with_flat_values(tf.cast(table.lookup(words.flat_values), tf.int32))
         return tf.ragged.boolean_mask(found, found != unk_id)
 
-    return ids
+    return ids, table
 
 
-def _bert_ids(
-    initializer: tf.lookup.KeyValueTensorInitializer, unk_id: int
-) -> Callable[[tf.Tensor], tf.RaggedTensor]:
+def _bert_ids(initializer: tf.lookup.KeyValueTensorInitializer, unk_id: int) -> tuple[_Ids, _Table]:
     try:
         import tensorflow_text  # heavy: only who asks for BERT pays for it
     except ImportError as error:
@@ -314,7 +313,7 @@ def _bert_ids(
     def ids(captions: tf.Tensor) -> tf.RaggedTensor:
         return tf.cast(bert.tokenize(captions).merge_dims(1, 2), tf.int32)
 
-    return ids
+    return ids, table
 
 
 def has_words(ids: tf.Tensor, cfg: TextConfig) -> tf.Tensor:

@@ -303,9 +303,9 @@ def space_to_depth(video: tf.Tensor) -> tf.Tensor:
       [..., frames / 2, height / 2, width / 2, 8 * channels].
     """
     *_, frames, height, width, channels = video.shape
-    cells = (frames // 2, 2, height // 2, 2, width // 2, 2, channels)
-    split = tf.reshape(video, (-1, *cells))
-    split = tf.transpose(split, (0, 1, 3, 5, 2, 4, 6, 7))
+    # No more axes than the runtimes of exported models can transpose.
+    split = tf.reshape(video, (-1, 2, height // 2, 2, width // 2, 2 * channels))
+    split = tf.transpose(split, (0, 2, 4, 1, 3, 5))
     outer = tf.shape(video)[:-4]
     packed = tf.reshape(
         split,

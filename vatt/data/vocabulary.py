@@ -158,6 +158,25 @@ def check_words(card: Card, split: str, vocabulary: Vocabulary, field: str) -> N
         logging.info("%s", said)
 
 
+def unknown_words(vocabulary: Vocabulary, captions: Sequence[str]) -> list[list[str]]:
+    """Returns the words of each caption that the vocabulary lacks, each once.
+
+    A BERT vocabulary, which knows pieces of words, lacks none.
+    """
+    tf = import_tensorflow_quietly()
+
+    from vatt.data import text
+
+    if vocabulary.kind == text.BERT_TOKENIZER:
+        return [[] for _ in captions]
+    given = tf.constant(list(captions), tf.string)
+    cased = vocabulary.kind == text.CASED_TOKENIZER
+    words = text.split_cased_words(given) if cased else text.split_words(text.normalise(given))
+    known = set(vocabulary.words)
+    rows = ([word.decode(errors="replace") for word in row] for row in words.numpy())
+    return [[word for word in dict.fromkeys(row) if word not in known] for row in rows]
+
+
 def _sample(card: Card, split: str) -> Iterator[bytes]:
     """Captions of the first records of some shards; what cannot be read is passed over."""
     tf = import_tensorflow_quietly()

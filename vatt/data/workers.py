@@ -37,7 +37,10 @@ def progress(total: int | None, initial: int, desc: str, unit: str) -> tqdm:
     from tqdm import tqdm
 
     interval = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(total=total, initial=initial, desc=desc, unit=unit, mininterval=interval)
+    of_bytes = {"unit_scale": True, "unit_divisor": 1024} if unit == "B" else {}
+    return tqdm(
+        total=total, initial=initial, desc=desc, unit=unit, mininterval=interval, **of_bytes
+    )
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ kinds that an evaluation did not have are absent.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -47,15 +47,16 @@ def save(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
     return path
 
 
-def load(path: Path | str) -> dict[str, np.ndarray]:
-    """Reads what `save` wrote.
+def load(path: Path | str, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Reads what `save` wrote: all of it, or the arrays of these names that are there.
 
     Raises:
       DataError: the file is missing, damaged or holds pickled objects.
     """
     try:
         with Archive(path) as archive:
-            return {name: archive.array(name) for name in archive.headers}
+            wanted = [name for name in archive.headers if names is None or name in names]
+            return {name: archive.array(name) for name in wanted}
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable artefact ({error})") from error
 

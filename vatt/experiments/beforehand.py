@@ -34,9 +34,13 @@ def check(cfg: configs.ExperimentConfig, *, fresh_start: bool = False) -> None:
             check_checkpoint(Path(cfg.checkpoint_path))
     elif cfg.mode == "eval" and not cfg.eval.wait_for_run:
         _check_run(folder)
-    for name in _sets(cfg):
-        if not _is_registered(name):
-            cards.load(name, cfg.data_dir)
+    for data, needed in _inputs(cfg):
+        for name in data.name.split("+") if isinstance(data.name, str) else data.name or ():
+            if _is_registered(name.strip()):
+                continue
+            card = cards.load(name.strip(), cfg.data_dir)
+            for modality in needed:
+                cards.check_modality(card, modality)
 
 
 def check_checkpoint(prefix: Path) -> None:
@@ -67,7 +71,7 @@ def _check_run(folder: Path) -> None:
             f"--override_checkpoint={folder / f'ckpt-{lost[-1]}'}"
         )
     what = "no config.yaml, no checkpoint" if folder.is_dir() else "no such folder"
-    runs, inside = _runs(folder.parent), _runs(folder)
+    runs, inside = runs_in(folder.parent), runs_in(folder)
     known = f" Runs beside it: {', '.join(runs[:8])}." if runs else ""
     if inside:
         known = f" Runs in it: {', '.join(inside[:8])}; those of seeds are evaluated with --seeds."
@@ -77,21 +81,19 @@ def _check_run(folder: Path) -> None:
     )
 
 
-def _runs(folder: Path) -> list[str]:
-    """The names of the runs in a folder."""
+def runs_in(folder: Path) -> list[str]:
+    """Returns the names of the runs in a folder."""
     paths = folder.iterdir() if folder.is_dir() else ()
     return sorted(path.name for path in paths if (path / CONFIG_FILE).is_file())
 
 
-def _sets(cfg: configs.ExperimentConfig) -> Iterator[str]:
-    inputs: list[dataset.Dataset] = []
+def _inputs(cfg: configs.ExperimentConfig) -> Iterator[tuple[dataset.Dataset, tuple[str, ...]]]:
+    """Yields what is read, and the modalities that its sets must have."""
+    model, tuned = cfg.model, isinstance(cfg, configs.experiment.Finetune)
     if cfg.mode != "eval":
-        inputs.append(cfg.train.input)
+        yield cfg.train.input, model.modalities if tuned else model.required_modalities
     if cfg.mode != "train":
-        inputs.append(cfg.eval.input)
-    for data in inputs:
-        names = data.name.split("+") if isinstance(data.name, str) else data.name
-        yield from (name.strip() for name in names or ())
+        yield cfg.eval.input, model.modalities if tuned else ()
 
 
 def _is_registered(name: str) -> bool:

@@ -6,6 +6,7 @@ card of the set.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -17,7 +18,7 @@ from vatt.data import pipeline
 from vatt.data.examples import LabelledClips
 from vatt.data.features import LABEL
 from vatt.errors import UserError
-from vatt.experiments import labelled
+from vatt.experiments import labelled, media_settings
 from vatt.experiments.finetune_eval import LABELS_FILE, Evaluator
 from vatt.experiments.recipe import ExamplesRecipe
 from vatt.modeling import factory, flops
@@ -51,18 +52,27 @@ class FinetuneRecipe(ExamplesRecipe):
         cost = flops.classification_step(self.model, self.shapes)
         self.flops_per_step = self.batch_size * cost
         self._classify = (
-            tf.function(self._run_model, jit_compile=True) if cfg.jit_compile else self._run_model
+            tf.function(self._run_model, jit_compile=True, autograph=False)
+            if cfg.jit_compile
+            else self._run_model
         )
 
-    @property
+    @functools.cached_property
     def checkpoint_metadata(self) -> dict[str, object]:
-        """What the manifest of a checkpoint says of the model in it."""
-        return layouts.metadata(self.model, layouts.FINETUNE, self._cfg.model_arch)
+        """What the manifest of a checkpoint says of the model in it; reads cards of data sets."""
+        return {
+            **labelled.metadata(self._set.card),
+            **media_settings.metadata(self._cfg),
+            **layouts.metadata(self.model, layouts.FINETUNE, self._cfg.model_arch),
+        }
 
     def parameter_groups(self) -> Sequence[loop.ParameterGroup]:
         """Backbone and classifier, each clipped by its own norm; layers may have own rates."""
         train, backbone = self._cfg.train, self.model.backbone
         scales = {variable.path: train.backbone_rate for variable in backbone.trainable_variables}
+        if train.pooling_rate is not None:
+            pooled = backbone.pooling.trainable_variables
+            scales |= {variable.path: train.pooling_rate for variable in pooled}
         if train.layer_decay != 1:
             layers = optimizers.layer_scales(backbone, train.layer_decay)
             scales = {path: scale * layers[path] for path, scale in scales.items()}

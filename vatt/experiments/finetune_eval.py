@@ -98,7 +98,7 @@ class Functions:
         """Returns logits `[rows, classes]` of clips `[rows, windows, ...]` by modality."""
         return self._on_replicas(self._classify, inputs)["logits"]
 
-    @tf.function
+    @tf.function(autograph=False)
     def _classify(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return self._strategy.run(self._classify_replica, args=(inputs,))
 

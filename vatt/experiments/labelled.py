@@ -25,6 +25,7 @@ _TASKS = {
 }
 # What a mirror turns into another word; "_" and digits end a word, too.
 _SIDES = re.compile(r"(?<![a-z])(left|right|(anti|counter)?[-_ ]?clockwise)(wards?)?(?![a-z])")
+_KEY = "set"  # in the manifest of a checkpoint
 _TRAIN, _TEST = 0, 1  # places in a pair of Card.folds
 
 Value = TypeVar("Value")
@@ -71,19 +72,46 @@ def open_set(cfg: configs.ExperimentConfig, part: str) -> LabelledSet:
     data, path = getattr(cfg, part).input, f"{part}.input"
     card = pipeline.load_card(data.name, cfg.data_dir)
     _check(card, f"{path}.name", cfg.model)
-    changes = {}
     if not data.split:
-        changes["split"] = _default_split(card, part)
-    pipeline.check_split(card, changes.get("split", data.split))
-    if "video" in cfg.model.modalities and "image_classification" in card.tasks:
-        if not hasattr(cfg.model, "temporal_patch_size"):
-            raise DataError(
-                f"{path}.name: '{card.name}' holds pictures, which have no length to speak of for "
-                f"{cfg.model.name}; accepted are models with patches, such as vit_base"
-            )
-        changes |= {"num_frames": cfg.model.temporal_patch_size, "video_stride": 1}
-        changes |= {"num_windows_test": 1, "multi_crop": False}
-    return LabelledSet(card, data.model_copy(update=changes), cfg.model.modalities)
+        data = data.model_copy(update={"split": _default_split(card, part)})
+    pipeline.check_split(card, data.split)
+    try:
+        data = input_of(data, card, cfg.model)
+    except DataError as error:
+        raise DataError(f"{path}.name: {error}") from None
+    return LabelledSet(card, data, cfg.model.modalities)
+
+
+def input_of(
+    data: configs.dataset.Finetune, card: Card, model: Backbone
+) -> configs.dataset.Finetune:
+    """Returns how clips of a set are read; pictures are as long as a patch, one central crop each.
+
+    Raises:
+      DataError: they cannot be.
+    """
+    if "video" not in model.modalities or "image_classification" not in card.tasks:
+        return data
+    if not hasattr(model, "temporal_patch_size"):
+        raise DataError(
+            f"'{card.name}' holds pictures, which have no length to speak of for "
+            f"{model.name}; accepted are models with patches, such as vit_base"
+        )
+    changes = {"num_frames": model.temporal_patch_size, "video_stride": 1}
+    return data.model_copy(update=changes | {"num_windows_test": 1, "multi_crop": False})
+
+
+def metadata(card: Card) -> dict[str, object]:
+    """Returns what the manifest of a checkpoint says of the set that it was trained on."""
+    return {_KEY: {"name": card.name, "tasks": card.tasks, "multi_label": card.multi_label}}
+
+
+def told_by(facts: Mapping[str, object]) -> Card | None:
+    """Returns what a manifest says of that set as a card; None where it says nothing."""
+    try:
+        return Card.model_validate(facts[_KEY])
+    except (KeyError, ValueError):
+        return None
 
 
 def mirrored(labels: Sequence[str]) -> list[str]:

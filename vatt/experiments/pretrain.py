@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -11,7 +12,7 @@ from absl import logging
 from vatt import methods
 from vatt.configs import experiment
 from vatt.data import pipeline
-from vatt.experiments import vocabularies
+from vatt.experiments import media_settings, vocabularies
 from vatt.experiments.pretrain_eval import Evaluator
 from vatt.experiments.recipe import ExamplesRecipe
 from vatt.modeling import flops
@@ -38,15 +39,20 @@ class PretrainRecipe(ExamplesRecipe):
         cost = flops.pretraining_step(self.model, self.shapes)
         self.flops_per_step = self.batch_size * cost
         self._towers = (
-            tf.function(self._run_towers, jit_compile=True) if cfg.jit_compile else self._run_towers
+            tf.function(self._run_towers, jit_compile=True, autograph=False)
+            if cfg.jit_compile
+            else self._run_towers
         )
 
-    @property
+    @functools.cached_property
     def checkpoint_metadata(self) -> dict[str, object]:
-        """What the manifest of a checkpoint says of the model in it."""
-        return vocabularies.metadata(self._words) | layouts.metadata(
-            self.model, layouts.PRETRAIN, self._cfg.model_arch, self._method.name
-        )
+        """What the manifest of a checkpoint says of the model in it; reads cards of data sets."""
+        arch, method = self._cfg.model_arch, self._method.name
+        return {
+            **vocabularies.metadata(self._words),
+            **media_settings.metadata(self._cfg),
+            **layouts.metadata(self.model, layouts.PRETRAIN, arch, method),
+        }
 
     def parameter_groups(self) -> Sequence[loop.ParameterGroup]:
         """All variables together."""

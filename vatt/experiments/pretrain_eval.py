@@ -128,7 +128,7 @@ class Functions:
             outputs["attention_weights"][-1].numpy(), tower.patches.grid(clips.shape)
         )
 
-    @tf.function
+    @tf.function(autograph=False)
     def _embed(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return self._strategy.run(self._embed_replica, args=(inputs,))
 
@@ -136,15 +136,19 @@ class Functions:
         embeddings = self._model.embed(self._model.towers(_without_windows(inputs)))
         return _with_windows(embeddings, inputs)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _encode(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return self._strategy.run(self._encode_replica, args=(inputs,))
 
     def _encode_replica(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return _with_windows(self.of_rows(_without_windows(inputs)), inputs)
+
+    def of_rows(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns what `encode` does, of rows of one modality, in a graph: `[rows, d]` by key."""
         ((modality, _),) = inputs.items()
-        towers = self._model.towers(_without_windows(inputs))
+        towers = self._model.towers(inputs)
         found = {**self._model.embed(towers), POOLED: towers[modality][POOLED]}
-        return _with_windows({k: tf.cast(x, tf.float32) for k, x in found.items()}, inputs)
+        return {key: tf.cast(value, tf.float32) for key, value in found.items()}
 
 
 def _without_windows(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

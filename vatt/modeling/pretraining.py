@@ -62,6 +62,23 @@ class PretrainingModel(keras.Model):
         """Pairs of embeddings that lie in one space."""
         return ()
 
+    @property
+    def spaces(self) -> tuple[Mapping[str, str], ...]:
+        """Of each space the keys of the embeddings in it, by modality.
+
+        Here those of the pairs, joined where they share a key. Where modalities have several spaces
+        in common, the first one counts.
+        """
+        found: list[dict[str, str]] = []
+        for pair in self.pairs:
+            sides = {pair.query: pair.left, pair.target: pair.right}
+            joined = next((space for space in found if sides.items() & space.items()), None)
+            if joined is None:
+                found.append(sides)
+            else:
+                joined.update(sides)
+        return tuple(found)
+
     def backbone(self, modality: str) -> keras.layers.Layer:
         """Returns the tower of a modality: what a classifier can be put on."""
         return getattr(self, modality)

@@ -10,18 +10,25 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import difflib
 import itertools
 from collections.abc import Iterator, Mapping
-from html import escape
 from pathlib import Path
 
+from vatt import pages
 from vatt.configs import yaml_text
+from vatt.errors import UserError
 from vatt.files import read_json
+from vatt.pages import Markup
 from vatt.reporting.history import History
+
+html = pages.Macros("about.html")
 
 # What YAML and JSON hold: texts, numbers, lists and trees of such.
 Tree = Mapping[str, object]
 
+METRICS = "metrics.jsonl"
+_SHOWN = 8  # runs that are named in an error
 TASKS = {"pretrain": "pretraining", "finetune": "fine-tuning"}
 
 
@@ -59,6 +66,21 @@ def read(folder: Path) -> Run:
     return Run(folder, config, text, launches, _manifest(folder), problems)
 
 
+def folder(path: Path | str) -> Path:
+    """The folder of a run.
+
+    Raises:
+      UserError: there is no such folder, or none that anything was logged in.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"model_dir {path} is not a folder.{_nearest_folder(path)}")
+    if not (path / METRICS).exists() and (inside := sorted(path.glob(f"*/{METRICS}"))):
+        runs = ", ".join(str(file.parent) for file in inside[:_SHOWN])
+        raise UserError(f"{path} is not the folder of a run (no {METRICS}); there is {runs}")
+    return path
+
+
 def title(run: Run) -> str:
     """The heading of the page."""
     architecture = _architecture(run)
@@ -73,36 +95,31 @@ def is_finetuning(run: Run) -> bool:
     return _task(run) == "finetune"
 
 
-def header(run: Run, history: History) -> str:
+def facts(run: Run, history: History) -> dict[str, str]:
+    """What one wants to know first of a run; what is not known is left out."""
+    every = {"Run": lead(run)} | _items(run, history)
+    return {name: str(value) for name, value in every.items() if value not in (None, "")}
+
+
+def header(run: Run, history: History) -> Markup:
     """Title, method and a list of what one wants to know first."""
-    items = "".join(
-        f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>"
-        for name, value in _items(run, history).items()
-        if value not in (None, "")
-    )
-    return (
-        f'<header><h1>{escape(title(run))}</h1><p class="lead">{escape(_lead(run))}</p>'
-        f'<dl class="facts">{items}</dl></header>'
-    )
+    shown = {name: value for name, value in facts(run, history).items() if name != "Run"}
+    return html.header(title(run), lead(run), shown)
 
 
-def provenance(run: Run) -> str:
+def provenance(run: Run) -> Markup:
     """Every launch of the run, and its configuration."""
-    parts = ["<h2>Provenance</h2>"]
-    tables = [_launch_table(launch) for launch in run.launches]
-    if tables:
-        parts.append(tables[-1])
-    if len(tables) > 1:
-        earlier = "".join(reversed(tables[:-1]))
-        count = f"{len(tables) - 1} earlier launch{'es' * (len(tables) > 2)}"
-        parts.append(f"<details><summary>{count} of this run</summary>{earlier}</details>")
-    parts += [f'<p class="missing">{escape(problem)}</p>' for problem in run.problems]
-    if run.config_text:
-        parts.append(
-            "<details><summary>Resolved configuration</summary>"
-            f"<pre>{escape(run.config_text)}</pre></details>"
-        )
-    return "".join(parts)
+    launches = [list(flatten(launch)) for launch in run.launches]
+    return html.provenance(launches, run.problems, run.config_text)
+
+
+def _nearest_folder(model_dir: Path) -> str:
+    try:
+        names = [path.name for path in model_dir.parent.iterdir() if path.is_dir()]
+    except OSError:
+        return ""
+    match = difflib.get_close_matches(model_dir.name, names, n=1, cutoff=0.5)
+    return f" Did you mean '{model_dir.parent / match[0]}'?" if match else ""
 
 
 # Files --------------------------------------------------------------------------------------------
@@ -152,10 +169,9 @@ def _manifest(folder: Path) -> Tree:
 
 
 def _items(run: Run, history: History) -> dict[str, object]:
-    steps = history.steps("train")
-    total = _dig(run.config, "train", "optimizer", "learning_rate", "total_steps")
-    done = f"{steps[-1]:,}" if steps else None
-    if done and isinstance(total, int):
+    last, total = progress(run, history)
+    done = f"{last:,}" if last is not None else None
+    if done and total is not None:
         done += f" of {total:,}"
     first = _find(run.launches[0], "started") if run.launches else None
     return {
@@ -165,7 +181,7 @@ def _items(run: Run, history: History) -> dict[str, object]:
         "Checkpoints": run.config.get("checkpoint_path")
         if run.config.get("mode") == "eval"
         else "",
-        "Evaluated on": _listed(_dig(run.config, "eval", "input", "name")),
+        "Evaluated on": _evaluated(run, history),
         "Steps": done,
         "Batch": _dig(run.config, "train", "input", "batch_size"),
         "Parameters": _count(_find(run.launch, "parameters")),
@@ -175,18 +191,32 @@ def _items(run: Run, history: History) -> dict[str, object]:
     }
 
 
-def _lead(run: Run) -> str:
+def progress(run: Run, history: History) -> tuple[int | None, int | None]:
+    """The last step that was logged in training, and how many there are to be."""
+    steps = history.steps("train")
+    total = _dig(run.config, "train", "optimizer", "learning_rate", "total_steps")
+    return steps[-1] if steps else None, total if isinstance(total, int) else None
+
+
+def _evaluated(run: Run, history: History) -> str | None:
+    """The sets that figures are of, and those that the configuration names but none is of yet."""
+    measured = history.measures.each("set")
+    named = _dig(run.config, "eval", "input", "name") or []
+    named = named if isinstance(named, list) else [named]
+    waiting = [str(name) for name in named if name not in measured]
+    return _listed([*measured, *(f"{name} (no figures yet)" for name in waiting)] or None)
+
+
+def method(run: Run) -> str:
+    """The name of the method, empty if it is not known."""
+    named = (source.get("method") for source in (run.launch, run.config, run.manifest))
+    return next((name for name in named if name and isinstance(name, str)), "")
+
+
+def lead(run: Run) -> str:
     """Method and task in words: "VATT, pretraining run"."""
-    method = next(
-        (
-            found
-            for source in (run.launch, run.config, run.manifest)
-            if (found := source.get("method"))
-        ),
-        None,
-    )
     task = _task(run)
-    parts = [_method_title(method)] if isinstance(method, str) else []
+    parts = [_method_title(method(run))] if method(run) else []
     lead = ", ".join([*parts, f"{TASKS.get(task, task or 'training')} run"])
     return lead[:1].upper() + lead[1:]
 
@@ -215,14 +245,6 @@ def _source(run: Run) -> str | None:
     return _listed(run.config.get("checkpoint_path")) or ("scratch" if run.config else None)
 
 
-def _launch_table(launch: Tree) -> str:
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td><code>{escape(value)}</code></td></tr>'
-        for name, value in _flatten(launch)
-    )
-    return f'<div class="scroll"><table class="data left prov">{rows}</table></div>'
-
-
 # Values -------------------------------------------------------------------------------------------
 
 
@@ -243,10 +265,11 @@ def _find(tree: Tree, key: str) -> object:
     return None
 
 
-def _flatten(tree: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten(tree: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the values of a tree as text, each with its "dotted.path"."""
     if isinstance(tree, dict):
         for key, value in tree.items():
-            yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(tree, list):
         yield prefix, " ".join(map(str, tree))
     elif tree is not None:
@@ -261,7 +284,7 @@ def _listed(value: object) -> str | None:
 
 def _machine(value: object) -> str | None:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {text}" for key, text in _flatten(value))
+        return ", ".join(f"{key} {text}" for key, text in flatten(value))
     return _listed(value)
 
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import io
 import math
-from html import escape
 from pathlib import Path
 
 import numpy as np
 
+from vatt import pages
 from vatt.evaluation import artefacts
-from vatt.reporting.pieces import Arrays, image, of_artefact
+from vatt.pages import Markup
+from vatt.reporting.pieces import Arrays, html, image, of_artefact
+from vatt.reporting.plots import html as charts
 from vatt.reporting.plots import number, waveform
+
+clips = pages.Macros("clips.html")
 
 PATCH = 12  # pixels of a patch in the overlay, before the browser stretches it
 FULL = 99.5  # percentile of all patches at which the heat is full
@@ -28,30 +32,32 @@ CURVE = 40  # height of the curve under a waveform, user units
 _ANCHORS = ((120, 20, 60), (214, 60, 30), (250, 150, 20), (255, 235, 120))
 
 
-def section(path: Path) -> str:
+def section(path: Path) -> Markup:
     """Maps of one artefact; a sentence if it cannot be read."""
     return of_artefact(path, "attention maps", _section)
 
 
-def _section(arrays: Arrays) -> str:
+def _section(arrays: Arrays) -> Markup:
     name, step = str(arrays["dataset"]), int(arrays["step"])
     video, audio = _times_even(arrays, "video"), _times_even(arrays, "audio")
-    clips = len(arrays["clips/source"])
+    count = len(arrays["clips/source"])
     shown = []
     for what, found in (("over frames", video), ("over sound", audio)):
         if found is None:
             continue
-        if len(found) != clips:
-            raise ValueError(f"it has {clips} clips, but attention {what} of {len(found)}")
+        if len(found) != count:
+            raise ValueError(f"it has {count} clips, but attention {what} of {len(found)}")
         shown.append(f"{what} up to {_times(_full(found))}")
-    figures = "".join(_clip(arrays, row, video, audio) for row in range(clips))
     scale = ", ".join(shown)
-    return (
-        f'<h3>{escape(name)}<span class="note">step {step:,}</span></h3>'
-        "<p>Where the aggregation token takes its information from: its attention in the last "
-        "layer, mean of heads, in multiples of even attention; heat begins where a place gets more "
-        f"than its even share and is full at the top of the scale, {scale}.</p>"
-        f'{_legend(video)}<div class="grid attention">{figures}</div>'
+    about = (
+        "Where the aggregation token takes its information from: its attention in the last layer, "
+        "mean of heads, in multiples of even attention; heat begins where a place gets more than "
+        f"its even share and is full at the top of the scale, {scale}."
+    )
+    figures = [_clip(arrays, row, video, audio) for row in range(count)]
+    heading = html.heading(3, name, f"step {step:,}")
+    return pages.join(
+        [heading, html.paragraph(about), _legend(video), html.grid(figures, "attention")]
     )
 
 
@@ -77,33 +83,30 @@ def _full(times: np.ndarray) -> float:
     return math.ceil(top / step - 1e-9) * step
 
 
-def _clip(arrays: Arrays, row: int, video: np.ndarray | None, audio: np.ndarray | None) -> str:
+def _clip(arrays: Arrays, row: int, video: np.ndarray | None, audio: np.ndarray | None) -> Markup:
     caption, source = (str(arrays[f"clips/{name}"][row]) for name in ("caption", "source"))
     label = str(arrays["clips/label_text"][row]).replace("|", ", ")
-    parts = [f"<figcaption>{escape(caption or label or source or f'clip {row}')}</figcaption>"]
-    if video is not None:
-        parts.append(_strips(arrays, row, video))
+    parts = [] if video is None else [_strips(arrays, row, video)]
     if audio is not None:
         parts.append(waveform(arrays["audio/envelope"][row]))
         parts.append(_curve(audio[row], _full(audio)))
-    return f'<figure title="{escape(source)}">{"".join(parts)}</figure>'
+    return clips.attended(source, caption or label or source or f"clip {row}", pages.join(parts))
 
 
-def _strips(arrays: Arrays, row: int, video: np.ndarray) -> str:
+def _strips(arrays: Arrays, row: int, video: np.ndarray) -> Markup:
     times = video[row]  # [t, h, w]
     frames, jpeg = int(arrays["clips/frames"][row]), artefacts.clip_jpeg(arrays, row)
     if frames != len(times):
         raise ValueError(f"clip {row} has {frames} frames, but attention to {len(times)}")
     if not jpeg:
         raise ValueError(f"clip {row} has no frames")
+    strip = image("jpeg", jpeg, "frames")
     if not np.isfinite(times).all():
-        return f'{image("jpeg", jpeg, "frames")}<p class="note">Attention is not finite.</p>'
+        return pages.join([strip, html.paragraph("Attention is not finite.", "note")])
     heat = image("png", heat_png(times, _full(video)), "attention to the frames")
-    place = _peak(times)
-    return (
-        f'{image("jpeg", jpeg, "frames")}<div class="heat">{image("jpeg", jpeg, "")}{heat}</div>'
-        f'<p class="note">peak {_times(float(times.max()))} in frame {place + 1} of {frames}</p>'
-    )
+    peak = f"peak {_times(float(times.max()))} in frame {_peak(times) + 1} of {frames}"
+    over = clips.heat(image("jpeg", jpeg, ""), heat)
+    return pages.join([strip, over, html.paragraph(peak, "note")])
 
 
 def _peak(times: np.ndarray) -> int:
@@ -139,33 +142,28 @@ def _rgba(strength: np.ndarray) -> np.ndarray:
     return np.round(np.stack([*colours, opacity], axis=-1)).astype(np.uint8)
 
 
-def _legend(video: np.ndarray | None) -> str:
+def _legend(video: np.ndarray | None) -> Markup:
     if video is None:
-        return ""
+        return Markup()
     full, at = _full(video), np.linspace(0, 1, 7)
     stops = ",".join(
         f"rgba({r},{g},{b},{a / 255:.2f})" for r, g, b, a in _rgba(at[None])[0].tolist()
     )
-    return (
-        f'<p class="scale note">even <i style="background:linear-gradient(90deg,{stops})"></i> '
-        f"{_times(full)}</p>"
-    )
+    return clips.heat_scale(stops, _times(full))
 
 
-def _curve(times: np.ndarray, full: float) -> str:
+def _curve(times: np.ndarray, full: float) -> Markup:
     """Attention over time [tokens] as an area, with a line at even attention."""
     if not np.isfinite(times).all():
-        return '<p class="note">Attention to the sound is not finite.</p>'
+        return html.paragraph("Attention to the sound is not finite.", "note")
     tokens = len(times)
     heights = CURVE - np.minimum(times, full) / full * (CURVE - 2)
     steps = "".join(f"V{y:.1f}H{token + 1}" for token, y in enumerate(heights))
     even = CURVE - (CURVE - 2) / full
-    return (
-        f'<svg class="listened" viewBox="0 0 {tokens} {CURVE}" preserveAspectRatio="none" '
-        f'role="img" aria-label="attention to the sound"><path d="M0 {CURVE}{steps}V{CURVE}Z"/>'
-        f'<path class="even" d="M0 {even:.1f}H{tokens}"/></svg>'
-        f'<p class="note">peak {_times(float(times.max()))}; dashed: even attention</p>'
-    )
+    area = f"M0 {CURVE}{steps}V{CURVE}Z"
+    peak = f"peak {_times(float(times.max()))}; dashed: even attention"
+    drawn = charts.listened(tokens, CURVE, area, f"M0 {even:.1f}H{tokens}")
+    return pages.join([drawn, html.paragraph(peak, "note")])
 
 
 def _times(value: float) -> str:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 
 import numpy as np
 
+from vatt import pages
 from vatt.errors import DataError
 from vatt.evaluation import artefacts, summary
 from vatt.evaluation.measures import CLASSIFICATION, Measure
+from vatt.pages import Cell, Markup, Row, flush, head
 from vatt.reporting import figures, matrices
 from vatt.reporting.history import History, Measures
-from vatt.reporting.pieces import NONE, Arrays, image, of_artefact, table
+from vatt.reporting.pieces import NONE, Arrays, html, image, of_artefact
 from vatt.reporting.plots import line_chart, percent, waveform
+
+clips = pages.Macros("clips.html")
 
 # Groups of figures that stand together.
 ONE_LABEL = (
@@ -63,29 +66,23 @@ def sets(history: History) -> dict[str, Measures]:
     ).by_set("target")
 
 
-def folds(history: History) -> str:
+def folds(history: History) -> Markup:
     """Tables of the newest figures of each fold, of sets whose folds were all run."""
     parts = []
     for data, target in _averaged(history):
         own = history.measures.where(shows).select(set=data, target=target)
-        names = [name for group in _groups(own) for name in group]
+        names = [figure for group in _groups(own) for figure in group]
         rows = []
         for fold, split in own.combinations("fold", "split"):
             found = own.select(fold=fold, split=split)
-            cells = "".join(
-                f"<td>{figures.text((found.select(name=name).latest() or (0, None))[1])}</td>"
-                for name in names
-            )
-            which = f'fold {escape(fold)} <code class="note">fold_{escape(fold)}/report.html</code>'
-            clips = next(figures.clips(m.samples) for _, m in found if m.samples is not None)
-            head = which if fold else "mean"
-            rows.append(
-                f'<tr><th scope="row" class="name">{head}</th><td class="name">{escape(split)}</td>'
-                f"<td>{clips}</td>{cells}</tr>"
-            )
-        head = ["", "split", "", *(figures.of(name).title for name in names)]
-        parts.append(f"<h3>{escape(data)}</h3>{table(head, rows, 'data', left=('split',))}")
-    return f"<h2>Folds</h2>{''.join(parts)}" if parts else ""
+            latest = (found.select(name=figure).latest() or (0, None) for figure in names)
+            heading = head(f"fold {fold}", f"fold_{fold}/report.html") if fold else head("mean")
+            count = next(figures.clips(m.samples) for _, m in found if m.samples is not None)
+            cells = (figures.text(measure) for _, measure in latest)
+            rows.append([heading, flush(split), count, *cells])
+        titles = ["", "split", "", *(figures.of(figure).title for figure in names)]
+        parts += [html.heading(3, data), html.table(titles, rows, "data", left=("split",))]
+    return pages.join([html.heading(2, "Folds"), *parts]) if parts else Markup()
 
 
 def _averaged(history: History) -> dict[tuple[str, str], None]:
@@ -102,35 +99,35 @@ def holds(path: Path) -> bool | None:
         return None
 
 
-def headline(title: str, measures: Measures) -> str:
+def headline(title: str, measures: Measures) -> Markup:
     """Latest figures of a set beside chance."""
     step = measures.steps()[-1]
-    newest = {name: measures.select(name=name).at(step) for name in measures.each("name")}
+    newest = {figure: measures.select(name=figure).at(step) for figure in measures.each("name")}
     counts = [found.samples for found in newest.values() if found and found.samples]
     measured = next(iter(found for found in newest.values() if found))
     notes = [f"step {step:,}", summary.fold_of(measured), *map(figures.clips, counts[:1])]
-    tables = []
+    parts = []
     for group in _groups(measures):
-        cells = "".join(figures.headline_cell(newest[name]) for name in group)
-        head = [figures.of(name).title for name in group]
-        tables.append(figures.headline(head, [f"<tr>{cells}</tr>"]))
+        titles = [figures.of(figure).title for figure in group]
+        cells = [figures.headline_cell(newest[figure]) for figure in group]
+        parts.append(html.table(titles, [cells], "headline"))
     remarks = [
-        text for name, text in CHANCE.items() if figures.chance(newest.get(name)) is not None
+        text for figure, text in CHANCE.items() if figures.chance(newest.get(figure)) is not None
     ]
     remarks += [
         text.format(known.value)
-        for name, text in REMARKS.items()
-        if (known := newest.get(name)) and known.value
+        for figure, text in REMARKS.items()
+        if (known := newest.get(figure)) and known.value
     ]
-    remark = f'<p class="note">{" ".join(remarks)}</p>'
-    remark += figures.warnings(summary.too_small(filter(None, newest.values())))
-    return figures.card(title, list(filter(None, notes)), "".join(tables) + remark)
+    parts.append(html.paragraph(" ".join(remarks), "note"))
+    parts.append(html.warnings(summary.too_small(filter(None, newest.values()))))
+    return html.card(title, ", ".join(filter(None, notes)), pages.join(parts))
 
 
-def curves(measures: Measures) -> str:
+def curves(measures: Measures) -> Markup:
     """Charts of the figures over training steps; empty with one evaluation only."""
     if len(measures.steps()) < 2:
-        return ""
+        return Markup()
     charts = []
     for names, title, note in (
         (("top_1_accuracy", "top_5_accuracy"), "Accuracy", "share of clips"),
@@ -147,115 +144,113 @@ def curves(measures: Measures) -> str:
     ):
         if series := figures.curves(measures, [name]):
             charts.append(line_chart(series, figures.of(name).title, lower=0.0, note=note))
-    return f'<div class="grid">{"".join(charts)}</div>'
+    return html.grid(charts)
 
 
-def evaluations(measures: Measures) -> str:
+def evaluations(measures: Measures) -> Markup:
     """All evaluations: one row per step, the best of each column in bold."""
     names = [name for group in _groups(measures) for name in group]
     return figures.by_step([measures.select(name=name) for name in names])
 
 
-def classes(path: Path) -> str:
+def classes(path: Path) -> Markup:
     """Class table and confusion matrix of one artefact; a sentence if it cannot be read."""
     return of_artefact(path, "classes and mistakes", lambda arrays: _under_name(arrays, _classes))
 
 
-def mistakes(path: Path) -> str:
+def mistakes(path: Path) -> Markup:
     """The most confident mistakes of one artefact; a sentence if it cannot be read."""
     return of_artefact(path, "classes and mistakes", lambda arrays: _under_name(arrays, _mistakes))
 
 
-def _under_name(arrays: Arrays, section: Callable[[Arrays], str]) -> str:
-    name, step = str(arrays["dataset"]), int(arrays["step"])
-    clips, broken = int(arrays["num_clips"]), int(arrays["num_broken"])
-    lost = ""
+def _under_name(arrays: Arrays, section: Callable[[Arrays], Markup]) -> Markup:
+    title, step = str(arrays["dataset"]), int(arrays["step"])
+    count, broken = int(arrays["num_clips"]), int(arrays["num_broken"])
+    parts = [html.heading(3, title, f"step {step:,}, {figures.clips(count)}")]
     if broken:
         lost = (
-            f'<p class="warning">The logits of {figures.clips(broken)} are not '
-            "finite: no answer, and metrics that are no number.</p>"
+            f"The logits of {figures.clips(broken)} are not finite: no answer, and metrics that "
+            "are no number"
         )
-    note = f"step {step:,}, {figures.clips(clips)}"
-    heading = f'<h3>{escape(name)}<span class="note">{note}</span></h3>'
-    return f"{heading}{lost}{section(arrays)}"
+        parts.append(html.warnings([lost]))
+    return pages.join([*parts, section(arrays)])
 
 
 # Classes -----------------------------------------------------------------------------------------
 
 
-def _classes(arrays: Arrays) -> str:
+def _classes(arrays: Arrays) -> Markup:
     parts = [_class_table(arrays)]
     confusion = arrays.get("confusion")
     if confusion is not None:
         names = arrays["classes/name"].tolist()
         parts += _confusion(confusion, names)
-    return f'<div class="beside">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
+    return html.beside(parts)
 
 
-def _class_table(arrays: Arrays) -> str:
-    names, clips = arrays["classes/name"].tolist(), arrays["classes/clips"]
+def _class_table(arrays: Arrays) -> Markup:
+    names, counts = arrays["classes/name"].tolist(), arrays["classes/clips"]
     single = "classes/accuracy" in arrays
     score = arrays["classes/accuracy" if single else "classes/AP"]
     # Worst first; what has no figure comes last, and there the larger class first.
     order = sorted(
         range(len(names)),
-        key=lambda c: (clips[c] == 0, np.isnan(score[c]), np.nan_to_num(score[c]), -clips[c], c),
+        key=lambda c: (counts[c] == 0, np.isnan(score[c]), np.nan_to_num(score[c]), -counts[c], c),
     )
-    head = ["class", "clips"]
-    head += ["accuracy", "", "most often taken for"] if single else []
-    head += ["AP", *([] if single else [""]), "AUC", "d′"] if "classes/AP" in arrays else []  # noqa: RUF001
+    titles = ["class", "clips"]
+    titles += ["accuracy", "", "most often taken for"] if single else []
+    titles += ["AP", *([] if single else [""]), "AUC", "d′"] if "classes/AP" in arrays else []  # noqa: RUF001
     rows = []
     for which in order:
-        cells = [f"<td>{int(clips[which]):,}</td>"]
+        row: Row = [head(names[which]), f"{int(counts[which]):,}"]
         if single:
-            cells += _share_cells(score[which])
             other, count = (
-                int(arrays[f"classes/confused_{name}"][which]) for name in ("with", "clips")
+                int(arrays[f"classes/confused_{part}"][which]) for part in ("with", "clips")
             )
-            text = "" if other < 0 else f"{escape(names[other])} ({count:,})"
-            cells.append(f'<td class="name">{text}</td>')
+            taken = "" if other < 0 else f"{names[other]} ({count:,})"
+            row += [*_share_cells(score[which]), flush(taken)]
         if "classes/AP" in arrays:
             precision = _share_cells(arrays["classes/AP"][which])
-            cells += precision[:1] if single else precision
-            cells.append(f"<td>{_share(arrays['classes/AUC'][which])}</td>")
-            cells.append(f"<td>{_figure(arrays['classes/d-prime'][which])}</td>")
-        name = f'<th scope="row" class="name">{escape(names[which])}</th>'
-        rows.append(f"<tr>{name}{''.join(cells)}</tr>")
-    note = '<span class="note">from worst to best</span>' if len(rows) > 1 else ""
-    shown = f"<h4>Each class{note}</h4>" + table(head, rows[:ROWS], "data classes", left=NAMED)
+            row += precision[:1] if single else precision
+            row += [_share(arrays["classes/AUC"][which]), _figure(arrays["classes/d-prime"][which])]
+        rows.append(row)
+    parts = [html.heading(4, "Each class", "from worst to best" if len(rows) > 1 else "")]
+    parts.append(html.table(titles, rows[:ROWS], "data classes", left=NAMED))
     if len(rows) > ROWS:
-        rest = table(head, rows[ROWS:], "data classes", left=NAMED, tall=True)
-        shown += f"<details><summary>{len(rows) - ROWS:,} more classes</summary>{rest}</details>"
-    return shown
+        rest = html.table(titles, rows[ROWS:], "data classes", left=NAMED, tall=True)
+        parts.append(html.folded(f"{len(rows) - ROWS:,} more classes", rest))
+    return pages.join(parts)
 
 
-def _share_cells(value: float) -> list[str]:
-    return [f"<td>{_share(value)}</td>", figures.share_cell(value)]
+def _share_cells(value: float) -> list[str | Cell]:
+    return [_share(value), figures.share_cell(value)]
 
 
-def _confusion(confusion: np.ndarray, names: list[str]) -> list[str]:
+def _confusion(confusion: np.ndarray, names: list[str]) -> list[Markup]:
     picture, pairs = matrices.svg(confusion, names), matrices.confusions(confusion)
-    clips = confusion.sum(axis=1)
+    counts = confusion.sum(axis=1)
     note = "rows: true class, columns: predicted class"
     if len(names) > matrices.ALL_CLASSES:
         note += f"; the classes most often confused of {len(names):,}"
-    heading = f'<h4>Confusion matrix<span class="note">{note}</span></h4>'
+    heading = html.heading(4, "Confusion matrix", note)
     if not confusion.any():
-        return [f"{heading}<p>There is no clip with a label and an answer.</p>"]
-    matrix = f'{heading}<div class="scroll s0">{picture}</div>'
+        nothing = "There is no clip with a label and an answer."
+        return [pages.join([heading, html.paragraph(nothing)])]
+    matrix = pages.join([heading, html.scroll(picture)])
     if not pairs:
-        return [f"{matrix}<p>No class is taken for another.</p>"]
+        return [matrix + html.paragraph("No class is taken for another.")]
     rows = [
-        f'<tr><td class="name">{escape(names[true])}</td>'
-        f'<td class="name">{escape(names[predicted])}</td>'
-        f"<td>{count:,}</td><td>{percent(count / int(clips[true]))}</td></tr>"
+        [
+            flush(names[true]),
+            flush(names[predicted]),
+            f"{count:,}",
+            percent(count / int(counts[true])),
+        ]
         for true, predicted, count in pairs[:CONFUSIONS]
     ]
-    head = ["true class", "taken for", "clips", "of its clips"]
-    return [
-        matrix,
-        f"<h4>Most frequent confusions</h4>{table(head, rows, 'data classes', left=NAMED)}",
-    ]
+    titles = ["true class", "taken for", "clips", "of its clips"]
+    table = html.table(titles, rows, "data classes", left=NAMED)
+    return [matrix, html.heading(4, "Most frequent confusions") + table]
 
 
 # Mistakes ----------------------------------------------------------------------------------------
@@ -267,31 +262,30 @@ _KINDS = {
 }
 
 
-def _mistakes(arrays: Arrays) -> str:
+def _mistakes(arrays: Arrays) -> Markup:
     kinds, parts = arrays["mistakes/kind"].tolist(), []
     for kind, (title, note) in _KINDS.items():
         rows = [row for row, own in enumerate(kinds) if own == kind]
         if rows:
-            figures = "".join(_mistake(arrays, row, kind) for row in rows)
-            parts.append(f'<h4>{title}<span class="note">{note}</span></h4>')
-            parts.append(f'<div class="mistakes">{figures}</div>')
-    several = '<p class="note">A clip can have several of the classes: each has a probability of '
-    several += "its own, and those of a clip do not add up to 100&nbsp;%.</p>"
+            shown = [_mistake(arrays, row, kind) for row in rows]
+            parts += [html.heading(4, title, note), clips.mistakes(shown)]
+    several = (
+        "A clip can have several of the classes: each has a probability of its own, and those of "
+        "a clip do not add up to 100\N{NO-BREAK SPACE}%."
+    )
     if parts and bool(arrays["multi_label"]):
-        parts.insert(0, several)
-    return "".join(parts) or "<p>No clip was answered wrongly.</p>"
+        parts.insert(0, html.paragraph(several, "note"))
+    return pages.join(parts) or html.paragraph("No clip was answered wrongly.")
 
 
-def _mistake(arrays: Arrays, row: int, kind: str) -> str:
+def _mistake(arrays: Arrays, row: int, kind: str) -> dict[str, str]:
     names, shares = arrays["classes/name"].tolist(), arrays["mistakes/probability"][row]
     which = int(arrays["mistakes/class"][row])
     labels = np.flatnonzero(arrays["mistakes/label"][row])
 
     def listed(numbers: Sequence[int]) -> str:
-        texts = (percent(float(shares[n])).replace(" ", "&nbsp;") for n in numbers)
-        return ", ".join(
-            f"{escape(names[n])} {text}" for n, text in zip(numbers, texts, strict=True)
-        )
+        texts = (percent(float(shares[n])).replace(" ", "\N{NO-BREAK SPACE}") for n in numbers)
+        return ", ".join(f"{names[n]} {text}" for n, text in zip(numbers, texts, strict=True))
 
     if kind == "wrong":
         beside = f"true: {listed(labels)}"
@@ -301,24 +295,21 @@ def _mistake(arrays: Arrays, row: int, kind: str) -> str:
         best = np.argsort(-shares, kind="stable")[:3]
         beside = f"most probable: {listed(best)}"
     index, source = int(arrays["mistakes/index"][row]), str(arrays["mistakes/source"][row])
-    title = escape(f"{source or 'clip'} (record {index})")
-    return (
-        f'<figure class="result" title="{title}">{_picture(arrays, row, title)}'
-        f"<figcaption><b>{listed([which])}</b>{beside}</figcaption></figure>"
-    )
+    title = f"{source or 'clip'} (record {index})"
+    picture = _picture(arrays, row, title)
+    return {"title": title, "picture": picture, "label": listed([which]), "caption": beside}
 
 
-def _picture(arrays: Arrays, row: int, alt: str) -> str:
-    """Frames and sound of a mistake, as far as the classifier was given them; `alt` is HTML."""
+def _picture(arrays: Arrays, row: int, alt: str) -> Markup:
+    """Frames and sound of a mistake, as far as the classifier was given them."""
     jpeg, sound = artefacts.clip_jpeg(arrays, row), []
     if "mistakes/envelope" in arrays:
         sound.append(waveform(arrays["mistakes/envelope"][row]))
     if "mistakes/spectrogram" in arrays:
         sound.append(image("png", spectrogram_png(arrays["mistakes/spectrogram"][row]), alt))
     if sound and "mistakes/silent" in arrays and arrays["mistakes/silent"][row]:
-        sound = ['<span class="blank">this record has no sound</span>']
-    shown = (image("jpeg", jpeg, alt) if jpeg else "") + "".join(sound)
-    return shown or f'<span class="blank">{alt}</span>'
+        sound = [clips.blank("this record has no sound")]
+    return pages.join([image("jpeg", jpeg, alt)] * bool(jpeg) + sound) or clips.blank(alt)
 
 
 def spectrogram_png(picture: np.ndarray) -> bytes:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
-from html import escape
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
 from vatt.evaluation.measures import Measure
+from vatt.pages import Cell, Markup, Row, head
 from vatt.reporting.history import Measures
-from vatt.reporting.pieces import NONE, table
+from vatt.reporting.pieces import NONE, html
 from vatt.reporting.plots import Formatter, Series, line_chart, number, percent, short_percent
 
 ATTRIBUTE = "top1_"  # before the attribute of a best match, in the name of its figure
@@ -88,6 +88,15 @@ def text(measure: Measure | None) -> str:
     return f"{form(measure.value).removesuffix(' %')} ± {form(measure.spread)}"
 
 
+def difference(measure: Measure, first: Measure) -> str:
+    """By how much a measure is above or below another one: "+1.2", "−0.5"."""
+    apart = measure.value - first.value
+    if not math.isfinite(apart):
+        return ""
+    size = of(measure.name).form(abs(apart)).removesuffix(" %")
+    return f"{'+' if apart > 0 else '−' if apart else '±'}{size}"  # noqa: RUF001
+
+
 def chance(measure: Measure | None) -> float | None:
     """What guessing reaches, where that is known."""
     if measure is None:
@@ -116,62 +125,42 @@ def clips(count: float) -> str:
 # Tables -------------------------------------------------------------------------------------------
 
 
-def card(title: str, notes: Sequence[str], body: str) -> str:
-    """The box of the newest figures of a set."""
-    note = f'<span class="note">{", ".join(notes)}</span>'
-    return f'<section class="card"><h3>{escape(title)}{note}</h3>{body}</section>'
-
-
-def warnings(sentences: Iterable[str]) -> str:
-    """Sentences that stand beside figures and say why they mean little."""
-    return "".join(f'<p class="warning">{escape(sentence)}.</p>' for sentence in sentences)
-
-
-def headline(head: Sequence[str], rows: Sequence[str]) -> str:
-    """A table of large figures.
-
-    Args:
-      head: titles of the columns as HTML; a column without one has no heading.
-      rows: HTML of each `<tr>`.
-    """
-    return table(head, rows, "headline")
-
-
-def headline_cell(measure: Measure | None) -> str:
+def headline_cell(measure: Measure | None) -> Cell:
     """A large figure with chance below it."""
     known = "" if chance(measure) is None else f"chance {chance_text(measure)}"
-    note = f'<span class="note">{known.replace(" %", "&nbsp;%")}</span>' if known else ""
-    title = "" if measure is None else escape(of(measure.name).title)
-    return f'<td data-title="{title}"><b>{text(measure)}</b>{note}</td>'
+    title = "" if measure is None else of(measure.name).title
+    return Cell(text(measure), known.replace(" %", "\N{NO-BREAK SPACE}%"), bold=True, title=title)
 
 
-def share_cell(value: float, guessed: float | None = None) -> str:
-    """A cell with a bar for a share 0..1, and a tick at what guessing reaches."""
+def bar(value: float, guessed: float | None = None) -> tuple[float, float | None]:
+    """A share 0..1 and what guessing reaches, in percent of the width of a bar."""
     width = 100 * min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
-    tick = "" if guessed is None else f'<i style="left:{100 * min(guessed, 1.0):.1f}%"></i>'
-    bar = f'<div class="track"><b style="width:{width:.1f}%"></b>{tick}</div>'
-    return f'<td class="share">{bar}</td>'
+    return width, None if guessed is None else 100 * min(guessed, 1.0)
 
 
-def by_step(columns: Sequence[Measures], above: str = "") -> str:
+def share_cell(value: float, guessed: float | None = None) -> Cell:
+    """A cell with a bar for a share 0..1, and a tick at what guessing reaches."""
+    return Cell(style="share", bar=bar(value, guessed))
+
+
+def by_step(columns: Sequence[Measures], above: Sequence[tuple[str, int]] = ()) -> Markup:
     """A table of all evaluations: one row per step, the newest first, the best in bold.
 
     Args:
       columns: the measures of each, of one figure.
-      above: HTML of a row of headings above the titles.
+      above: headings above the titles, each with its number of columns.
     """
     shown = [of(column.each("name")[0]) for column in columns]
     best = [_best(figure, column) for figure, column in zip(shown, columns, strict=True)]
-    rows = []
+    rows: list[Row] = []
     for step in sorted({step for column in columns for step in column.steps()}, reverse=True):
-        cells = []
+        row: Row = [head(f"{step:,}")]
         for column, first in zip(columns, best, strict=True):
             measure = column.at(step)
-            bold = measure is not None and measure.value == first
-            cells.append(f"<td>{f'<b>{text(measure)}</b>' if bold else text(measure)}</td>")
-        rows.append(f'<tr><th scope="row">{step:,}</th>{"".join(cells)}</tr>')
-    head = ["step", *(escape(figure.title) for figure in shown)]
-    return table(head, rows, "data", left=("step",), above=above, tall=True)
+            row.append(Cell(text(measure), bold=measure is not None and measure.value == first))
+        rows.append(row)
+    titles = ["step", *(figure.title for figure in shown)]
+    return html.table(titles, rows, "data", left=("step",), above=above, tall=True)
 
 
 def _best(figure: Figure, column: Measures) -> float | None:
@@ -207,12 +196,11 @@ def chance_curve(measures: Measures, label: str = "chance") -> list[Series]:
     return [Series(label, steps, np.full(len(steps), known), CHANCE_COLOR, True)]
 
 
-def share_chart(series: Sequence[Series], title: str, note: str) -> str:
+def share_chart(series: Sequence[Series], title: str, note: str) -> Markup:
     """A chart of shares, whose axis goes from 0 to 100 %."""
     return line_chart(series, title, lower=0, upper=1, form=short_percent, note=note)
 
 
-def grid(charts: Sequence[str]) -> str:
+def grid(charts: Sequence[Markup]) -> Markup:
     """Charts beside each other, three in a row if there are as many; nothing without charts."""
-    width = "grid three" if len(charts) > 2 else "grid"
-    return f'<div class="{width}">{"".join(charts)}</div>' if charts else ""
+    return html.grid(charts, "three" if len(charts) > 2 else "")

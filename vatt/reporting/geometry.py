@@ -7,13 +7,14 @@ whose uniformities are called by their modality (`uniformity_video`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
+from vatt import pages
 from vatt.evaluation.measures import GEOMETRY, Measure
+from vatt.pages import Cell, Markup, Row, head
 from vatt.reporting import figures
 from vatt.reporting.figures import Pair
 from vatt.reporting.history import History, Measures
-from vatt.reporting.pieces import NONE, table
+from vatt.reporting.pieces import NONE, html
 from vatt.reporting.plots import COLORS, Series, line_chart
 
 FIGURES = {
@@ -41,17 +42,17 @@ def shows(measure: Measure) -> bool:
     return measure.task == GEOMETRY and measure.name in _columns(measure.query, measure.target)
 
 
-def section(history: History) -> str:
+def section(history: History) -> Markup:
     """Tables and, once there are several evaluations, curves; empty if nothing was logged."""
     sets = history.measures.where(shows).by_set()
     if not sets:
-        return ""
-    meanings = "".join(f"<li><b>{title}</b>: {text}.</li>" for title, text in FIGURES.values())
-    return (
-        "<h2>Geometry of the common space</h2><p>Embeddings have length 1, so that distances lie "
-        f'between 0 and 2.</p><ul class="told">{meanings}</ul>'
-        f"{''.join(_table(title, own) + _charts(own) for title, own in sets.items())}"
-    )
+        return Markup()
+    about = "Embeddings have length 1, so that distances lie between 0 and 2."
+    parts = [html.heading(2, "Geometry of the common space"), html.paragraph(about)]
+    parts.append(html.meanings(list(FIGURES.values())))
+    for title, own in sets.items():
+        parts += [_table(title, own), _charts(own)]
+    return pages.join(parts)
 
 
 def _columns(left: str, right: str) -> dict[str, str]:
@@ -60,25 +61,22 @@ def _columns(left: str, right: str) -> dict[str, str]:
     return both | {f"uniformity_{modality}": modality for modality in (left, right)}
 
 
-def _table(title: str, measures: Measures) -> str:
+def _table(title: str, measures: Measures) -> Markup:
     rows = []
     for pair in _pairs(measures):
-        cells = []
+        row: Row = [head(_title(pair))]
         for name, modality in _columns(*pair).items():
             latest = _of(measures, pair, name).latest()
-            note = f' <span class="note">{escape(_modality(modality))}</span>' if modality else ""
-            cells.append(f"<td>{figures.decimals(latest[1].value) + note if latest else NONE}</td>")
-        rows.append(f'<tr><th scope="row">{escape(_title(pair))}</th>{"".join(cells)}</tr>')
+            text = figures.decimals(latest[1].value) if latest else NONE
+            row.append(Cell(text, _modality(modality) if latest else ""))
+        rows.append(row)
     gap, alignment, uniformity = (heading for heading, _ in FIGURES.values())
-    head = (
-        f'<tr><td></td><th scope="col">{gap}</th><th scope="col">{alignment}</th>'
-        f'<th colspan="2" scope="colgroup">{uniformity}</th></tr>'
-    )
-    step = f'<span class="note">step {measures.steps()[-1]:,}</span>'
-    return f"<h3>{escape(title)}{step}</h3>{table([], rows, 'data classes', above=head)}"
+    above = [("", 0), (gap, 0), (alignment, 0), (uniformity, 2)]
+    table = html.table([], rows, "data classes", above=above)
+    return pages.join([html.heading(3, title, f"step {measures.steps()[-1]:,}"), table])
 
 
-def _charts(measures: Measures) -> str:
+def _charts(measures: Measures) -> Markup:
     """Charts of the figures over training steps; empty with one evaluation only."""
     pairs, charts = _pairs(measures), []
     for start in range(0, len(pairs), PAIRS_OF_A_CHART):
@@ -88,7 +86,7 @@ def _charts(measures: Measures) -> str:
             if max((len(s.steps) for s in series), default=0) > 1:
                 bounds = {"upper": 0.0} if figure == "uniformity" else {"lower": 0.0}
                 charts.append(line_chart(series, title, form=figures.decimals, **bounds))
-    return f'<div class="grid three">{"".join(charts)}</div>' if charts else ""
+    return html.grid(charts, "three")
 
 
 def _series(measures: Measures, pairs: Sequence[Pair], figure: str) -> list[Series]:

@@ -7,46 +7,46 @@ modalities together, all of them.
 from __future__ import annotations
 
 import math
-from html import escape
 from pathlib import Path
 
 import numpy as np
 
+from vatt import pages
 from vatt.evaluation import artefacts
+from vatt.pages import Markup
 from vatt.reporting import figures
-from vatt.reporting.pieces import Arrays, image, of_artefact
+from vatt.reporting.pieces import Arrays, html, image, of_artefact
 from vatt.reporting.plots import waveform
+
+clips = pages.Macros("clips.html")
 
 SHOWN = 4  # queries of a kind that are not folded away
 TRUE = {"audio": "sound", "text": "caption"}  # what is looked for; everything else is a clip
 
 
-def section(path: Path) -> str:
+def section(path: Path) -> Markup:
     """Retrieval grids of one artefact file; a sentence if it cannot be read."""
     return of_artefact(path, "retrieval examples", _section)
 
 
-def _section(arrays: Arrays) -> str:
+def _section(arrays: Arrays) -> Markup:
     kinds = (n.removesuffix("/query") for n, q in arrays.items() if n.endswith("/query") and len(q))
     parts = [_kind(arrays, kind) for kind in kinds]
-    step, clips, name = int(arrays["step"]), int(arrays["num_clips"]), str(arrays["dataset"])
-    return (
-        f'<h3>{escape(name)}<span class="note">step {step:,}, queries spread evenly over '
-        f"{clips:,} clips, not picked by hand</span></h3>{''.join(parts)}"
-    )
+    step, count, name = int(arrays["step"]), int(arrays["num_clips"]), str(arrays["dataset"])
+    about = f"step {step:,}, queries spread evenly over {count:,} clips, not picked by hand"
+    return pages.join([html.heading(3, name, about), *parts])
 
 
-def _kind(arrays: Arrays, kind: str) -> str:
+def _kind(arrays: Arrays, kind: str) -> Markup:
     given, wanted = _sides(kind)
     queries = [_query(arrays, kind, row) for row in range(len(arrays[f"{kind}/query"]))]
     found = int(arrays[f"{kind}/hit"].any(axis=1).sum())
-    return (
-        f"<h4>{escape(figures.pair_title(given, wanted))}"
-        f'<span class="note">{found} of these {len(queries)} '
-        f"true {_thing(wanted)}s are among the best {arrays[f'{kind}/top'].shape[1]}"
-        f"{_searched(arrays, kind)}</span></h4>"
-        f"{''.join(queries[:SHOWN])}{_folded(queries[SHOWN:])}"
+    about = (
+        f"{found} of these {len(queries)} true {_thing(wanted)}s are among the best "
+        f"{arrays[f'{kind}/top'].shape[1]}{_searched(arrays, kind)}"
     )
+    heading = html.heading(4, figures.pair_title(given, wanted), about)
+    return pages.join([heading, *queries[:SHOWN], _folded(queries[SHOWN:])])
 
 
 def _searched(arrays: Arrays, kind: str) -> str:
@@ -74,14 +74,12 @@ def _thing(modality: str) -> str:
     return TRUE.get(modality, "clip")
 
 
-def _folded(queries: list[str]) -> str:
-    if not queries:
-        return ""
+def _folded(queries: list[Markup]) -> Markup:
     more = f"{len(queries)} more quer{'y' if len(queries) == 1 else 'ies'}"
-    return f"<details><summary>{more}</summary>{''.join(queries)}</details>"
+    return html.folded(more, pages.join(queries)) if queries else Markup()
 
 
-def _query(arrays: Arrays, kind: str, row: int) -> str:
+def _query(arrays: Arrays, kind: str, row: int) -> Markup:
     given, wanted = _sides(kind)
     clip = int(arrays[f"{kind}/query"][row])
     rank = float(arrays[f"{kind}/rank"][row])
@@ -96,52 +94,49 @@ def _query(arrays: Arrays, kind: str, row: int) -> str:
     if not hits.any():
         label = true if math.isnan(rank) else f"{true}, rank {rank:,.0f}"
         results.append(_result(arrays, wanted, clip, label, "truth"))
-    return (
-        f'<div class="query"><div class="asked">{_asked(arrays, given, clip)}'
-        f'<span class="tag {state}">{place}</span></div>'
-        f'<div class="results">{"".join(results)}</div></div>'
-    )
+    return clips.query(_asked(arrays, given, clip), state, place, results)
 
 
-def _asked(arrays: Arrays, modality: str, clip: int) -> str:
-    caption = escape(_field(arrays, "caption", clip))
+def _asked(arrays: Arrays, modality: str, clip: int) -> dict[str, str]:
+    """What is given: a picture, a caption as a quotation, a caption that is only said."""
+    caption = _field(arrays, "caption", clip)
     if modality == "text":
-        return f"<q>{caption}</q>" if caption else f"caption of clip {clip} is empty"
-    shown = _picture(arrays, modality, clip, caption) or f"{_thing(modality)} {clip}"
-    if not caption:
-        return shown
+        shown = "" if caption else f"caption of clip {clip} is empty"
+    else:
+        shown = _picture(arrays, modality, clip, caption) or f"{_thing(modality)} {clip}"
     given = "text" in modality.split("+")
-    return shown + (f"<q>{caption}</q>" if given else f'<span class="note">{caption}</span>')
+    return {"picture": shown, "quoted": caption * given, "said": caption * (not given)}
 
 
-def _result(arrays: Arrays, modality: str, clip: int, label: str, state: str) -> str:
+def _result(arrays: Arrays, modality: str, clip: int, label: str, state: str) -> dict[str, str]:
     caption = _field(arrays, "caption", clip)
     if modality != "text":
         caption = caption or _field(arrays, "label_text", clip).replace("|", ", ")
-        picture = _picture(arrays, modality, clip, escape(caption or f"clip {clip}"))
-        picture = picture or f'<span class="blank">clip {clip}</span>'
+        picture = _picture(arrays, modality, clip, caption or f"clip {clip}")
+        picture = picture or clips.blank(f"clip {clip}")
     else:
         caption, picture = caption or f"caption of clip {clip} is empty", ""
-    mark = " ✓" if state == "hit" else ""
-    source = _field(arrays, "source", clip)
-    return (
-        f'<figure class="result {state}" title="{escape(source)}">{picture}'
-        f"<figcaption><b>{escape(label)}{mark}</b> {escape(caption)}</figcaption></figure>"
-    )
+    return {
+        "style": state,
+        "title": _field(arrays, "source", clip),
+        "picture": picture,
+        "label": label + " ✓" * (state == "hit"),
+        "caption": caption,
+    }
 
 
-def _picture(arrays: Arrays, modality: str, clip: int, alt: str) -> str:
+def _picture(arrays: Arrays, modality: str, clip: int, alt: str) -> Markup:
     """Frames and waveform of a clip, as far as the modality has them and the evaluation kept them.
 
     Args:
       arrays: of the artefact.
       modality: "video", "text+audio", ...; of one without a picture of its own frames are shown.
       clip: number of the clip.
-      alt: HTML.
+      alt: what it shows.
     """
     row = int(np.searchsorted(arrays["clips/index"], clip))
     parts = set(modality.split("+")) - {"text"}
-    shown = ""
+    shown = Markup()
     if parts - {"audio"} and (jpeg := artefacts.clip_jpeg(arrays, row)):
         shown += image("jpeg", jpeg, alt)
     if "audio" in parts and (outlines := arrays.get("clips/envelope")) is not None:

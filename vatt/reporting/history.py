@@ -29,6 +29,11 @@ from vatt.files import parse_json
 FIELDS = ("set", "task", "split", "fold", "query", "target", "variant", "name")
 
 
+def figure_of(measure: Measure) -> tuple[str, ...]:
+    """Which figure a measure is: equal for the same one at another step or of another run."""
+    return tuple(getattr(measure, field) for field in FIELDS)
+
+
 class Measures:
     """Measures by step, in the order in which each figure first appeared.
 
@@ -42,8 +47,7 @@ class Measures:
 
     def add(self, step: int, measure: Measure) -> None:
         """Adds a measure; a later one of the same figure and step takes its place."""
-        figure = tuple(getattr(measure, field) for field in FIELDS)
-        self._found.setdefault(figure, {})[step] = measure
+        self._found.setdefault(figure_of(measure), {})[step] = measure
 
     def __len__(self) -> int:
         return len(self._found)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from html import escape
 
 import numpy as np
 
-from vatt.reporting.plots import percent
+from vatt.pages import Markup
+from vatt.reporting.plots import html, percent
 
 ALL_CLASSES = 40  # a matrix of more classes shows some of them
 CONFUSED_CLASSES = 30
@@ -48,7 +48,7 @@ def confusions(confusion: np.ndarray) -> list[tuple[int, int, int]]:
     return [(int(true[i]), int(predicted[i]), int(wrong[true[i], predicted[i]])) for i in order]
 
 
-def svg(confusion: np.ndarray, names: list[str]) -> str:
+def svg(confusion: np.ndarray, names: list[str]) -> Markup:
     """Picture of a confusion matrix; empty if it has too many classes and none is confused.
 
     Args:
@@ -61,14 +61,14 @@ def svg(confusion: np.ndarray, names: list[str]) -> str:
     if len(names) > ALL_CLASSES:
         chosen = most_confused(confusion)
         if not len(chosen):
-            return ""
+            return Markup()
         inside = confusion[np.ix_(chosen, chosen)]
         columns = np.column_stack([inside, clips[chosen] - inside.sum(axis=1)])
         labels = [names[which] for which in chosen]
     return _draw(columns, clips[chosen], labels, [*labels, OTHERS][: columns.shape[1]])
 
 
-def _draw(counts: np.ndarray, clips: np.ndarray, rows: list[str], columns: list[str]) -> str:
+def _draw(counts: np.ndarray, clips: np.ndarray, rows: list[str], columns: list[str]) -> Markup:
     cell = 40 if len(rows) <= 8 else 32 if len(rows) <= 16 else 21
     widths = [_width(_short(name)) for name in columns]
     longest = max(widths)
@@ -78,58 +78,40 @@ def _draw(counts: np.ndarray, clips: np.ndarray, rows: list[str], columns: list[
     right, bottom = left + cell * len(columns), top + cell * len(rows)
     lines = [f"M{left:.1f} {top + cell * i:.1f}H{right:.1f}" for i in range(len(rows) + 1)]
     lines += [f"M{left + cell * i:.1f} {top:.1f}V{bottom:.1f}" for i in range(len(columns) + 1)]
-    parts = [
-        f'<svg class="matrix" viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'style="width:{width:.0f}px" role="img" aria-label="confusion matrix">',
-        f'<path class="rule" d="{"".join(lines)}"/>',
-    ]
+    labels, cells = [], []
     for row, name in enumerate(rows):
         y = top + cell * (row + 0.5)
-        parts.append(_label(name, f'x="{left - 6:.1f}" y="{y + 4:.1f}" text-anchor="end"'))
+        place = {"x": f"{left - 6:.1f}", "y": f"{y + 4:.1f}", "text-anchor": "end"}
+        labels.append((place, name, _short(name)))
     for column, name in enumerate(columns):
         x = left + cell * (column + 0.5) + 3
-        place = f'transform="translate({x:.1f} {top - 7:.1f}) rotate(-45)"'
-        parts.append(_label(name, place))
+        place = {"transform": f"translate({x:.1f} {top - 7:.1f}) rotate(-45)"}
+        labels.append((place, name, _short(name)))
     for row, column in zip(*np.nonzero(counts), strict=True):
         count, total = int(counts[row, column]), int(clips[row])
         share = count / total
         x, y = left + cell * column, top + cell * row
         hover = f"true: {rows[row]}\npredicted: {columns[column]}\n"
         hover += f"{count:,} of {total:,} clip{'s' * (total != 1)}, {percent(share)}"
-        text = ""
-        if cell > 30:
-            dark = " on" if _strength(share) > 0.55 else ""
-            text = (
-                f'<text class="count{dark}" x="{x + cell / 2:.1f}" y="{y + cell / 2 + 4:.1f}" '
-                f'text-anchor="middle">{_count(count)}</text>'
-            )
-        parts.append(f"<g><title>{escape(hover)}</title>{_cell(x, y, cell, share)}{text}</g>")
-    parts.append(_legend(left, bottom + 18))
-    return "".join([*parts, "</svg>"])
+        middle = (f"{x + cell / 2:.1f}", f"{y + cell / 2 + 4:.1f}")
+        text, dark = _count(count) if cell > 30 else "", _strength(share) > 0.55
+        cells.append(((x, y, cell, _strength(share)), hover, text, *middle, dark))
+    size = (f"{width:.0f}", f"{height:.0f}")
+    return html.matrix(*size, "".join(lines), labels, cells, _legend(left, bottom + 18))
 
 
-def _legend(x: float, y: float) -> str:
-    parts = [f'<text x="{x - 6:.1f}" y="{y + 11:.1f}" text-anchor="end">share of row</text>']
+def _legend(x: float, y: float) -> list[tuple]:
+    below = f"{y + 11:.1f}"
+    parts: list[tuple] = [(None, f"{x - 6:.1f}", below, "share of row")]
     for place, share in enumerate(LEGEND):
         at = x + 62 * place
-        parts.append(_cell(at, y, 14, share))
-        parts.append(f'<text x="{at + 19:.1f}" y="{y + 11:.1f}">{100 * share:.0f} %</text>')
-    return "".join(parts)
-
-
-def _cell(x: float, y: float, size: float, share: float) -> str:
-    return (
-        f'<rect x="{x + 0.5:.1f}" y="{y + 0.5:.1f}" width="{size - 1:g}" height="{size - 1:g}" '
-        f'fill-opacity="{_strength(share):.3f}"/>'
-    )
+        square = (at, y, 14, _strength(share))
+        parts.append((square, f"{at + 19:.1f}", below, f"{100 * share:.0f} %"))
+    return parts
 
 
 def _strength(share: float) -> float:
     return math.sqrt(share)  # so that a few clips in a hundred can be seen
-
-
-def _label(name: str, place: str) -> str:
-    return f"<text {place}>{escape(_short(name))}<title>{escape(name)}</title></text>"
 
 
 def _short(name: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 
+from vatt import pages
 from vatt.evaluation.measures import Measure
+from vatt.pages import Markup, flush, head
 from vatt.reporting import figures
 from vatt.reporting.history import History
-from vatt.reporting.pieces import table
+from vatt.reporting.pieces import html
 from vatt.reporting.plots import number
 
 Shows = Callable[[Measure], bool]
@@ -32,7 +33,7 @@ NUMBERS: dict[str, Callable[[Measure], str]] = {
 }
 
 
-def measures(history: History, shown: Sequence[Shows]) -> str:
+def measures(history: History, shown: Sequence[Shows]) -> Markup:
     """Table of the latest measures that no section shows; empty if there are none.
 
     Args:
@@ -41,43 +42,39 @@ def measures(history: History, shown: Sequence[Shows]) -> str:
     """
     found = list(history.measures.where(lambda measure: not any(own(measure) for own in shown)))
     if not found:
-        return ""
+        return Markup()
     columns = {
         title: [text(measure) for _, measure in found] for title, text in (TEXTS | NUMBERS).items()
     }
     columns = {title: texts for title, texts in columns.items() if any(texts)}
     columns["step"] = [f"{step:,}" for step, _ in found]
     left = [title for title in columns if title in TEXTS]
-    head = [*left, "step", *(title for title in columns if title in NUMBERS)]
-    rows = []
-    for place in range(len(found)):
-        cells = (
-            f"<td{' class=name' if title in left else ''}>{escape(columns[title][place])}</td>"
-            for title in head
-        )
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<h2>Other measures</h2>{table(head, rows, 'data classes', left=left, tall=True)}"
+    titles = [*left, "step", *(title for title in columns if title in NUMBERS)]
+    rows = [
+        [(flush if title in left else str)(columns[title][place]) for title in titles]
+        for place in range(len(found))
+    ]
+    table = html.table(titles, rows, "data classes", left=left, tall=True)
+    return pages.join([html.heading(2, "Other measures"), table])
 
 
-def metrics(history: History) -> str:
+def metrics(history: History) -> Markup:
     """Table of the latest figures of evaluations that have a name only; empty without such."""
-    rows = []
-    for name, points in history.unmeasured.items():
-        if points:
-            step = max(points)
-            rows.append(
-                f'<tr><th scope="row">{escape(name)}</th><td>{step:,}</td>'
-                f"<td>{escape(number(points[step]))}</td></tr>"
-            )
+    rows = [
+        [head(name), f"{max(points):,}", number(points[max(points)])]
+        for name, points in history.unmeasured.items()
+        if points
+    ]
     if not rows:
-        return ""
-    why = ""
+        return Markup()
+    parts = [html.heading(2, "Other metrics")]
     if history.earlier:
         one = history.earlier == 1
         why = (
-            f"<p>{history.earlier:,} evaluation{'' if one else 's'} of this run "
+            f"{history.earlier:,} evaluation{'' if one else 's'} of this run "
             f"{'was' if one else 'were'} written by an earlier version, which logged names only: "
-            f"{'its' if one else 'their'} figures are listed by name.</p>"
+            f"{'its' if one else 'their'} figures are listed by name."
         )
-    shown = table(["metric", "step", "value"], rows, "data", left=("metric",), tall=True)
-    return f"<h2>Other metrics</h2>{why}{shown}"
+        parts.append(html.paragraph(why))
+    table = html.table(["metric", "step", "value"], rows, "data", left=("metric",), tall=True)
+    return pages.join([*parts, table])

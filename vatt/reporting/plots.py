@@ -1,4 +1,4 @@
-"""Small charts as inline SVG: no library, no script, colours from the page's style sheet.
+"""Small charts as inline SVG, drawn by the templates of `vatt.pages`; no script.
 
     line_chart([Series("total", steps, values)], title="Loss")  # -> "<figure>...</figure>"
 
@@ -10,18 +10,34 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from vatt import pages
+from vatt.pages import Markup
+
 WIDTH, HEIGHT = 520, 230  # user units; the page scales the whole chart
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 26
-COLORS = 6  # s0, s1, ... of the style sheet; series beyond them begin again
+COLORS = 6  # s0, s1, ... of the style sheet; series beyond them begin again, dotted
 MAX_POINTS = 240  # more are averaged in groups, with the range of each group as a band
 HOVER_COLUMNS = 64
 
+# Colours of runs, those that look much alike far apart; a second round is dotted.
+_APART = [color + again for again in (0, COLORS) for color in (0, 1, 2, 4, 5, 3)]
+
 Formatter = Callable[[float], str]
+
+html = pages.Macros("chart.html")
+_pieces = pages.Macros("pieces.html")
+_BOX = {
+    "left": LEFT,
+    "right": WIDTH - RIGHT,
+    "top": TOP,
+    "bottom": HEIGHT - BOTTOM,
+    "width": WIDTH,
+    "height": HEIGHT,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +74,13 @@ def short_percent(value: float) -> str:
     return f"{100 * value:.3g} %" if math.isfinite(value) else "not finite"
 
 
+def overlaid(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Series]:
+    """A curve (steps, values) of each of several runs; one without points keeps its colour free."""
+    numbered = enumerate(curves.items())
+    shown = ((label, points, _APART[i % len(_APART)]) for i, (label, points) in numbered)
+    return [Series(label, *points, color) for label, points, color in shown if len(points[0])]
+
+
 def line_chart(
     series: Sequence[Series],
     title: str,
@@ -67,7 +90,8 @@ def line_chart(
     upper: float | None = None,
     form: Formatter = number,
     note: str = "",
-) -> str:
+    named: bool = False,
+) -> Markup:
     """Figure with the curves that have at least one finite value, or a sentence if none has.
 
     Args:
@@ -78,40 +102,26 @@ def line_chart(
       upper: likewise.
       form: writes the values of axis and hover titles.
       note: small text under the heading.
+      named: a single curve has a legend, too.
     """
     broken = sum(int(np.sum(~np.isfinite(s.values))) for s in series)
     drawn = [s for s in series if np.isfinite(s.values).any()]
-    heading = f"<figcaption><b>{escape(title)}</b>{_small(note)}</figcaption>"
-    gaps = _small(f"{broken:,} value{'s' * (broken != 1)} not finite, shown as gaps")
     if not drawn:
         reason = "No finite value was logged." if broken else "Nothing logged yet."
-        return f'<figure>{heading}<p class="missing">{reason}</p></figure>'
+        return html.figure(title, note, _pieces.missing(reason))
     axis = _Axis.fit(drawn, log, lower, upper)
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    parts.append(axis.draw(form))
-    parts += [_curve(s, axis) for s in drawn]
-    parts.append(_hover(drawn, axis, form))
-    parts.append("</svg>")
-    return f"<figure>{heading}{''.join(parts)}{_legend(drawn)}{gaps if broken else ''}</figure>"
+    rows = [(round(float(axis.y(tick)), 1), form(tick)) for tick in axis.ticks]
+    curves = [_curve(s, axis) for s in drawn]
+    parts = [html.lines(title, _BOX, rows, axis.columns(), curves, _hover(drawn, axis, form))]
+    if named or len(drawn) > 1 or drawn[0].dashed:
+        parts.append(html.legend([(_style(s), s.label) for s in drawn]))
+    if broken:
+        gaps = f"{broken:,} value{'s' * (broken != 1)} not finite, shown as gaps"
+        parts.append(_pieces.note(gaps))
+    return html.figure(title, note, pages.join(parts))
 
 
-def bar_rows(rows: Sequence[tuple[str, float, float | None, str]]) -> str:
-    """Horizontal bars for shares: (label, value 0..1, chance or None, text at the end)."""
-    parts = []
-    for label, value, chance, text in rows:
-        width = f"{100 * min(max(value, 0.0), 1.0):.2f}%" if math.isfinite(value) else "0"
-        mark = ""
-        if chance is not None and math.isfinite(chance):
-            mark = f'<i style="left:{100 * min(chance, 1.0):.2f}%" title="chance"></i>'
-        parts.append(
-            f'<div class="bar"><span>{escape(label)}</span><span class="track">'
-            f'<b style="width:{width}"></b>{mark}</span>'
-            f'<span class="num">{escape(text)}</span></div>'
-        )
-    return f'<div class="bars">{"".join(parts)}</div>'
-
-
-def waveform(outline: np.ndarray) -> str:
+def waveform(outline: np.ndarray) -> Markup:
     """Picture of a sound from its lowest and highest values, [bins, 2], scaled to its peak."""
     outline = np.nan_to_num(np.asarray(outline, np.float64))
     peak = max(float(np.abs(outline).max(initial=0.0)), 1e-6)
@@ -119,10 +129,7 @@ def waveform(outline: np.ndarray) -> str:
     for column, (low, high) in enumerate(outline / peak):
         top, bottom = 24 - 22 * high, 24 - 22 * low
         bars.append(f"M{column * 2 + 1} {top:.1f}V{max(bottom, top + 0.8):.1f}")
-    return (
-        f'<svg class="wave" viewBox="0 0 {2 * len(outline)} 48" preserveAspectRatio="none" '
-        f'role="img" aria-label="waveform"><path d="{"".join(bars)}"/></svg>'
-    )
+    return html.waveform(2 * len(outline), "".join(bars))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,24 +184,15 @@ class _Axis:
         share = (value - self.low) / (self.high - self.low)
         return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
-    def draw(self, form: Formatter) -> str:
-        parts = []
-        for tick in self.ticks:
-            y = float(self.y(tick))
-            parts.append(
-                f'<path class="rule" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
-                f'<text x="{LEFT - 7}" y="{y + 3.5:.1f}" text-anchor="end">'
-                f"{escape(form(tick))}</text>"
-            )
-        parts.append(f'<text x="{LEFT - 14}" y="{HEIGHT - 6}" text-anchor="end">step</text>')
-        ticks = [t for t in _ticks(self.first, self.last, 5, smallest=1.0) if t >= 0]
-        for tick in ticks:
-            x = float(self.x(tick))
+    def columns(self) -> list[tuple[float, str, str]]:
+        """Place, side and text of the marks along the steps."""
+        found = []
+        for tick in (t for t in _ticks(self.first, self.last, 5, smallest=1.0) if t >= 0):
+            x = round(float(self.x(tick)), 1)
             side = "end" if x > WIDTH - 30 else "middle"
             text = f"{tick:,.0f}" if tick < 1e6 else f"{tick / 1e6:g} M"
-            x = min(x, WIDTH - 2) if side == "end" else x
-            parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="{side}">{text}</text>')
-        return "".join(parts)
+            found.append((min(x, WIDTH - 2) if side == "end" else x, side, text))
+        return found
 
 
 def _ticks(
@@ -221,35 +219,30 @@ def _log_ticks(low: float, high: float) -> tuple[float, ...]:
     return tuple(tick for tick in ticks if low <= math.log10(tick) <= high)
 
 
-def _curve(series: Series, axis: _Axis) -> str:
+def _curve(series: Series, axis: _Axis) -> tuple[str, str, str, list[tuple[float, float]]]:
+    """Class, paths of the band and of the line, and dots."""
     steps, middle, low, high = _thin(series.steps, series.values)
-    x, y = axis.x(steps), axis.y(middle)
-    runs, current = [], []
-    for i in range(len(x)):
-        if np.isfinite(middle[i]):
-            current.append(i)
-        elif current:
-            runs.append(current)
-            current = []
-    runs += [current] if current else []
-    band = path = dots = ""
+    x, y = axis.x(steps).round(1), axis.y(middle).round(1)
+    finite = np.flatnonzero(np.isfinite(middle))
+    runs = np.split(finite, np.flatnonzero(np.diff(finite) > 1) + 1)
+    band = path = ""
+    dots: list[tuple[float, float]] = []
     y_low, y_high = axis.y(low), axis.y(high)
-    for run in runs:
-        path += "M" + "L".join(f"{x[i]:.1f} {y[i]:.1f}" for i in run)
+    for run in filter(len, runs):
+        points = [(float(x[i]), float(y[i])) for i in run]
+        path += "M" + "L".join(f"{a} {b}" for a, b in points)
         if len(series.values) > MAX_POINTS and len(run) > 1:
             edge = [(x[i], y_high[i]) for i in run] + [(x[i], y_low[i]) for i in reversed(run)]
             band += "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in edge) + "Z"
-        if len(run) == 1 or len(steps) <= 20:
-            dots += "".join(f'<circle cx="{x[i]:.1f}" cy="{y[i]:.1f}" r="2.6"/>' for i in run)
-    band = f'<path class="band" d="{band}"/>' if band else ""
-    return (
-        f'<g class="{_style(series)}">{band}<path d="{path}"/>{"" if series.dashed else dots}</g>'
-    )
+        if (len(run) == 1 or len(steps) <= 20) and not series.dashed:
+            dots += points
+    return _style(series), band, path, dots
 
 
 def _style(series: Series) -> str:
     """Classes of the style sheet."""
-    return f"s{series.color % COLORS}" + (" dash" if series.dashed else "")
+    again = " dots" if series.color >= COLORS else ""
+    return f"s{series.color % COLORS}{' dash' if series.dashed else again}"
 
 
 def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -268,7 +261,9 @@ def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
     )
 
 
-def _hover(series: Sequence[Series], axis: _Axis, form: Formatter) -> str:
+def _hover(
+    series: Sequence[Series], axis: _Axis, form: Formatter
+) -> list[tuple[float, float, float, str]]:
     """Invisible columns with a title each: the values at the step nearest to the column."""
     curves = [s for s in series if not s.dashed] or list(series)
     steps = np.unique(np.concatenate([s.steps for s in curves]))
@@ -276,29 +271,13 @@ def _hover(series: Sequence[Series], axis: _Axis, form: Formatter) -> str:
         steps = steps[np.linspace(0, len(steps) - 1, HOVER_COLUMNS).astype(int)]
     x = axis.x(steps)
     edges = np.concatenate([[LEFT], (x[1:] + x[:-1]) / 2, [WIDTH - RIGHT]])
-    parts = []
-    for column, step in enumerate(steps):
+    columns = np.stack([x, edges[:-1], np.diff(edges)], axis=1).round(1).tolist()
+    texts = []
+    for step in steps:
         lines = [f"step {step:,}"]
         for s in curves:
             at = np.flatnonzero(s.steps == step)
             if len(at):
                 lines.append(f"{s.label}: {form(float(s.values[at[0]]))}")
-        width = edges[column + 1] - edges[column]
-        parts.append(
-            f'<g class="hover"><title>{escape(chr(10).join(lines))}</title>'
-            f'<rect x="{edges[column]:.1f}" y="{TOP}" width="{width:.1f}" '
-            f'height="{HEIGHT - TOP - BOTTOM}"/>'
-            f'<path d="M{x[column]:.1f} {TOP}V{HEIGHT - BOTTOM}"/></g>'
-        )
-    return "".join(parts)
-
-
-def _legend(series: Sequence[Series]) -> str:
-    if len(series) == 1 and not series[0].dashed:
-        return ""
-    items = [f'<span><i class="{_style(s)}"></i>{escape(s.label)}</span>' for s in series]
-    return f'<p class="legend">{"".join(items)}</p>'
-
-
-def _small(text: str) -> str:
-    return f'<span class="note">{escape(text)}</span>' if text else ""
+        texts.append("\n".join(lines))
+    return [(*column, text) for column, text in zip(columns, texts, strict=True)]

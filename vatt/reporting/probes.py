@@ -8,12 +8,13 @@ has a row for each, those after the first with the modality behind the name of t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 
+from vatt import pages
 from vatt.evaluation.measures import KNN, LINEAR, PROBES, PUBLISHED_PROBE, ZERO_SHOT, Measure
+from vatt.pages import Cell, Markup, Row, flush, head
 from vatt.reporting import figures, scores
 from vatt.reporting.history import History, Measures
-from vatt.reporting.pieces import NONE, table
+from vatt.reporting.pieces import NONE, html
 from vatt.reporting.plots import Series
 
 SINGLE = ("top_1_accuracy", "top_5_accuracy")
@@ -37,35 +38,38 @@ def shows(measure: Measure) -> bool:
     return known and measure.task == ZERO_SHOT
 
 
-def probes(history: History) -> str:
+def probes(history: History) -> Markup:
     """Section of the probes; empty if none was trained."""
     found = history.measures.where(lambda measure: measure.task in PROBES and shows(measure))
     kinds = [kind for kind in TITLES if found.select(task=kind)]
     if not kinds:
-        return ""
-    parts = ["<h2>Probes</h2><p>Classifiers trained on the features of the frozen model."]
-    parts.append(" Figures are means over the folds of a set; ticks in the bars are chance.</p>")
+        return Markup()
+    about = (
+        "Classifiers trained on the features of the frozen model. Figures are means over the "
+        "folds of a set; ticks in the bars are chance."
+    )
+    parts = [html.heading(2, "Probes"), html.paragraph(about)]
     for kind in kinds:
-        title, note = TITLES[kind]
-        parts.append(f'<h3>{title}<span class="note">{note}</span></h3>')
+        parts.append(html.heading(3, *TITLES[kind]))
         own = _rows(history, found.select(task=kind))
-        parts += [_tables({name: row.select(fold="") for name, row in own.items()}), _folds(own)]
+        parts += [_tables({title: row.select(fold="") for title, row in own.items()}), _folds(own)]
     means = _rows(history, found.select(fold=""))
-    return "".join(parts) + _charts(means, {kind: TITLES[kind][0] for kind in kinds})
+    return pages.join([*parts, _charts(means, {kind: TITLES[kind][0] for kind in kinds})])
 
 
-def zero_shot(history: History) -> str:
+def zero_shot(history: History) -> Markup:
     """Section of zero-shot classification; empty if there was none."""
     found = history.measures.where(lambda measure: measure.task == ZERO_SHOT and shows(measure))
     if not found:
-        return ""
-    rows = {_with_fold(name, row): row for name, row in _rows(history, found).items()}
-    main = {name: scores.main_variant(row) for name, row in rows.items()}
-    return (
-        "<h2>Zero-shot classification</h2><p>A clip gets the class whose name, as a sentence, is "
-        "nearest to it in the common space; nothing is trained. Ticks in the bars are chance.</p>"
-        f"{_tables(main)}{_variants(rows)}{_charts(main, {ZERO_SHOT: 'zero-shot'})}"
+        return Markup()
+    rows = {_with_fold(title, row): row for title, row in _rows(history, found).items()}
+    main = {title: scores.main_variant(row) for title, row in rows.items()}
+    about = (
+        "A clip gets the class whose name, as a sentence, is nearest to it in the common space; "
+        "nothing is trained. Ticks in the bars are chance."
     )
+    parts = [html.heading(2, "Zero-shot classification"), html.paragraph(about), _tables(main)]
+    return pages.join([*parts, _variants(rows), _charts(main, {ZERO_SHOT: "zero-shot"})])
 
 
 def _rows(history: History, measures: Measures) -> Rows:
@@ -85,29 +89,29 @@ def _rows(history: History, measures: Measures) -> Rows:
     return rows
 
 
-def _tables(rows: Rows) -> str:
+def _tables(rows: Rows) -> Markup:
     """Latest figures beside chance; sets with one and with several labels per clip apart."""
     parts = []
     for names, found in _groups(rows):
         shown = []
         for title, own, step in found:
-            cells = []
-            for name in names:
-                measure = own.select(name=name).at(step)
-                cells.append(f"<td><b>{figures.text(measure)}</b></td>")
-                if name == names[0]:
+            row: Row = [head(title), f"{step:,}"]
+            for figure in names:
+                measure = own.select(name=figure).at(step)
+                row.append(Cell(figures.text(measure), bold=True))
+                if figure == names[0]:
                     value = measure.value if measure else 0.0
-                    cells.append(figures.share_cell(value, figures.chance(measure)))
-                cells.append(f'<td class="chance">{figures.chance_text(measure)}</td>')
-            shown.append(f"<tr>{_row_head(title)}<td>{step:,}</td>{''.join(cells)}</tr>")
-        first, *rest = (figures.of(name).title for name in names)
-        head = ["set", "step", first, "", "chance"]
-        head += [column for title in rest for column in (title, "chance")]
-        parts.append(table(head, shown, "data classes", left=("set",)))
-    return "".join(parts)
+                    row.append(figures.share_cell(value, figures.chance(measure)))
+                row.append(Cell(figures.chance_text(measure), style="chance"))
+            shown.append(row)
+        first, *rest = (figures.of(figure).title for figure in names)
+        titles = ["set", "step", first, "", "chance"]
+        titles += [column for title in rest for column in (title, "chance")]
+        parts.append(html.table(titles, shown, "data classes", left=("set",)))
+    return pages.join(parts)
 
 
-def _folds(rows: Rows) -> str:
+def _folds(rows: Rows) -> Markup:
     """Folded tables of every fold, training beside test."""
     parts = []
     for names, found in _groups(rows):
@@ -116,41 +120,31 @@ def _folds(rows: Rows) -> str:
             for fold in sorted(filter(None, own.each("fold")), key=_fold_order):
                 columns = [own.select(name=n, fold=fold, split=s) for n in names for s in SPLITS]
                 which = "" if fold == "0" else fold  # 0: the set has no folds
-                shown.append(_detail(title, which, "", columns, step))
-        titles = (figures.of(name).title for name in names)
-        groups = (f'<th colspan="2" scope="colgroup">{title}</th>' for title in titles)
-        above = f"<tr><td></td><td></td>{''.join(groups)}</tr>"
-        head = ["set", "fold", *(split for _ in names for split in SPLITS.values())]
-        parts += [table(head, shown, "data classes", left=("set",), above=above)] if shown else []
-    return _folded("Each fold, training and test", parts)
+                shown.append([head(title), which or NONE, *_texts(columns, step)])
+        above = [("", 0), ("", 0), *((figures.of(figure).title, 2) for figure in names)]
+        titles = ["set", "fold", *(split for _ in names for split in SPLITS.values())]
+        if shown:
+            parts.append(html.table(titles, shown, "data classes", left=("set",), above=above))
+    return html.folded("Each fold, training and test", pages.join(parts)) if parts else Markup()
 
 
-def _variants(rows: Rows) -> str:
+def _variants(rows: Rows) -> Markup:
     """Folded tables of all ways of averaging windows."""
     parts = []
     for names, found in _groups(rows):
         shown = []
         for title, own, step in found:
             for variant in own.each("variant"):
-                columns = [own.select(name=name, variant=variant) for name in names]
-                which = scores.variant_title(variant)
-                shown.append(_detail(title, which, "name", columns, step))
-        head = ["set", "windows", *(figures.of(name).title for name in names)]
-        parts.append(table(head, shown, "data classes", left=("set", "windows")))
-    return _folded("All ways of averaging windows", parts)
+                columns = [own.select(name=figure, variant=variant) for figure in names]
+                which = flush(scores.variant_title(variant) or NONE)
+                shown.append([head(title), which, *_texts(columns, step)])
+        titles = ["set", "windows", *(figures.of(figure).title for figure in names)]
+        parts.append(html.table(titles, shown, "data classes", left=("set", "windows")))
+    return html.folded("All ways of averaging windows", pages.join(parts)) if parts else Markup()
 
 
-def _detail(title: str, which: str, style: str, columns: Sequence[Measures], step: int) -> str:
-    """A row of a folded table: which fold or the like, and the figures of one step."""
-    cells = "".join(f"<td>{figures.text(column.at(step))}</td>" for column in columns)
-    style = f' class="{style}"' if style else ""
-    return f"<tr>{_row_head(title)}<td{style}>{escape(which) or NONE}</td>{cells}</tr>"
-
-
-def _folded(summary: str, tables: Sequence[str]) -> str:
-    if not tables:
-        return ""
-    return f"<details><summary>{summary}</summary>{''.join(tables)}</details>"
+def _texts(columns: Sequence[Measures], step: int) -> list[str]:
+    return [figures.text(column.at(step)) for column in columns]
 
 
 def _groups(rows: Rows) -> Iterator[tuple[tuple[str, ...], list[tuple[str, Measures, int]]]]:
@@ -162,7 +156,7 @@ def _groups(rows: Rows) -> Iterator[tuple[tuple[str, ...], list[tuple[str, Measu
             yield names, found
 
 
-def _charts(rows: Rows, labels: Mapping[str, str]) -> str:
+def _charts(rows: Rows, labels: Mapping[str, str]) -> Markup:
     """A chart per set that was evaluated more than once, with a curve per task of `labels`."""
     charts = []
     for title, own in rows.items():
@@ -189,7 +183,3 @@ def _with_fold(title: str, measures: Measures) -> str:
 
 def _fold_order(fold: str) -> tuple[int, str]:
     return (int(fold) if fold.isdecimal() else 0, fold)
-
-
-def _row_head(title: str) -> str:
-    return f'<th scope="row" class="name">{escape(title)}</th>'

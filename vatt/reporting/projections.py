@@ -12,12 +12,14 @@ Artefacts, written as `eval/projections/<set>-<modality>-<step>.npz` (N clips, C
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from vatt.reporting.pieces import Arrays, of_artefact
+from vatt import pages
+from vatt.pages import Markup
+from vatt.reporting.pieces import Arrays, html, of_artefact
+from vatt.reporting.plots import html as charts
 from vatt.reporting.plots import percent
 
 COLOURS = 10  # k0, k1, ... of the style sheet; classes beyond them are grey
@@ -25,12 +27,12 @@ SIZE, MARGIN, RADIUS = 1000, 20, 7  # user units of a plot
 GREY, EMPTY = "other", "none"  # classes of the style sheet
 
 
-def section(path: Path) -> str:
+def section(path: Path) -> Markup:
     """The plots of one artefact; a sentence if it cannot be read."""
     return of_artefact(path, "projection", _section)
 
 
-def _section(arrays: Arrays) -> str:
+def _section(arrays: Arrays) -> Markup:
     name, modality = str(arrays["dataset"]), str(arrays["modality"])
     label, rows = arrays["label"], arrays["rows"]
     classes = arrays["classes"].tolist()
@@ -44,14 +46,12 @@ def _section(arrays: Arrays) -> str:
         note = "neighbours stay neighbours; axes and distances between groups mean nothing"
         plots.append(_plot("t-SNE", note, arrays["tsne"], styles, label, classes, rows))
     summary = f"{modality} features, step {int(arrays['step']):,}, {len(label):,} clips"
-    return (
-        f'<h3>{escape(name)}<span class="note">{escape(summary)}</span></h3>'
-        f'<div class="grid plane">{"".join(plots)}</div><p class="legend points">{legend}</p>'
-    )
+    heading = html.heading(3, name, summary)
+    return pages.join([heading, html.grid(plots, "plane"), charts.plane_legend(legend)])
 
 
-def _styles(label: np.ndarray, classes: list[str]) -> tuple[np.ndarray, str]:
-    """Class of the style sheet for each clip, and the legend: the most frequent classes first."""
+def _styles(label: np.ndarray, classes: list[str]) -> tuple[np.ndarray, list]:
+    """Class of the style sheet for each clip, and the legend: style, class, clips, most first."""
     counts = np.bincount(label[label >= 0], minlength=len(classes))
     order = [int(c) for c in np.argsort(-counts, kind="stable") if counts[c]]
     of_class = np.full(len(classes) + 1, GREY, object)
@@ -64,11 +64,7 @@ def _styles(label: np.ndarray, classes: list[str]) -> tuple[np.ndarray, str]:
         entries.append((GREY, many, int(counts[rest].sum())))
     if unlabelled := int((label < 0).sum()):
         entries.append((EMPTY, "no label", unlabelled))
-    legend = (
-        f'<span><i class="{style}"></i>{escape(text)} <span class="note">{count:,}</span></span>'
-        for style, text, count in entries
-    )
-    return of_class[label], "".join(legend)
+    return of_class[label], entries
 
 
 def _plot(
@@ -79,7 +75,7 @@ def _plot(
     label: np.ndarray,
     classes: list[str],
     rows: np.ndarray,
-) -> str:
+) -> Markup:
     """Figure of points [N, 2], with the same scale along both axes; grey ones lie below."""
     points = np.asarray(points, np.float64)
     if points.shape != (len(label), 2) or len(rows) != len(label):
@@ -93,16 +89,9 @@ def _plot(
     for clip in [*np.flatnonzero(finite & grey), *np.flatnonzero(finite & ~grey)]:
         x, y = places[clip]
         named = classes[label[clip]] if label[clip] >= 0 else "no label"
-        drawn.append(
-            f'<circle class="{styles[clip]}" cx="{x:.0f}" cy="{y:.0f}" r="{RADIUS}">'
-            f"<title>{escape(named)}, record {int(rows[clip])}</title></circle>"
-        )
-    frame = f'<rect class="frame" width="{SIZE}" height="{SIZE}"/>'
-    return (
-        f'<figure><figcaption><b>{title}</b><span class="note">{escape(note)}</span></figcaption>'
-        f'<svg class="points" viewBox="0 0 {SIZE} {SIZE}" role="img" aria-label="{title}">'
-        f"{frame}{''.join(drawn)}</svg></figure>"
-    )
+        about = f"{named}, record {int(rows[clip])}"
+        drawn.append((styles[clip], f"{x:.0f}", f"{y:.0f}", about))
+    return charts.figure(title, note, charts.plane(title, SIZE, RADIUS, drawn))
 
 
 def _places(points: np.ndarray, finite: np.ndarray) -> np.ndarray:

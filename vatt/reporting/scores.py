@@ -6,16 +6,19 @@ of a pair were, the one that was measured first stands open and the other is fol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Mapping
+from itertools import starmap
 
+from vatt import pages
 from vatt.evaluation.measures import MAIN, RETRIEVAL, Measure
 from vatt.evaluation.summary import counts, too_small
+from vatt.pages import Markup, head
 from vatt.reporting import figures
 from vatt.reporting.figures import Pair
 from vatt.reporting.history import History, Measures
-from vatt.reporting.pieces import table
-from vatt.reporting.plots import bar_rows, percent
+from vatt.reporting.pieces import html
+from vatt.reporting.plots import html as charts
+from vatt.reporting.plots import percent
 
 # The figures of the tables in their order; others that were measured stand behind them.
 RANKINGS = ("R1", "R5", "R10", "MedianRank", "MeanRank")
@@ -44,7 +47,7 @@ def variant_title(variant: str) -> str:
     return VARIANTS.get(variant, variant)
 
 
-def headline(title: str, measures: Measures) -> str:
+def headline(title: str, measures: Measures) -> Markup:
     """Latest figures of a retrieval set beside chance, with what its best matches get right."""
     step = measures.steps()[-1]
     newest = _pairs(measures.at_step(step))
@@ -53,48 +56,47 @@ def headline(title: str, measures: Measures) -> str:
     common = set(clips.values())
     rows = []
     for pair, own in newest.items():
-        count = f'<span class="note">{clips[pair]}</span>' if len(common) > 1 else ""
+        count = clips[pair] if len(common) > 1 else ""
         cells = (figures.headline_cell(own.select(name=name).at(step)) for name in columns)
-        rows.append(f'<tr><th scope="row">{_title(pair)}{count}</th>{"".join(cells)}</tr>')
+        rows.append([head(figures.pair_title(*pair), count), *cells])
     notes = [f"step {step:,}", *(common if len(common) == 1 else ())]
-    head = ["", *(escape(figures.of(name).title) for name in columns)]
-    bars = _both_ways(newest, lambda pairs: _grid([_bars(*pair) for pair in pairs.items()]))
-    small = figures.warnings(too_small(measure for _, measure in measures.at_step(step)))
-    body = figures.headline(head, rows) + small + bars
-    return figures.card(title, list(filter(None, notes)), body)
+    titles = ["", *(figures.of(name).title for name in columns)]
+    bars = _both_ways(newest, _all_bars)
+    small = html.warnings(too_small(measure for _, measure in measures.at_step(step)))
+    body = pages.join([html.table(titles, rows, "headline"), small, bars])
+    return html.card(title, ", ".join(filter(None, notes)), body)
 
 
-def curves(measures: Measures) -> str:
+def curves(measures: Measures) -> Markup:
     """Charts of recall and of attributes over training steps; empty with one evaluation only."""
     if len(measures.steps()) < 2:
-        return ""
+        return Markup()
     return _both_ways(
         _pairs(measures),
-        lambda pairs: _grid([chart for pair in pairs.items() for chart in _charts(*pair)]),
+        lambda pairs: html.grid([chart for pair in pairs.items() for chart in _charts(*pair)]),
     )
 
 
-def evaluations(title: str, measures: Measures) -> str:
+def evaluations(title: str, measures: Measures) -> Markup:
     """All evaluations of a retrieval set: one row per step, the best of each column in bold."""
     tables = _both_ways(_pairs(measures), _by_step)
-    return f"<h3>{escape(title)}</h3>{tables}{_variants(measures)}"
+    return pages.join([html.heading(3, title), tables, _variants(measures)])
 
 
-def _by_step(pairs: Mapping[Pair, Measures]) -> str:
+def _by_step(pairs: Mapping[Pair, Measures]) -> Markup:
     columns: list[Measures] = []
-    above = ""
+    above = [("", 0)]
     for pair, own in pairs.items():
         names = _rankings({pair: own})
         columns += [own.select(name=name) for name in names]
-        if names:
-            above += f'<th colspan="{len(names)}" scope="colgroup">{_title(pair)}</th>'
-    return figures.by_step(columns, f"<tr><td></td>{above}</tr>") if columns else ""
+        above += [(figures.pair_title(*pair), len(names))] if names else []
+    return figures.by_step(columns, above) if columns else Markup()
 
 
-def _variants(measures: Measures) -> str:
+def _variants(measures: Measures) -> Markup:
     """A folded table of the newest figures by way of averaging windows, where there are several."""
     if len(measures.each("variant")) < 2:
-        return ""
+        return Markup()
     step = measures.steps()[-1]
     newest = measures.at_step(step)
     names = _rankings({("", ""): newest})
@@ -104,13 +106,12 @@ def _variants(measures: Measures) -> str:
         for variant in own.each("variant"):
             found = own.select(variant=variant)
             cells = (figures.text(found.select(name=name).at(step)) for name in names)
-            label = ", ".join(filter(None, (_title(pair), escape(variant_title(variant)))))
-            texts = "".join(f"<td>{cell}</td>" for cell in cells)
-            rows.append(f'<tr><th scope="row">{label}</th>{texts}</tr>')
-    head = ["", *(escape(figures.of(name).title) for name in names)]
-    return (
-        "<details><summary>All directions and ways of averaging windows, "
-        f"step {step:,}</summary>{table(head, rows, 'data')}</details>"
+            label = ", ".join(filter(None, (figures.pair_title(*pair), variant_title(variant))))
+            rows.append([head(label), *cells])
+    titles = ["", *(figures.of(name).title for name in names)]
+    return html.folded(
+        f"All directions and ways of averaging windows, step {step:,}",
+        html.table(titles, rows, "data"),
     )
 
 
@@ -128,46 +129,48 @@ def _pairs(measures: Measures) -> dict[Pair, Measures]:
 
 
 def _both_ways(
-    pairs: Mapping[Pair, Measures], show: Callable[[Mapping[Pair, Measures]], str]
-) -> str:
+    pairs: Mapping[Pair, Measures], show: Callable[[Mapping[Pair, Measures]], Markup]
+) -> Markup:
     """What `show` makes of the pairs; those whose reverse stands before them are folded away."""
     order = list(pairs)
     back = {pair: pairs[pair] for n, pair in enumerate(order) if pair[::-1] in order[:n]}
     shown = show({pair: own for pair, own in pairs.items() if pair not in back})
     if folded := show(back):
-        titles = "; ".join(map(_title, back))
-        shown += f"<details><summary>The other way: {titles}</summary>{folded}</details>"
+        titles = "; ".join(figures.pair_title(*pair) for pair in back)
+        shown += html.folded(f"The other way: {titles}", folded)
     return shown
 
 
-def _bars(pair: Pair, newest: Measures) -> str:
+def _all_bars(pairs: Mapping[Pair, Measures]) -> Markup:
+    return html.grid([*filter(None, starmap(_bars, pairs.items()))])
+
+
+def _bars(pair: Pair, newest: Measures) -> Markup:
     """What the best match gets right, beside chance; nothing beyond R@1, which stands above."""
     rows = []
     for name in ("R1", *_attributes(newest)):
         for _, measure in newest.select(name=name):
             label = "the very clip" if name == "R1" else f"its {figures.of(name).title}"
-            value = measure.value
-            rows.append((label, value, figures.chance(measure), percent(value)))
+            bar = figures.bar(measure.value, figures.chance(measure))
+            rows.append((label, *bar, percent(measure.value)))
     if len(rows) < 2:
-        return ""
-    return (
-        f"<figure><figcaption><b>{_title(pair)}: what the best match gets right</b>"
-        f'<span class="note">tick:&nbsp;chance</span></figcaption>{bar_rows(rows)}</figure>'
-    )
+        return Markup()
+    title = f"{figures.pair_title(*pair)}: what the best match gets right"
+    return charts.figure(title, "tick:\N{NO-BREAK SPACE}chance", html.bars(rows))
 
 
-def _charts(pair: Pair, measures: Measures) -> list[str]:
-    charts = []
+def _charts(pair: Pair, measures: Measures) -> list[Markup]:
+    shown = []
     if recalls := figures.curves(measures, RECALLS):
         first = next(name for name in RECALLS if name in measures.each("name"))
         label = f"chance {figures.of(first).title}"
         recalls += figures.chance_curve(measures.select(name=first), label)
         title = f"{figures.pair_title(*pair)}: recall"
-        charts.append(figures.share_chart(recalls, title, "share of queries"))
+        shown.append(figures.share_chart(recalls, title, "share of queries"))
     if known := figures.curves(measures, _attributes(measures)):
         title = f"{figures.pair_title(*pair)}: attributes of the best match"
-        charts.append(figures.share_chart(known, title, "share right"))
-    return charts
+        shown.append(figures.share_chart(known, title, "share right"))
+    return shown
 
 
 def _rankings(pairs: Mapping[Pair, Measures]) -> list[str]:
@@ -184,12 +187,3 @@ def _attributes(measures: Measures) -> list[str]:
 def _samples(newest: Measures) -> str:
     """The number of clips that were searched, in words; empty if it is not known."""
     return next((counts(measure) for _, measure in newest if measure.samples is not None), "")
-
-
-def _title(pair: Pair) -> str:
-    return escape(figures.pair_title(*pair))
-
-
-def _grid(charts: Sequence[str]) -> str:
-    shown = "".join(charts)
-    return f'<div class="grid">{shown}</div>' if shown else ""

@@ -15,22 +15,21 @@ import dataclasses
 import io
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
-from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from vatt import configs
+from vatt import configs, pages
 from vatt.errors import UserError
 from vatt.evaluation import measures, metrics, summary
 from vatt.files import make_folder, replace_text
+from vatt.pages import Markup, head
 from vatt.reporting import about, figures, pieces
 from vatt.reporting.history import History
 from vatt.reporting.history import read as read_history
-from vatt.reporting.plots import Series, line_chart
-from vatt.reporting.report import FILE_NAME
+from vatt.reporting.pieces import FILE_NAME, NONE, html
+from vatt.reporting.plots import Series, line_chart, overlaid
 from vatt.reporting.training import TOTAL
 
 JSON, CSV = "seeds.json", "seeds.csv"
@@ -191,49 +190,39 @@ def _page(found: Seeds) -> str:
     title = f"{found.folder.resolve().name}: seed {_listed(found.places)}"
     missing = f"no figures yet: seed {_listed(found.missing)}"
     warnings = [*found.remarks, *([missing] if found.missing else [])]
-    charts = figures.grid(_charts(found))
-    return pieces.page(
-        title,
-        [
-            f"<header><h1>{escape(title)}</h1></header>",
-            figures.warnings(warnings),
-            f"<h2>Figures</h2>{_rows(found, found.telling)}",
-            f"<h2>Over training</h2>{charts}" if charts else "",
-            f"<details><summary>All figures</summary>{_rows(found, found.values)}</details>",
-        ],
-    )
+    charts = _charts(found)
+    body = [
+        html.title(title),
+        html.warnings(warnings),
+        html.heading(2, "Figures"),
+        _rows(found, found.telling),
+        html.heading(2, "Over training") if charts else Markup(),
+        figures.grid(charts),
+        html.folded("All figures", _rows(found, found.values)),
+    ]
+    return pages.render(title, body)
 
 
-def _rows(found: Seeds, names: Mapping[str, object]) -> str:
-    heads = [f"seed {seed}{_link(found, seed)}" for seed in found.logged]
-    steps = [f"<td>{step:,}</td>" for step in found.steps.values()]
-    rows = [f'<tr><th scope="row" class="name">step</th>{"<td></td>" * 4}{"".join(steps)}</tr>']
+def _rows(found: Seeds, names: Mapping[str, object]) -> Markup:
+    places = {seed: found.places[seed] for seed in found.logged}
+    seeds = [pieces.linked(f"seed {s}", place, found.folder) for s, place in places.items()]
+    rows = [[head("step"), "", "", "", "", *(f"{step:,}" for step in found.steps.values())]]
     for name in names:
         form = figures.of(found.telling.get(name, name)).form
-        cells = (pieces.NONE if math.isnan(value) else form(value) for value in found.row(name))
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        rows.append(f'<tr><th scope="row" class="name">{escape(name)}</th>{cells}</tr>')
-    return pieces.table(["", *COLUMNS, *heads], rows, "data")
+        cells = (NONE if math.isnan(value) else form(value) for value in found.row(name))
+        rows.append([head(name), *cells])
+    return html.table(["", *COLUMNS, *seeds], rows, "data")
 
 
-def _link(found: Seeds, seed: int) -> str:
-    page = found.places[seed] / FILE_NAME
-    if not page.exists():
-        return ""
-    address = escape(Path(os.path.relpath(page, found.folder)).as_posix())
-    return f' <a href="{address}">report</a>'
-
-
-def _charts(found: Seeds) -> list[str]:
+def _charts(found: Seeds) -> list[Markup]:
     def series(split: str, name: str) -> list[Series]:
-        every = enumerate(found.logged.items())
-        lines = [(f"seed {seed}", *own.series(split, name), i) for i, (seed, own) in every]
-        return [Series(*line) for line in lines if len(line[1])]
+        curves = {f"seed {seed}": own.series(split, name) for seed, own in found.logged.items()}
+        return overlaid(curves)
 
     loss = series("train", TOTAL)
-    charts = [line_chart(loss, "Total loss")] if loss else []
+    charts = [line_chart(loss, "Total loss", named=True)] if loss else []
     for name, of in found.telling.items():
-        charts.append(line_chart(series("eval", name), name, form=figures.of(of).form))
+        charts.append(line_chart(series("eval", name), name, form=figures.of(of).form, named=True))
     return charts
 
 

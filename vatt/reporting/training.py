@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from vatt.pages import Markup
 from vatt.reporting.history import History
 from vatt.reporting.plots import COLORS, Series, line_chart, number, percent, short_percent
 
@@ -22,7 +23,7 @@ ENTROPIES = ("categorical_cross_entropy", "binary_cross_entropy")
 GRADIENT_NORM = "gradient_norm"
 
 
-def loss_charts(history: History) -> list[str]:
+def loss_charts(history: History) -> list[Markup]:
     """All losses that were logged, and how well a classifier does on what it is trained on.
 
     A loss is what is called `..._loss`; those with the same name before the last "/" share a chart.
@@ -46,7 +47,7 @@ def loss_charts(history: History) -> list[str]:
     return charts + _accuracy_charts(history)
 
 
-def _losses(history: History, group: str, names: list[str], notes: list[str]) -> list[str]:
+def _losses(history: History, group: str, names: list[str], notes: list[str]) -> list[Markup]:
     """Charts of the losses of a group, as many as its curves need colours."""
     zero = [name for name in names if not history.series("train", name)[1].any()]
     drawn = [name for name in names if name not in zero]
@@ -69,7 +70,7 @@ def _label(loss: str) -> str:
     return loss.rpartition("/")[2].removesuffix(LOSS).replace("_", " ")
 
 
-def _accuracy_charts(history: History) -> list[str]:
+def _accuracy_charts(history: History) -> list[Markup]:
     """What a classifier makes of the augmented clips that it is trained on."""
     charts = []
     if shares := _several(history, TRAINING_SHARES):
@@ -89,7 +90,7 @@ def _accuracy_charts(history: History) -> list[str]:
     return charts
 
 
-def optimization_charts(history: History) -> list[str]:
+def optimization_charts(history: History) -> list[Markup]:
     """Learning rate and the three norms that show a run going astray."""
     charts = [
         line_chart(_one(history, "learning_rate", "learning rate"), "Learning rate", lower=0.0)
@@ -112,7 +113,7 @@ def optimization_charts(history: History) -> list[str]:
     return charts
 
 
-def throughput_charts(history: History) -> list[str]:
+def throughput_charts(history: History) -> list[Markup]:
     """Clips per second, share of time waiting for data, model FLOP/s."""
     flops = _one(history, "model_flops_per_second", "model FLOP/s")
     scale, unit = _flops_unit(_peak(flops))
@@ -141,11 +142,16 @@ def throughput_summary(history: History) -> str:
         ("model_flops_per_second", lambda v: f"{flops_text(v)} in the model"),
         ("data_wait_share", lambda v: f"{percent(v)} of the time waiting for data"),
     ):
-        values = history.series("train", metric)[1]
-        values = values[np.isfinite(values)]
-        if len(values):
-            parts.append(text(float(np.median(values))))
+        if (middle := median(history, metric)) is not None:
+            parts.append(text(middle))
     return f"Median over the run: {', '.join(parts)}." if parts else ""
+
+
+def median(history: History, metric: str) -> float | None:
+    """The median of what training logged; None if that is nothing."""
+    values = history.series("train", metric)[1]
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if len(values) else None
 
 
 def flops_text(value: float) -> str:

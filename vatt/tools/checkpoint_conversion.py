@@ -194,7 +194,7 @@ def _load_optimizer(
         return None
     if stored and names != set(optimizer.slots):
         raise CheckpointError(_other_optimizer(source, names, optimizer))
-    slots = transfer.slot_keys(model, optimizer, keys)
+    slots = transfer.slot_keys(optimizer, keys)
     wrong = [f"{key}: not in the checkpoint" for _, key in slots if key not in stored]
     wrong += [f"{k}: in the checkpoint only" for k in sorted(stored - {key for _, key in slots})]
     values = {key: source.tensor(key) for _, key in slots if key in stored}

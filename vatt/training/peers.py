@@ -87,7 +87,7 @@ class Several(Alone):
         """Returns the numbers of all workers, the chief's first."""
         return self._gather(tf.constant(number, tf.int64)).numpy()[:: self._replicas].tolist()
 
-    @tf.function
+    @tf.function(autograph=False)
     def _gather(self, number: tf.Tensor) -> tf.Tensor:
         def of_replica() -> tf.Tensor:
             return tf.distribute.get_replica_context().all_gather(number[tf.newaxis], axis=0)

@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from vatt.configs.experiment import TrainConfig
+from vatt.data.sampling import plain_graph
 from vatt.training.averaging import AveragedWeights
 from vatt.training.checkpoints import variable_map
 from vatt.training.optimizers import FusedOptimizer
@@ -184,19 +185,23 @@ class Trainer:
             with tf.control_dependencies([asked]):
                 batch = next(iterator)
             with tf.control_dependencies(self._local(batch)):
-                wait += tf.timestamp() - asked
+                arrived = tf.timestamp()
+            wait += arrived - asked
             last = tf.equal(done + 1, count)
-            values, gradient_norms, weight_norms, finite = self._step(batch, first + done, last)
+            with tf.control_dependencies([arrived]):  # a lone thread would look at the clock last
+                values, gradient_norms, weight_norms, finite = self._step(batch, first + done, last)
             rows = rows.write(tf.cast(done, tf.int32), values)
             done += 1
             bad += tf.cast(not finite, tf.int32)
             bad_in_a_row = tf.where(finite, 0, bad_in_a_row + 1)
         return done, rows.stack(), gradient_norms, weight_norms, wait, bad, bad_in_a_row
 
+    @plain_graph
     def _local(self, batch: Batch) -> list[tf.Tensor]:
         parts = [self._strategy.experimental_local_results(x) for x in tf.nest.flatten(batch)]
         return [part for local in parts for part in local]
 
+    @plain_graph
     def _step(
         self, batch: Batch, step: tf.Tensor, measured: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -210,10 +215,11 @@ class Trainer:
         values, norms, finite, gradients = self._strategy.run(self._gradients, args=(batch, seed))
         values = self._strategy.reduce("MEAN", values, axis=None)
         norms, finite = self._first(norms), self._first(finite)
-        if finite:
-            self._strategy.run(self._apply, args=(gradients, step))
-        else:
-            self._strategy.run(self._write_statistics, args=(statistics,))
+        tf.cond(
+            finite,
+            lambda: self._strategy.run(self._apply, args=(gradients, step)),
+            lambda: self._strategy.run(self._write_statistics, args=(statistics,)),
+        )
         weight_norms = self._strategy.run(self._weight_norms, args=(before, measured, finite))
         return values, norms, self._first(weight_norms), finite
 

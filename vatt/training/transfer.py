@@ -149,19 +149,18 @@ def transfer(
 
 
 def slot_keys(
-    model: keras.Model, optimizer: FusedOptimizer, keys: Mapping[str, str]
+    optimizer: FusedOptimizer, keys: Mapping[str, str]
 ) -> list[tuple[keras.Variable, str]]:
     """Returns (slot variable, published key) for every slot of a built optimizer.
 
     Args:
-      model: the model whose trainable variables the optimizer was built with.
       optimizer: one of `vatt.training.optimizers`.
-      keys: {variable path: published key} of the model.
+      keys: {variable path: published key} of what it was built with.
     """
     return [
-        (slot, f"{keys[variable.path]}{SLOT}{name}")
+        (slot, f"{keys[path]}{SLOT}{name}")
         for name, slots in optimizer.slot_variables().items()
-        for variable, slot in zip(model.trainable_variables, slots, strict=True)
+        for path, slot in slots.items()
     ]
 
 

@@ -92,6 +92,7 @@ EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
         "log_every_steps",
         "watchdog_s",
         "backbone_rate",
+        "pooling_rate",
         "layer_decay",
         "ema_decay",
     ),

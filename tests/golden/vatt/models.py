@@ -124,7 +124,7 @@ def _step(
     for variable in model.trainable_variables:
         key = keys[variable.path]
         yield absolute(f"step {key}", variable.numpy(), after.tensor(key), STEPPED)
-    for slot, slot_key in transfer.slot_keys(model, optimizer, keys):
+    for slot, slot_key in transfer.slot_keys(optimizer, keys):
         reference = after.tensor(slot_key)
         excess = np.abs(np.asarray(slot) - reference) - SLOT_FLOOR
         scale = max(float(np.max(np.abs(reference))), 1e-30)

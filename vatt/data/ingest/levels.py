@@ -32,7 +32,8 @@ MUCH = 0.5  # share of the time or of the clips
 
 SILENT = f"silent sounds: nothing is above {SILENCE:.0f} dB"
 WAY_OUT = (
-    "train.input.audio_level=-20 and eval.input.audio_level=-20 bring them to one level (README)"
+    "train.input.audio_level=-20 and eval.input.audio_level=-20 bring them to one level"
+    " (docs/configuration.md)"
 )
 
 Counts = dict[str, Any]

@@ -179,6 +179,21 @@ def basis(settings: Settings, labelled: bool) -> list:
     return [*common, hashlib.sha256(labels.encode()).hexdigest()]
 
 
+def settings_of(folder: Path) -> tuple[float, int, int, int, str] | None:
+    """What the media files of a set were read with, None where nobody has kept it.
+
+    Returns:
+      fps, min_side, sample_rate, jpeg_quality and downmix, as of `Settings`.
+    """
+    for path in sorted((folder / _STATE).glob("*.tfrecord.json")):
+        known = _read(path)
+        found = known.get("basis") if isinstance(known, dict) else None
+        match found if isinstance(found, list) else None:
+            case [int() | float() as fps, int() as side, int() as rate, int() as quality, *others]:
+                return fps, side, rate, quality, others[0] if len(others) == 2 else "auto"
+    return None
+
+
 def unused(folder: Path, splits: set[str], found: dict[str, list[list]]) -> list[dict[str, Any]]:
     """Keeps what could not become a clip, by split, and returns it in the form of stats.
 

@@ -31,7 +31,7 @@ files are refused, and sizes are checked before anything is decoded.
 """
 
 from vatt.data.media.clip import SLACK, MediaClip, MediaError
-from vatt.data.media.reading import length, read_clip
+from vatt.data.media.reading import length, measured, read_clip
 from vatt.data.media.subtitles import first_stamp, read_subtitles
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "MediaError",
     "first_stamp",
     "length",
+    "measured",
     "read_clip",
     "read_subtitles",
 ]

@@ -46,6 +46,8 @@ class Request:
     sample_rate: int
     jpeg_quality: int
     downmix: str = AUTO
+    pictures: bool = True  # else none are decoded where there is sound
+    sound: bool = True  # else none is decoded where there are pictures
 
     def num_frames(self, end: float | None = None) -> int:
         """Number of frames up to `end` (s), by default that of the clip."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections import deque
@@ -49,32 +50,66 @@ def read_clip(
     jpeg_quality: int = 90,
     downmix: str = AUTO,
     still: bool = False,
+    pictures: bool = True,
+    sound: bool = True,
+    opened: av.container.InputContainer | None = None,
 ) -> MediaClip:
     """Decodes the piece of a file from `start` to `end` (s; None: from or to the end of the file).
 
-    `still`: of an animated image the first picture is taken, as of one that is not.
+    Args:
+      path: of the file.
+      start: s.
+      end: s.
+      fps: pictures per second.
+      min_side: of the pictures.
+      sample_rate: Hz.
+      jpeg_quality: of the pictures.
+      downmix: what several channels of sound become.
+      still: of an animated image the first picture is taken, as of one that is not.
+      pictures: False decodes the sound alone where there is any.
+      sound: False decodes the pictures alone where they last as long as the clip; else how long
+        they stay depends on the sound.
+      opened: the file, as `measured` gives it; it is closed.
 
     Raises:
       MediaError: the file cannot be used, with the reason.
     """
+    how = (fps, min_side, sample_rate, jpeg_quality, downmix, pictures)
+    if not sound:
+        with contextlib.suppress(MediaError):
+            return _read(path, start, end, how, still, False, opened)
+        opened = None
+    return _read(path, start, end, how, still, True, opened)
+
+
+def _read(
+    path: str | Path,
+    start: float | None,
+    end: float | None,
+    how: tuple,
+    still: bool,
+    sound: bool,
+    opened: av.container.InputContainer | None,
+) -> MediaClip:
     path = opening.checked(path)
     image = open_still(path, first=still)
     if image is not None:
         if start or end:
             raise MediaError("a still image has no time: leave start and end of the clip empty")
         with image:
-            return read_still(image, path, Request(0, 0, fps, min_side, sample_rate, jpeg_quality))
+            return read_still(image, path, Request(0, 0, *how))
     begin, began = start or 0.0, None
     for margin in _SEEK_MARGINS:
         if margin is not None and begin <= 2 * margin:
             continue
-        with opening.open_media(path) as container:
+        with opened or opening.open_media(path) as container:
+            opened = None
             try:
                 finish, joined = _checked_end(container, path, begin, end)
                 if margin is not None and (joined or margin < _least_margin(container)):
                     continue
                 began = began or time.monotonic()  # reading for the length has a limit of its own
-                request = Request(begin, finish, fps, min_side, sample_rate, jpeg_quality, downmix)
+                request = Request(begin, finish, *how, sound)
                 clip = _decode(container, request, margin, began, end is None, joined)
             except opening.UNREADABLE as error:
                 raise MediaError(opening.plain(error)) from error
@@ -94,16 +129,33 @@ def length(path: str | Path) -> float:
     Raises:
       MediaError: the file cannot be used, with the reason.
     """
+    seconds, container = measured(path)
+    if container is not None:
+        container.close()
+    return seconds
+
+
+def measured(path: str | Path) -> tuple[float, av.container.InputContainer | None]:
+    """Returns how long a file is (s), and the file, opened for `read_clip`.
+
+    For a still image these are 0 and None.
+
+    Raises:
+      MediaError: the file cannot be used, with the reason.
+    """
     path = opening.checked(path)
     still = open_still(path)
     if still is not None:
         still.close()
-        return 0.0
-    with opening.open_media(path) as container:
+        return 0.0, None
+    with contextlib.ExitStack() as stack:
+        container = stack.enter_context(opening.open_media(path))
         try:
-            return _checked_end(container, path, 0.0, None)[0]
+            seconds = _checked_end(container, path, 0.0, None)[0]
         except opening.UNREADABLE as error:
             raise MediaError(opening.plain(error)) from error
+        stack.pop_all()
+    return seconds, container
 
 
 # How long a file is ------------------------------------------------------------------------------
@@ -232,6 +284,9 @@ def _decode(
         raise MediaError(f"{request.num_frames()} pictures exceed the limit of {MAX_FRAMES}")
     zero, notices = timing.zero(container), Notices()
     video, audio = opening.best(container, "video"), opening.best(container, "audio")
+    if video is not None and audio is not None:
+        video = video if request.pictures else None
+        audio = audio if request.sound or joined or video is None else None
     steady = timing.Steady() if timing.is_program_stream(container) else None
     pictures = Pictures(request, zero, video, notices, steady) if video is not None else None
     sound = Sound(request, zero, notices) if audio is not None else None

@@ -13,13 +13,12 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from vatt import configs
-from vatt.data import clips, lengths, pipeline, said, sampling, text, views, vocabulary
+from vatt.data import cards, clips, lengths, pipeline, said, sampling, text, views, vocabulary
 from vatt.data.cards import Card
 from vatt.data.clips import ClipSpec
 from vatt.data.examples import Batch, Examples, Maker
 from vatt.data.features import AUDIO, TEXT, VIDEO
 from vatt.data.parsing import Record
-from vatt.errors import DataError
 from vatt.methods.gdt.config import CaptionInput, CaptionModel, Pretrain
 from vatt.methods.gdt.hypotheses import Hypothesis
 
@@ -56,7 +55,7 @@ class SetsOfClips(Examples):
         """
         spec = pipeline.clip_spec(self.cfg, card, self.stride(card))
         for modality in (VIDEO, self.other):
-            _check(card, modality)
+            cards.check_modality(card, modality)
         lengths.check(self.cfg, card, spec, (VIDEO, self.other))
 
         def make(seed: tf.Tensor, serialized: tf.Tensor) -> Batch:
@@ -87,18 +86,6 @@ def _in_order(directions: list[tf.Tensor]) -> tf.Tensor:
     backward = [tf.reverse(clips, [1]) for clips in rest]
     stacked = tf.stack([forward, *backward], axis=1)  # [shifts, directions, time, ...]
     return tf.reshape(stacked, [-1, *forward.shape[1:]])
-
-
-def _check(card: Card, modality: str) -> None:
-    """Raises DataError where a set lacks a modality."""
-    if getattr(card, modality) is not None:
-        return
-    lacking = {VIDEO: "pictures", AUDIO: "sound", TEXT: "captions"}[modality]
-    arches = {AUDIO: "gdt_text compares pictures with captions", TEXT: "gdt_av with sound"}
-    hint = "" if modality == VIDEO else f" {arches[modality]}."
-    raise DataError(
-        f"Data set '{card.name}' has no {lacking}, but the model is trained on {lacking}.{hint}"
-    )
 
 
 # Captions --------------------------------------------------------------------------------------
@@ -156,7 +143,7 @@ def build(cfg: Pretrain) -> SetsOfClips:
         return SetsOfClips(data, model.terms())
     captioned = pipeline.load_cards(data, cfg.data_dir)
     for card in captioned:
-        _check(card, TEXT)  # before a vocabulary is asked for
+        cards.check_modality(card, TEXT)  # before a vocabulary is asked for
     words = text.load_vocabulary(data)
     words.check_fits(model.vocab_size, model.word_embeddings)
     for card in captioned:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from vatt import configs
-from vatt.data import clips, lengths, pipeline, sampling, views
+from vatt.data import cards, clips, lengths, pipeline, sampling, views
 from vatt.data.cards import Card
 from vatt.data.examples import Batch, Examples, Maker
 from vatt.data.features import AUDIO, VIDEO
@@ -46,7 +46,7 @@ class TwoViews(Examples):
         """
         spec = pipeline.clip_spec(self.cfg, card, self.stride(card))
         for modality in self._modalities:
-            pipeline.check_modality(card, modality)
+            cards.check_modality(card, modality)
         lengths.check(self.cfg, card, spec, self._modalities)
         several = [views.of_config(self.cfg, self.cfg.crop_resize_style)] * VIEWS
 

@@ -283,6 +283,7 @@ def _asymmetric_loss() -> LossStack:
 class ModelConfig(PretrainModel):
     """Backbones, head stack and loss stack of a model for pretraining."""
 
+    required_modalities: ClassVar[tuple[str, ...]] = ("video",)  # a set may lack sound or captions
     backbone_config: SerializeAsAny[BackboneConfig | UnifiedBackboneConfig] = Field(
         default_factory=BackboneConfig
     )

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from vatt.data import (
     audio,
+    cards,
     clips,
     embeddings,
     lengths,
@@ -68,10 +69,7 @@ class VideoAudioText(Examples):
           DataError: a set without video, or one that does not fit the configuration.
         """
         spec = pipeline.clip_spec(self.cfg, card, self.stride(card))
-        if not spec.has_video:
-            raise DataError(
-                f"Data set '{card.name}' has no video: it cannot be used for pretraining."
-            )
+        cards.check_modality(card, VIDEO)
         if not (spec.has_audio or spec.has_text):
             raise DataError(
                 f"Data set '{card.name}' has neither sound nor captions: nothing could be learned "

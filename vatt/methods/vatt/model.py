@@ -85,6 +85,13 @@ class MultimodalModel(PretrainingModel):
         """Pairs of embeddings in one space; text and sound meet where the head maps sound on."""
         return PAIRS if self.head.maps_sound_to_text else PAIRS[:2]
 
+    @property
+    def spaces(self) -> tuple[Mapping[str, str], ...]:
+        """The space of sound and that of text, where `text_toaud` is `text_tovid`."""
+        sound = {"audio": "audio_tovid", "video": "video_toaud"}
+        text = {"text": "text_tovid", "video": "video_totxt"}
+        return (sound, text | ({"audio": "audio_totxt"} if self.head.maps_sound_to_text else {}))
+
     def tower_paths(self) -> dict[str, dict[str, str]]:
         """Returns where the variables of each backbone stand; of a unified one the encoder too."""
         paths = super().tower_paths()

@@ -95,9 +95,13 @@ class PatchEmbedding(ConfiguredLayer):
         if self.stride != self.patch:
             raise NotImplementedError(f"{self.name}: overlapping patches exist for one axis only")
         x = x[(slice(None), *(slice(n * p) for n, p in zip(grid, self.patch, strict=True)))]
-        split = [size for pair in zip(grid, self.patch, strict=True) for size in pair]
-        x = ops.reshape(x, (-1, *split, x.shape[-1]))
-        order = (0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2), 2 * axes + 1)
+        # The first axis of the grid joins the batch, channels the last one of the patch: six axes,
+        # which is what some runtimes of exported models can transpose.
+        split = [size for pair in zip(self.patch, (*grid[1:], x.shape[-1]), strict=True)
+                 for size in pair]  # fmt: skip
+        split[-2:] = [split[-2] * split[-1]]
+        x = ops.reshape(x, (-1, *split))
+        order = (0, *range(2, 2 * axes, 2), *range(1, 2 * axes, 2))
         flat = ops.reshape(ops.transpose(x, order), (-1, math.prod(grid), volume))
         return flat if kept is None else ops.take(flat, kept, axis=1)
 

@@ -1,0 +1,99 @@
+"""What a model gives for clips and sentences, whichever task and method it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import tensorflow as tf
+
+from vatt.api.encoding import in_batches
+from vatt.api.results import LOGITS
+from vatt.evaluators.subject import POOLED, Arrays
+from vatt.experiments import labelled
+from vatt.experiments.pretrain_eval import Functions
+from vatt.modeling.classifier import ClassificationModel
+from vatt.modeling.pretraining import Pair, PretrainingModel
+
+
+class Encoder(Protocol):
+    """A model as this package sees it.
+
+    Attributes:
+      modalities: the inputs that it takes.
+      together: whether it takes them together only.
+      pairs: which of its embeddings are compared.
+      spaces: of each space the keys of the embeddings in it, by modality.
+    """
+
+    modalities: Sequence[str]
+    together: bool
+    pairs: Sequence[Pair]
+    spaces: Sequence[Mapping[str, str]]
+
+    def __call__(self, clips: Mapping[str, object]) -> Arrays:
+        """Returns what is known of clips [rows, ...] by modality, float32 [rows, d] by key."""
+
+    def of_rows(self, clips: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the same in a graph, of any number of rows."""
+
+
+class PretrainedEncoder:
+    """A pretrained model: embeddings in all its spaces, and the features below them."""
+
+    together = False
+
+    def __init__(self, model: PretrainingModel) -> None:
+        """Compiles nothing yet."""
+        self._functions = Functions(model, in_batches, tf.distribute.get_strategy())
+        self.modalities, self.pairs, self.spaces = model.modalities, model.pairs, model.spaces
+
+    def __call__(self, clips: Arrays) -> Arrays:
+        """Returns embeddings and pooled features of clips of one modality; those that count first.
+
+        Words are [rows, words].
+        """
+        ((modality, rows),) = clips.items()
+        found = self._functions.encode(modality, rows[:, None])  # one window each
+        return {key: found[key][:, 0] for key in self._ordered(modality, found)}
+
+    def of_rows(self, clips: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the same in a graph, of any number of rows."""
+        ((modality, _),) = clips.items()
+        found = self._functions.of_rows(clips)
+        return {key: found[key] for key in self._ordered(modality, found)}
+
+    def _ordered(self, modality: str, found: Mapping[str, object]) -> list[str]:
+        """Keys of a modality, in the order in which pairs name them."""
+        keys = [space_of(pair, modality) for pair in self.pairs]
+        return [key for key in dict.fromkeys([*keys, *sorted(found), POOLED]) if key in found]
+
+
+class ClassifierEncoder:
+    """A fine-tuned model: logits, and the features below them."""
+
+    pairs: Sequence[Pair] = ()
+    spaces: Sequence[Mapping[str, str]] = ()
+
+    def __init__(self, model: ClassificationModel) -> None:
+        """Compiles nothing yet."""
+        self._model, self.modalities = model, model.modalities
+        self.together = len(model.modalities) > 1
+
+    def __call__(self, clips: Arrays) -> Arrays:
+        """Returns pooled features and logits of clips of all the modalities."""
+        return in_batches(self._run, clips)
+
+    @tf.function(autograph=False)
+    def _run(self, clips: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return self.of_rows(clips)
+
+    def of_rows(self, clips: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the same in a graph, of any number of rows."""
+        outputs = self._model(labelled.as_inputs(clips), training=False)
+        return {key: tf.cast(outputs[key], tf.float32) for key in (POOLED, LOGITS)}
+
+
+def space_of(pair: Pair, modality: str) -> str | None:
+    """Returns the key of a modality in a pair, None where it is no side of it."""
+    return {pair.target: pair.right, pair.query: pair.left}.get(modality)
