@@ -17,8 +17,8 @@ import numpy as np
 
 from vatt import configs, methods
 from vatt.configs.backbones import BACKBONES
-from vatt.methods.vatt import config as vatt
 from vatt.methods.vatt import model as multimodal
+from vatt.methods.vatt import towers
 from vatt.modeling import factory
 
 
@@ -94,10 +94,10 @@ def config(name: str, **changes: Any) -> Any:
     assert not changes, changes
     result = configs.registry.model(name)
     stack = result.backbone_config
-    if isinstance(stack, vatt.UnifiedBackboneConfig):
+    if isinstance(stack, towers.UnifiedBackboneConfig):
         stack.unified_model_kwargs = sizes(stack.unified_backbone)
     else:
-        for modality in vatt.MODALITIES:
+        for modality in towers.MODALITIES:
             backbone = getattr(stack, f"{modality}_backbone")
             kwargs = sizes(backbone)
             given = getattr(stack, f"{modality}_model_kwargs")

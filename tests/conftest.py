@@ -95,14 +95,15 @@ def _seeded_test(_seeded_file) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _log_as_before():
-    """Takes back what a command that ran in the test process did to the log of the others."""
+def _log_as_at_first() -> None:
+    """Takes back what a command in the test process, or a library, did to the log of the others.
+
+    TensorFlow leaves absl's logger at WARNING when it writes a SavedModel.
+    """
     logger = logging.getLogger("absl")
-    before = list(logger.handlers), logger.propagate, logger.level
-    yield
-    handlers, logger.propagate, level = before
-    logger.handlers[:] = handlers
-    logger.setLevel(level)
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,17 @@ class LinearModel(ModelConfig):
             yield Problem(f"{path} use_agg_token", True, accepted)
 
 
+@register("linear_tiny")
+class LinearTiny(LinearModel):
+    """Not published: trains on a CPU, with word vectors learned from scratch."""
+
+    name: str = "linear_tiny"
+    d_model: Count = 192
+    d_embedding: Count = 96
+    vocab_size: Count = 512
+    trainable_embeddings: bool = True
+
+
 @register("t5_base")
 class T5Base(Encoder, ModelConfig):
     layer: ClassVar[str] = "vatt.modeling.backbones.text:t5"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
@@ -79,7 +80,8 @@ def _saved_model(signatures: Sequence[Signature], folder: Path) -> None:
     served = {signature.name: _concrete(signature) for signature in signatures}
     if len(signatures) == 1:
         served["serving_default"] = _concrete(signatures[0])
-    tf.saved_model.save(root, str(folder), signatures=served)
+    with _log_level_kept():
+        tf.saved_model.save(root, str(folder), signatures=served)
 
 
 def _of_one_value(signature: Signature) -> Callable[..., object]:
@@ -132,11 +134,24 @@ def _litert(signatures: Sequence[Signature], folder: Path) -> None:
         root.function, root.weights_of_functions = signature.function, list(concrete.variables)
         with _converting(signature.name, "litert"):
             converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], root)
-            (folder / f"{signature.name}.tflite").write_bytes(converter.convert())
+            with _log_level_kept():
+                written = converter.convert()
+            (folder / f"{signature.name}.tflite").write_bytes(written)
 
 
 def _concrete(signature: Signature) -> Callable[..., object]:
     return signature.function.get_concrete_function()
+
+
+@contextlib.contextmanager
+def _log_level_kept() -> Iterator[None]:
+    """TensorFlow leaves absl's logger, which is ours, at WARNING after a SavedModel."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -7,23 +7,26 @@ tests/configs/test_schema.py compares every class with the published defaults in
 
 from __future__ import annotations
 
+from collections import ChainMap
+from collections.abc import Mapping
 from typing import Any
 
 from vatt.configs import audio, backbones, base, dataset, experiment, registry, text, unified, video
-from vatt.methods.vatt import PRESETS
+from vatt.methods.vatt import PRESETS, towers
 from vatt.methods.vatt import config as configuration
 
 # Published modules, and those that took in their classes.
-MODULES = {
-    "audio": audio,
-    "dataset": dataset,
-    "experiment": experiment,
-    "text": text,
-    "unified": unified,
-    "video": video,
-    "head": configuration,
-    "loss": configuration,
-    "multimodal": configuration,
+_METHOD = ChainMap(vars(configuration), vars(towers))
+NAMES: dict[str, Mapping[str, Any]] = {
+    "audio": vars(audio),
+    "dataset": vars(dataset),
+    "experiment": vars(experiment),
+    "text": vars(text),
+    "unified": vars(unified),
+    "video": vars(video),
+    "head": _METHOD,
+    "loss": _METHOD,
+    "multimodal": _METHOD,
 }
 # Published classes that the methods have divided between them; VATT's stand for them.
 DIVIDED: dict[str, type[base.Config]] = {
@@ -51,7 +54,7 @@ EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
     audio.SpTBase: ("patch_init_std",),
     text.ModelConfig: ("word_embeddings",),
     unified.UniTBase: ("word_embeddings", "vid_patch_init_std", "aud_patch_init_std"),
-    configuration.UnifiedBackboneConfig: ("unified_model_kwargs",),
+    towers.UnifiedBackboneConfig: ("unified_model_kwargs",),
     configuration.BaseLossConfig: ("mask_normalization",),
     configuration.PretrainInput: ("caption_selection", "audio_gain"),
     dataset.Finetune: ("audio_gain",),
@@ -120,7 +123,7 @@ EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
 def class_of(published: str) -> type[base.Config] | None:
     """Returns our class of a published one, "module.Class"; None where there is none."""
     module, name = published.split(".")
-    return DIVIDED.get(published) or getattr(MODULES.get(module), name, None)
+    return DIVIDED.get(published) or NAMES.get(module, {}).get(name)
 
 
 def published_name(cls: type[base.Config]) -> str:

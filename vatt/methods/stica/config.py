@@ -209,7 +209,7 @@ def published() -> Pretrain:
 def tiny() -> Pretrain:
     """Returns a run that trains on a CPU; not published."""
     seen = {**SEEN, "num_frames": 8, "fps": 10.0, "video_stride": 2}
-    seen |= {"frame_size": 64, "min_resize": 64}  # maps of 1 x 4 x 4
+    seen |= {"frame_size": 56, "min_resize": 56}  # maps of 1 x 4 x 4
     heard = {**HEARD, "sample_rate": 16000, "mel_bins": 40, "audio_seconds": 1.6}
     augmented = {**AUGMENTED, "min_area_ratio": 0.5, "color_augment": False}
     augmented |= {"grey_probability": 0.0, "blur_probability": 0.0}

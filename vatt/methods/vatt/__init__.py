@@ -1,7 +1,8 @@
 """VATT: contrastive pretraining of video, audio and text towers (Akbari et al., 2021).
 
-`config` has the presets, `examples` what is read, `model` and `heads` what is trained, `objective`
-what is minimised, `published` and `layouts` the names in published checkpoints.
+`config` has the presets, `towers` names their backbones, `examples` what is read, `model` and
+`heads` what is trained, `objective` what is minimised, `published` and `layouts` the names in
+published checkpoints.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def _preset(model: type[config.ModelConfig]) -> Callable[[], config.Pretrain]:
 
 PRESETS: dict[str, Callable[[], config.Pretrain]] = {
     "mmv_fac": _preset(config.MMVFACModel),
+    "mmv_fac_tiny": _preset(config.MMVFACTinyModel),
     "tx_fac": _preset(config.TxFACModel),
     "tx_fac_bbs": _preset(config.TxFACBBSModel),
     "tx_fac_mbs": _preset(config.TxFACModel),

@@ -1,28 +1,22 @@
-"""VATT's configuration: backbones, heads and losses of a model, clips, presets of experiments.
+"""VATT's configuration: heads and losses of a model, clips, presets of experiments.
 
 Names, fields and defaults are the published ones; what the published code lacks is said so.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field, SerializeAsAny
 
-from vatt.configs import backbones, base, dataset, experiment, unified
+from vatt.configs import base, dataset, experiment
 from vatt.configs.backbones import Backbone
-from vatt.configs.base import Count, Multiplier, NonNegative, Positive, UnitInterval, WholeNumber
+from vatt.configs.base import Count, NonNegative, Positive, WholeNumber
 from vatt.configs.model import PretrainModel
 from vatt.configs.problems import ConfigError, Problem, Problems
+from vatt.methods.vatt import towers
 
 # Heads: FAC (two common spaces) and joint (one) ------------------------------------------------
-
-
-class BatchNormConfig(base.Config):
-    momentum: UnitInterval = 0.9
-    epsilon: Positive = 1e-5
-    scale: bool = True
-    name: str = "batch_norm"
 
 
 class BaseHeadConfig(base.Config):
@@ -50,7 +44,7 @@ def _module(modality: str, d_model: int) -> MLPBridgeConfig:
 class Bridge(BaseHeadConfig):
     """What both heads have: batch norm, and a part for each modality."""
 
-    bn_config: BatchNormConfig = Field(default_factory=BatchNormConfig)
+    bn_config: towers.BatchNormConfig = Field(default_factory=towers.BatchNormConfig)
     use_xreplica_bn: bool = True
     vid_to_aud_txt_kwargs: MLPBridgeConfig = Field(default_factory=lambda: _module("video", 512))
     aud_to_vid_txt_kwargs: MLPBridgeConfig = Field(default_factory=lambda: _module("audio", 512))
@@ -141,131 +135,7 @@ class LossStack(base.Config):
     bridge: base.sequence(SerializeAsAny[BaseLossConfig]) = ()
 
 
-MODALITIES = ("video", "audio", "text")
-BACKBONES = "model_config.backbone_config"  # path in the configuration
-
 # Models ----------------------------------------------------------------------------------------
-
-
-class BackboneConfig(base.Config):
-    """Three backbones by registry name; `*_model_kwargs` change fields of the named one."""
-
-    name: str = "backbone_stack"
-    video_backbone: str = ""
-    audio_backbone: str = ""
-    text_backbone: str = ""
-    video_model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    audio_model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    text_model_kwargs: dict[str, Any] = Field(default_factory=dict)
-
-    def resolve(self, modality: str) -> Backbone:
-        """Returns the configuration of the "video", "audio" or "text" backbone, kwargs applied.
-
-        Raises:
-          ConfigError: unknown backbone, or kwargs that it does not have.
-        """
-        kwargs = getattr(self, f"{modality}_model_kwargs")
-        return backbones.build(
-            getattr(self, f"{modality}_backbone"),
-            kwargs.as_dict() if isinstance(kwargs, base.Config) else kwargs,
-            f"{BACKBONES}.{modality}_backbone",
-            f"{BACKBONES}.{modality}_model_kwargs",
-            (modality,),
-        )
-
-    def places(self) -> dict[str, str]:
-        """Returns the path in the configuration of each backbone, and what `resolve` takes."""
-        return {f"{BACKBONES}.{m}_backbone": m for m in MODALITIES}
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the word embedding."""
-        return self.resolve("text").vocab_size
-
-    @property
-    def word_embeddings(self) -> str | None:
-        """Pretrained word embedding, by name or path."""
-        return self.resolve("text").word_embeddings
-
-
-class TxBackboneConfig(BackboneConfig):
-    video_backbone: str = "vit_medium"
-    audio_backbone: str = "wat_base"
-    text_backbone: str = "t5_small"
-
-
-class TxBBSBackboneConfig(TxBackboneConfig):
-    video_backbone: str = "vit_base"
-
-
-class TxLBSBackboneConfig(TxBackboneConfig):
-    video_backbone: str = "vit_large"
-
-
-class TxTinyBackboneConfig(BackboneConfig):
-    video_backbone: str = "vit_tiny"
-    audio_backbone: str = "wat_tiny"
-    text_backbone: str = "t5_tiny"
-
-
-class CNNkwargs(base.Config):
-    num_classes: Count | None = None
-    width_multiplier: Multiplier = 1
-    batch_norm_decay: UnitInterval = 0.9
-    batch_norm_epsilon: Positive = 1e-5
-    batch_norm_scale: bool = True
-    use_xreplica_bn: bool = True
-
-
-class CNNBackboneConfig(BackboneConfig):
-    video_backbone: str = "i3d"
-    audio_backbone: str = "resnet2d_50"
-    text_backbone: str = "linear"
-    video_model_kwargs: CNNkwargs = Field(default_factory=lambda: CNNkwargs(width_multiplier=2))
-    audio_model_kwargs: CNNkwargs = Field(default_factory=CNNkwargs)
-    text_model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    bn_config: BatchNormConfig = Field(default_factory=BatchNormConfig)
-    use_xreplica_bn: bool = True
-
-
-class UnifiedBackboneConfig(base.Config):
-    """One backbone for all modalities, by registry name."""
-
-    name: str = "unified_backbone"
-    unified_backbone: str = ""
-    unified_model_kwargs: dict[str, Any] = Field(default_factory=dict)
-
-    def resolve(self, modality: str = "") -> unified.UniTBase:
-        """Returns the configuration of the backbone; it is the same one for every modality."""
-        return backbones.build(
-            self.unified_backbone,
-            self.unified_model_kwargs,
-            f"{BACKBONES}.unified_backbone",
-            f"{BACKBONES}.unified_model_kwargs",
-            MODALITIES,
-        )
-
-    def places(self) -> dict[str, str]:
-        """Returns the path in the configuration of the backbone, and what `resolve` takes."""
-        return {f"{BACKBONES}.unified_backbone": ""}
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the word embedding."""
-        return self.resolve().txt_vocab_size
-
-    @property
-    def word_embeddings(self) -> str | None:
-        """Pretrained word embedding, by name or path."""
-        return self.resolve().word_embeddings
-
-
-class UTBackboneConfig(UnifiedBackboneConfig):
-    unified_backbone: str = "ut_medium"
-
-
-class UTTinyBackboneConfig(UnifiedBackboneConfig):
-    unified_backbone: str = "ut_tiny"
 
 
 def _fac_heads(video: int = 512, audio: int = 512, text: int = 256) -> HeadStack:
@@ -284,8 +154,8 @@ class ModelConfig(PretrainModel):
     """Backbones, head stack and loss stack of a model for pretraining."""
 
     required_modalities: ClassVar[tuple[str, ...]] = ("video",)  # a set may lack sound or captions
-    backbone_config: SerializeAsAny[BackboneConfig | UnifiedBackboneConfig] = Field(
-        default_factory=BackboneConfig
+    backbone_config: SerializeAsAny[towers.BackboneConfig | towers.UnifiedBackboneConfig] = Field(
+        default_factory=towers.BackboneConfig
     )
     head_config: HeadStack = Field(default_factory=HeadStack)
     loss_config: LossStack = Field(default_factory=LossStack)
@@ -313,14 +183,25 @@ class ModelConfig(PretrainModel):
 
 class MMVFACModel(ModelConfig):
     model_name: str = "mmv_fac"
-    backbone_config: CNNBackboneConfig = Field(default_factory=CNNBackboneConfig)
+    backbone_config: towers.CNNBackboneConfig = Field(default_factory=towers.CNNBackboneConfig)
     head_config: HeadStack = Field(default_factory=_fac_heads)
+    loss_config: LossStack = Field(default_factory=_asymmetric_loss)
+
+
+class MMVFACTinyModel(ModelConfig):
+    """Not published: mmv_fac with small residual networks, trains on a CPU."""
+
+    model_name: str = "mmv_fac_tiny"
+    backbone_config: towers.CNNTinyBackboneConfig = Field(
+        default_factory=towers.CNNTinyBackboneConfig
+    )
+    head_config: HeadStack = Field(default_factory=lambda: _fac_heads(128, 128, 64))
     loss_config: LossStack = Field(default_factory=_asymmetric_loss)
 
 
 class TxFACModel(ModelConfig):
     model_name: str = "tx_mlp_fac"
-    backbone_config: TxBackboneConfig = Field(default_factory=TxBackboneConfig)
+    backbone_config: towers.TxBackboneConfig = Field(default_factory=towers.TxBackboneConfig)
     head_config: HeadStack = Field(default_factory=_fac_heads)
     loss_config: LossStack = Field(default_factory=_asymmetric_loss)
 
@@ -328,27 +209,29 @@ class TxFACModel(ModelConfig):
 class TxFACBBSModel(TxFACModel):
     """Base video, base audio, small text: the smallest published checkpoint."""
 
-    backbone_config: TxBackboneConfig = Field(default_factory=TxBBSBackboneConfig)
+    backbone_config: towers.TxBackboneConfig = Field(default_factory=towers.TxBBSBackboneConfig)
 
 
 class TxFACLBSModel(TxFACModel):
     """Large video, base audio, small text."""
 
-    backbone_config: TxBackboneConfig = Field(default_factory=TxLBSBackboneConfig)
+    backbone_config: towers.TxBackboneConfig = Field(default_factory=towers.TxLBSBackboneConfig)
 
 
 class TxFACTinyModel(ModelConfig):
     """Not published: about a million parameters, trains on a CPU."""
 
     model_name: str = "tx_mlp_fac_tiny"
-    backbone_config: TxTinyBackboneConfig = Field(default_factory=TxTinyBackboneConfig)
+    backbone_config: towers.TxTinyBackboneConfig = Field(
+        default_factory=towers.TxTinyBackboneConfig
+    )
     head_config: HeadStack = Field(default_factory=lambda: _fac_heads(128, 128, 64))
     loss_config: LossStack = Field(default_factory=_asymmetric_loss)
 
 
 class UnifiedTxFACModel(ModelConfig):
     model_name: str = "uvatt_mlp_fac"
-    backbone_config: UTBackboneConfig = Field(default_factory=UTBackboneConfig)
+    backbone_config: towers.UTBackboneConfig = Field(default_factory=towers.UTBackboneConfig)
     head_config: HeadStack = Field(default_factory=_fac_heads)
     loss_config: LossStack = Field(default_factory=_asymmetric_loss)
 
@@ -357,7 +240,9 @@ class UnifiedTxFACTinyModel(UnifiedTxFACModel):
     """Not published: tx_fac_tiny with one encoder for all modalities."""
 
     model_name: str = "uvatt_mlp_fac_tiny"
-    backbone_config: UTTinyBackboneConfig = Field(default_factory=UTTinyBackboneConfig)
+    backbone_config: towers.UTTinyBackboneConfig = Field(
+        default_factory=towers.UTTinyBackboneConfig
+    )
     head_config: HeadStack = Field(default_factory=lambda: _fac_heads(128, 128, 64))
 
 

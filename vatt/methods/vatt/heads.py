@@ -16,6 +16,7 @@ import keras
 
 from vatt.configs.problems import ConfigError
 from vatt.methods.vatt import config as configuration
+from vatt.methods.vatt.towers import MODALITIES
 from vatt.modeling import flops
 from vatt.modeling.layers import batch_norm
 from vatt.modeling.layers.base import ConfiguredLayer
@@ -267,7 +268,7 @@ def _products(
     """Returns the modality, width of the input and layer of each product."""
     if isinstance(layer, JointHead):
         units = {"video": layer.vid_to_vat, "audio": layer.aud_to_vat, "text": layer.txt_to_vat}
-        return [(m, widths[m], units[m].dense) for m in configuration.MODALITIES]
+        return [(m, widths[m], units[m].dense) for m in MODALITIES]
     return [
         ("video", widths["video"], layer.vid_to_hid),
         ("video", layer.d_video, layer.hid_to_va.dense),

@@ -10,7 +10,7 @@ from keras import ops
 
 from vatt.methods.vatt import config as configuration
 from vatt.methods.vatt import heads
-from vatt.methods.vatt.config import MODALITIES
+from vatt.methods.vatt.towers import MODALITIES, UnifiedBackboneConfig
 from vatt.modeling import factory, flops
 from vatt.modeling.pretraining import Features, Pair, PretrainingModel
 from vatt.modeling.random import Randomness
@@ -208,7 +208,7 @@ def build(
       name: model name and prefix of every variable path, by default `config.model_name`.
     """
     policy, stack = keras.dtype_policies.get(dtype), config.backbone_config
-    if isinstance(stack, configuration.UnifiedBackboneConfig):
+    if isinstance(stack, UnifiedBackboneConfig):
         towers = {"unified": factory.build_backbone(stack.resolve(), dtype=policy)}
     else:
         towers = {m: factory.build_backbone(stack.resolve(m), dtype=policy) for m in MODALITIES}
