@@ -1,6 +1,7 @@
 """Measures a training step by itself: its time and the memory it takes, for several configurations.
 
-    python benchmarks/training_step.py --data_dir runs/toy_corpus/records [--rounds 7] [--steps 8]
+    python benchmarks/training_step.py --data_dir runs/toy_corpus/records [--compare methods] \
+        [--rounds 7] [--steps 8]
 
 The steps are those of training (towers, losses, gradients, clipping, optimizer) on one batch that
 is there already, so that reading data does not count. Each configuration has a process of its own;
@@ -19,7 +20,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / "configs/pretrain/toy.yaml"
+CONFIGS = ROOT / "configs/pretrain"
 BACKBONE = "model_config.backbone_config"
 
 
@@ -30,13 +31,35 @@ def drop_tokens(share: float) -> list[str]:
     return ["--model_arch=tx_fac_tiny", *(f"--params_override={tower}" for tower in towers)]
 
 
+def hypothesis(number: int) -> list[str]:
+    """Flags for GDT with a set of transformations."""
+    config = f"--config_file={CONFIGS / 'gdt_toy.yaml'}"
+    return [config, f"--params_override=model_config.hypothesis={number}"]
+
+
+# The first of each is what the others are divided by.
 CASES = {
-    **{f"tx_fac_tiny, DropToken {share:.0%}": drop_tokens(share) for share in (0, 0.25, 0.5, 0.75)},
-    "tx_fac_tiny, DropToken 50%, Adam": [
-        *drop_tokens(0.5),
-        "--params_override=train.optimizer.name=Adam",
-    ],
-    "ut_fac_tiny, DropToken 50%": ["--model_arch=ut_fac_tiny"],
+    "drop_token": {
+        **{
+            f"tx_fac_tiny, DropToken {share:.0%}": drop_tokens(share)
+            for share in (0, 0.25, 0.5, 0.75)
+        },
+        "tx_fac_tiny, DropToken 50%, Adam": [
+            *drop_tokens(0.5),
+            "--params_override=train.optimizer.name=Adam",
+        ],
+        "ut_fac_tiny, DropToken 50%": ["--model_arch=ut_fac_tiny"],
+    },
+    "micro_batches": {
+        f"tx_fac_tiny, {parts} micro-batches": [f"--params_override=train.micro_batches={parts}"]
+        for parts in (1, 2, 8)
+    },
+    "methods": {
+        "VATT (tx_fac_tiny)": ["--model_arch=tx_fac_tiny"],
+        "MMV (mmv_fac_tiny)": ["--model_arch=mmv_fac_tiny"],
+        **{f"GDT, hypothesis {number}": hypothesis(number) for number in (1, 5, 9)},
+        "STiCA": [f"--config_file={CONFIGS / 'stica_toy.yaml'}"],
+    },
 }
 
 
@@ -44,7 +67,7 @@ def main() -> None:
     """Runs the cases in turn and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--config_file", default=str(CONFIG))
+    parser.add_argument("--compare", choices=CASES, default="drop_token")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=8, help="in a round")
     parser.add_argument("--worker", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -53,20 +76,21 @@ def main() -> None:
         _work(arguments)
         return
     workers = {}
-    for name, flags in CASES.items():
+    cases = CASES[arguments.compare]
+    for name, flags in cases.items():
         command = [sys.executable, __file__, "--data_dir", arguments.data_dir]
-        command += ["--config_file", arguments.config_file, "--steps", str(arguments.steps)]
+        command += ["--steps", str(arguments.steps)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         workers[name] = subprocess.Popen([*command, "--worker", *flags], **pipes)
         _answer(workers[name])  # set up and traced, before the next one begins
-    times: dict[str, list[float]] = {name: [] for name in CASES}
+    times: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(arguments.rounds):
         for name, worker in workers.items():
             worker.stdin.write("go\n")
             worker.stdin.flush()
             times[name].append(float(_answer(worker)))
     medians = {name: statistics.median(found) for name, found in times.items()}
-    base = medians["tx_fac_tiny, DropToken 0%"]
+    base = medians[next(iter(cases))]
     print("| model | ms per step | ratio | peak memory of a step |\n|---|---|---|---|")
     for name, worker in workers.items():
         worker.stdin.close()
@@ -94,12 +118,12 @@ def _work(arguments: argparse.Namespace) -> None:
     from vatt.training.trainer import Trainer
 
     flags = argparse.ArgumentParser()
+    flags.add_argument("--config_file", default=str(CONFIGS / "toy.yaml"))
     flags.add_argument("--model_arch")
     flags.add_argument("--params_override", action="append")
     cfg = configs.resolve(
         task="pretrain",
         mode="train",
-        config_file=arguments.config_file,
         data_dir=arguments.data_dir,
         model_dir="unused",
         **vars(flags.parse_args(arguments.worker)),

@@ -36,6 +36,7 @@ def problems(override, **arguments):
         (f"{RATE}.warmup_steps=2500", f"{RATE}.warmup_steps", "fewer than total_steps"),
         ("train.input.batch_size=9,strategy_config.num_devices=2",
          "train.input.batch_size", "Try 8 or 10"),
+        ("train.micro_batches=5", "train.input.batch_size", "Try 30 or 35"),
         ("strategy_config.num_devices=2,strategy_config.distribution_strategy=one_device",
          "strategy_config.num_devices", "one_device"),
         ("strategy_config.tpu=local,strategy_config.distribution_strategy=mirrored",
@@ -118,6 +119,12 @@ def test_batch_against_replicas():
         configs.ConfigError, match=r"batch_size = 32: .*multiple of 3.*Try 30 or 33"
     ):
         configs.check_batch(config, 3)
+    config.train.micro_batches = 4
+    configs.check_batch(config, 8)
+    with pytest.raises(
+        configs.ConfigError, match=r"multiple of 12, 3 replicas x 4 train.micro_batches.*24 or 36"
+    ):
+        configs.check_batch(config, 3)
 
 
 def test_the_unified_model_is_checked_as_well():
@@ -146,6 +153,7 @@ def test_the_unified_model_is_checked_as_well():
         ("train.pooling_rate=0.5", "train.pooling_rate", "finetune", "r2plus1d_18"),
         ("train.pooling_rate=0.5", "train.pooling_rate", "pretrain", "stica_tiny"),
         ("train.gradient_clip_norm_cls=1", "train.gradient_clip_norm_cls", "pretrain", "tx_fac"),
+        ("train.micro_batches=2", "train.micro_batches", "finetune", "vit_base"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(override, path, task, arch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import architectures
 import keras
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from vatt.methods.gdt import hypotheses
 from vatt.methods.stica import config as stica
 from vatt.modeling import flops
 from vatt.modeling.random import Randomness
-from vatt.training import optimizers, replica
+from vatt.training import micro_batches, optimizers, replica
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 import corpus
@@ -77,8 +78,15 @@ CASES = {
 }
 
 
+PARTS = 2
+
+
 def batch_of(name, model):
     """Shapes of an example, and a batch."""
+    if name == "vatt":
+        batch = architectures.inputs("tx_fac", ROWS)
+        batch["text"] = batch["text"].reshape(ROWS, architectures.CANDIDATES, -1)
+        return {modality: x.shape[1:] for modality, x in batch.items()}, batch
     if name == "stica":
         shapes = {"video": (2, *CLIP), "audio": SOUND}
     else:
@@ -91,8 +99,11 @@ def batch_of(name, model):
     return shapes, batch
 
 
-def train(strategy, name, config, shapes, batch, optimizer, steps):
-    """Returns the model, losses, and what the model's variables are after some steps."""
+def train(strategy, name, config, shapes, batch, optimizer, steps, in_parts=None):
+    """Returns the model, losses, and what the model's variables are after some steps.
+
+    `in_parts` makes other towers from those of the model, and the model.
+    """
     method, replicas = methods.named(name), strategy.num_replicas_in_sync
     objective, rows = method.objective(config), ROWS // replicas
     with strategy.scope():
@@ -101,11 +112,19 @@ def train(strategy, name, config, shapes, batch, optimizer, steps):
         optimizer = optimizers.build(optimizer, "optimizer")
         optimizer.build(model.trainable_variables)
 
+    def towers(inputs, seed, first_row):
+        rng = Randomness(seed, first_row)
+        return model.towers(inputs, training=True, rng=rng)
+
+    with strategy.scope():
+        run_towers = in_parts(towers, model) if in_parts else towers
+
     def replica_step(inputs, step):
         this = replica.of_this_step()
-        rng = Randomness([3, step], first_row=this.index * rows)
+        seed, first_row = tf.stack([3, step]), this.index * rows
+        rng = Randomness(seed, first_row)
         with tf.GradientTape() as tape:
-            features = model.towers(inputs, training=True, rng=rng)
+            features = run_towers(inputs, seed, first_row)
             losses = objective(model.train_outputs(features, rng), inputs, this, rng)
             scaled = losses["total_loss"] / replicas
         assert tuple(losses) == objective.names or set(losses) == set(objective.names)
@@ -147,6 +166,70 @@ def test_two_replicas_equal_one(two_replicas, case):
     np.testing.assert_allclose(two[1], one[1], rtol=1e-4)  # temperature and norms enlarge rounding
     for path, value in one[2].items():
         np.testing.assert_allclose(two[2][path], value, atol=1e-5, rtol=1e-4, err_msg=path)
+
+
+# A step in parts ---------------------------------------------------------------------------------
+
+
+def in_parts(towers, model):
+    return micro_batches.InParts(towers, PARTS, model)
+
+
+def sliced(towers, model):
+    """What is computed in parts, for autodiff to keep everything of."""
+
+    def run(inputs, seed, first_row):
+        rows = next(iter(inputs.values())).shape[0] // PARTS
+        parts = [
+            towers(
+                {m: x[i * rows : (i + 1) * rows] for m, x in inputs.items()},
+                seed,
+                first_row + i * rows,
+            )
+            for i in range(PARTS)
+        ]
+        return tf.nest.map_structure(lambda *x: tf.concat(x, 0), *parts)
+
+    return run
+
+
+def compare(two, one):
+    np.testing.assert_allclose(two[1], one[1], rtol=1e-6)
+    for path, value in one[2].items():
+        np.testing.assert_allclose(two[2][path], value, atol=1e-6, rtol=1e-5, err_msg=path)
+
+
+def test_rows_in_parts_have_the_losses_and_gradients_of_the_undivided_step():
+    config = architectures.config("tx_fac")
+    case = ("vatt", config, *batch_of("vatt", config))
+    descent = configs.experiment.MomentumOptimizer(learning_rate=rate(0.1))
+    device = tf.distribute.OneDeviceStrategy("CPU:0")
+    whole = train(device, *case, descent, steps=1)
+    parts = train(device, *case, descent, steps=1, in_parts=in_parts)
+    compare(parts, whole)
+    still = train(device, *case, configs.experiment.MomentumOptimizer(learning_rate=rate(1e-9)), 1)
+    moved = [p for p, v in still[2].items() if np.abs(v - whole[2][p]).max() > 1e-4]
+    assert len(moved) > len(whole[0].trainable_variables) / 2  # dropout and DropToken are on
+
+
+@pytest.mark.slow
+def test_rows_in_parts_have_the_gradients_and_statistics_of_slices():
+    name, config = CASES["stica alone"]
+    case = (name, config, *batch_of(name, config))
+    descent = configs.experiment.MomentumOptimizer(learning_rate=rate(1e-3))
+    device = tf.distribute.OneDeviceStrategy("CPU:0")
+    slices = train(device, *case, descent, steps=2, in_parts=sliced)
+    compare(train(device, *case, descent, steps=2, in_parts=in_parts), slices)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ("vatt", "gdt 1"))  # without and with batch norm over replicas
+def test_rows_in_parts_on_two_replicas(two_replicas, case):
+    name, config = CASES.get(case, ("vatt", architectures.config("tx_fac")))
+    case = (name, config, *batch_of(name, config))
+    descent = configs.experiment.MomentumOptimizer(learning_rate=rate(1e-3))
+    slices = train(two_replicas, *case, descent, steps=2, in_parts=sliced)
+    compare(train(two_replicas, *case, descent, steps=2, in_parts=in_parts), slices)
 
 
 @pytest.mark.slow

@@ -35,12 +35,15 @@ def problems(config: experiment.ExperimentConfig) -> list[Problem]:
 def check_batch(config: experiment.ExperimentConfig, num_replicas: int) -> None:
     """Refuses a global batch that cannot be split evenly over the replicas TensorFlow found.
 
+    And of each replica over its micro-batches.
+
     Raises:
       ConfigError: with the nearest batch sizes that can.
     """
-    found = list(
-        divides("train.input.batch_size", config.train.input.batch_size, num_replicas, "replicas")
-    )
+    parts = config.train.micro_batches
+    what = "replicas" if parts == 1 else f"{num_replicas} replicas x {parts} train.micro_batches"
+    size = config.train.input.batch_size
+    found = list(divides("train.input.batch_size", size, num_replicas * parts, what))
     if found:
         raise ConfigError(found)
 
@@ -264,6 +267,9 @@ def _finetuning(config: experiment.ExperimentConfig) -> Problems:
             accepted = "expected null or 0: only the task finetune has a classifier"
             yield Problem("train.gradient_clip_norm_cls", train.gradient_clip_norm_cls, accepted)
         return
+    if train.micro_batches != 1:
+        accepted = "expected 1: the rows of a batch are compared in the task pretrain alone"
+        yield Problem("train.micro_batches", train.micro_batches, accepted)
     for name in ("probes", "zero_shot", "evaluators"):
         value = getattr(config.eval, name)
         if value not in (experiment.EvalConfig.model_fields[name].default, _EARLIER.get(name)):
@@ -326,8 +332,9 @@ def _epochs(rate: experiment.MultiStepLearningRate, path: str) -> Problems:
 def _devices(config: experiment.ExperimentConfig) -> Problems:
     devices = config.strategy_config.num_devices
     strategy = config.strategy_config.distribution_strategy
+    size, parts = config.train.input.batch_size, config.train.micro_batches
+    yield from divides("train.input.batch_size", size, parts, "train.micro_batches")
     if devices is not None:
-        size = config.train.input.batch_size
         yield from divides("train.input.batch_size", size, devices, "strategy_config.num_devices")
         if strategy == "one_device" and devices > 1:
             accepted = "expected 1 or null with the strategy one_device"

@@ -8,7 +8,16 @@ from pydantic import Field, SerializeAsAny
 
 from vatt.configs import base, dataset, video
 from vatt.configs.backbones import Backbone
-from vatt.configs.base import NonNegative, Positive, Rate, Seconds, Share, Steps, WholeNumber
+from vatt.configs.base import (
+    Count,
+    NonNegative,
+    Positive,
+    Rate,
+    Seconds,
+    Share,
+    Steps,
+    WholeNumber,
+)
 from vatt.configs.model import PretrainModel
 
 STRATEGIES = ("auto", "tpu", "mirrored", "multi_worker_mirrored", "one_device")
@@ -187,6 +196,9 @@ class TrainConfig(base.Config):
 
     `ema_decay`: of a moving average of the weights, which is then what is evaluated and what
     checkpoints hold as the model; 0 keeps none.
+
+    In pretraining, `micro_batches`: the towers take a replica's rows in so many parts, one after
+    another, in the memory of one; losses compare all rows (`training.micro_batches`).
     """
 
     input: SerializeAsAny[dataset.Dataset] | None = None
@@ -203,6 +215,7 @@ class TrainConfig(base.Config):
     pooling_rate: Positive | None = None
     layer_decay: Share = 1.0
     ema_decay: Rate = 0.0
+    micro_batches: Count = 1
 
 
 class EvalConfig(base.Config):

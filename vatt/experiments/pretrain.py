@@ -18,7 +18,7 @@ from vatt.experiments.recipe import ExamplesRecipe
 from vatt.modeling import flops
 from vatt.modeling.pretraining import Features, PretrainingModel
 from vatt.modeling.random import Randomness
-from vatt.training import layouts, loop, optimizers, transfer
+from vatt.training import layouts, loop, micro_batches, optimizers, transfer
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -38,11 +38,12 @@ class PretrainRecipe(ExamplesRecipe):
         self.loss_names = self._objective.names
         cost = flops.pretraining_step(self.model, self.shapes)
         self.flops_per_step = self.batch_size * cost
-        self._towers = (
-            tf.function(self._run_towers, jit_compile=True, autograph=False)
-            if cfg.jit_compile
-            else self._run_towers
-        )
+        self._towers = self._run_towers
+        if cfg.jit_compile:
+            self._towers = tf.function(self._run_towers, jit_compile=True, autograph=False)
+        if (parts := cfg.train.micro_batches) > 1:
+            with strategy.scope():
+                self._towers = micro_batches.InParts(self._towers, parts, self.model)
 
     @functools.cached_property
     def checkpoint_metadata(self) -> dict[str, object]:

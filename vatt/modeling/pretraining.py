@@ -47,9 +47,12 @@ class PretrainingModel(keras.Model):
 
     Attributes:
       modalities: the inputs it takes, by their names in a batch.
+      read_in_training: names of the features that `train_outputs` reads; nothing else is kept of
+        towers that take a batch in parts.
     """
 
     modalities: tuple[str, ...] = ()
+    read_in_training: tuple[str, ...] = ("features_pooled",)
 
     def build(self, shapes: Mapping[str, Sequence[int | None]]) -> None:
         """Creates every variable; `shapes` are those of an example, by modality."""

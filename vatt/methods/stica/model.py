@@ -35,6 +35,8 @@ class CroppedViews(PretrainingModel):
       dtype: 'float32' or 'mixed_bfloat16'.
     """
 
+    read_in_training = (MAP, POOLED)
+
     def __init__(self, config: ModelConfig, dtype: DType = "float32"):
         super().__init__(name=config.model_name, dtype=dtype)
         self.modalities = config.modalities
