@@ -129,6 +129,7 @@ def test_loss_falls_and_checkpoints_are_counted(tmp_path):
     for name in ("gradient_norm", "parameter_norm", "update_norm", "clips_per_second"):
         assert logged[-1]["metrics"][name] > 0
     assert 0 <= logged[-1]["metrics"]["data_wait_share"] <= 1
+    assert 0 < logged[-1]["metrics"]["model_flops_utilization"] < 1
 
 
 def test_a_step_begins_when_its_data_has_arrived():

@@ -49,3 +49,16 @@ def test_what_the_loss_is_made_of(clock, capsys):
     assert "loss 0.500 (top 1 accuracy 0.250)" in line(progress, clock, 2, 1.0, capsys, **parts)
     parts = {"bridge_losses/nce/vidtxt_loss": 0.5, "bridge_losses/total_loss": 0.5}
     assert "loss 0.500 (vidtxt 0.500)" in line(progress, clock, 3, 1.0, capsys, **parts)
+
+
+def test_the_share_of_what_the_machine_can_do(clock, capsys):
+    progress = throughput.Progress(10, 0, 32, 1e9, peak=4e9)
+    assert "GFLOP/s (MFU 12%)" in line(progress, clock, 1, 2.0, capsys)
+    assert "MFU" not in line(throughput.Progress(10, 0, 32, 1e9), clock, 1, 2.0, capsys)
+
+
+def test_the_peak_of_a_cpu_is_that_of_its_cores_however_it_is_split(monkeypatch, two_replicas):
+    ticks = iter(range(100))
+    clock = types.SimpleNamespace(perf_counter=lambda: next(ticks) ** 2 / 4)  # ever slower
+    monkeypatch.setattr(throughput, "time", clock)
+    assert throughput.matmul_peak(two_replicas, "float32") == 2 * 1536**3 / 0.25

@@ -140,6 +140,7 @@ def throughput_summary(history: History) -> str:
     for metric, text in (
         ("clips_per_second", lambda v: f"{number(v)} clips/s"),
         ("model_flops_per_second", lambda v: f"{flops_text(v)} in the model"),
+        ("model_flops_utilization", lambda v: f"{percent(v)} of the peak of matrix products (MFU)"),
         ("data_wait_share", lambda v: f"{percent(v)} of the time waiting for data"),
     ):
         if (middle := median(history, metric)) is not None:

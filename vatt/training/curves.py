@@ -16,7 +16,7 @@ from vatt.files import make_folder, replacing, writing
 
 _GROUPS = {
     "optimizer": ("learning_rate", "gradient_norm", "parameter_norm", "update_norm", "bad_steps"),
-    "speed": ("steps_per_second", "clips_per_second", "data_wait", "model_flops_per_second"),
+    "speed": ("steps_per_second", "clips_per_second", "data_wait", "model_flops"),
 }
 
 

@@ -20,7 +20,7 @@ from vatt.errors import EXIT_PREEMPTED, CheckpointError, DivergedError
 from vatt.training import peers, signals
 from vatt.training.checkpoints import CheckpointStore
 from vatt.training.rundir import RunDir
-from vatt.training.throughput import Progress
+from vatt.training.throughput import Progress, matmul_peak
 from vatt.training.trainer import ParameterGroup, Recipe, StepResult, Trainer
 
 __all__ = ["ParameterGroup", "Recipe", "train"]
@@ -67,7 +67,8 @@ def train(
     if workers.chief:
         rundir.forget_after(start)
     trainer.start(start)
-    progress = Progress(total, start, cfg.train.input.batch_size, recipe.flops_per_step)
+    size, peak = cfg.train.input.batch_size, matmul_peak(strategy, cfg.precision)
+    progress = Progress(total, start, size, recipe.flops_per_step, peak)
     with signals.stop_requests() as asked, signals.watchdog(cfg.train.watchdog_s) as watchdog:
         host = _Host(trainer, cfg.train.iterations_per_loop, lambda: workers.any(asked()), watchdog)
         while trainer.step < total:
