@@ -50,9 +50,12 @@ CASES = {
         ],
         "ut_fac_tiny, DropToken 50%": ["--model_arch=ut_fac_tiny"],
     },
-    "micro_batches": {
-        f"tx_fac_tiny, {parts} micro-batches": [f"--params_override=train.micro_batches={parts}"]
-        for parts in (1, 2, 8)
+    "memory": {
+        "tx_fac_tiny": [],
+        "remat": ["--params_override=train.remat=true"],
+        "2 micro-batches": ["--params_override=train.micro_batches=2"],
+        "8 micro-batches": ["--params_override=train.micro_batches=8"],
+        "8 micro-batches, remat": ["--params_override=train.micro_batches=8,train.remat=true"],
     },
     "methods": {
         "VATT (tx_fac_tiny)": ["--model_arch=tx_fac_tiny"],

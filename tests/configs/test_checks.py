@@ -154,6 +154,8 @@ def test_the_unified_model_is_checked_as_well():
         ("train.pooling_rate=0.5", "train.pooling_rate", "pretrain", "stica_tiny"),
         ("train.gradient_clip_norm_cls=1", "train.gradient_clip_norm_cls", "pretrain", "tx_fac"),
         ("train.micro_batches=2", "train.micro_batches", "finetune", "vit_base"),
+        ("train.remat=true", "train.remat", "finetune", "i3d"),
+        ("train.remat=true", "train.remat", "pretrain", "gdt_tiny"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(override, path, task, arch):

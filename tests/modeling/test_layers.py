@@ -15,7 +15,13 @@ from vatt.errors import UserError
 from vatt.modeling.layers import activations, norm
 from vatt.modeling.layers.attention import Attention, padding_bias
 from vatt.modeling.layers.base import ConfiguredLayer
-from vatt.modeling.layers.encoder import Encoder, EncoderBlock, EncoderOptions, FeedForward
+from vatt.modeling.layers.encoder import (
+    Encoder,
+    EncoderBlock,
+    EncoderOptions,
+    FeedForward,
+    recomputed,
+)
 from vatt.modeling.layers.positions import Positions, resample, spline_matrix
 from vatt.modeling.layers.tokens import PatchEmbedding, TokenMasking, num_kept
 from vatt.modeling.random import Randomness
@@ -161,6 +167,34 @@ def test_attention_weights_come_only_when_asked_for(training):
     again, weights = encoder(x, **run, return_weights=True)
     np.testing.assert_array_equal(again, hidden)
     assert len(weights) == 2
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_blocks_that_are_computed_again_have_the_same_gradients(biased):
+    encoder = Encoder(dataclasses.replace(SMALL, dropout_rate=0.3), name="e")
+    encoder.build((None, None, 8))
+    randomise(encoder)
+    x, bias = tf.constant(normal(2, 3, 8)), tf.constant(normal(1, 2, 3, 3))
+
+    def step(again):
+        @tf.function(autograph=False)
+        def gradients(x, bias):
+            with tf.GradientTape() as tape, recomputed(again):
+                tape.watch((x, bias))
+                hidden, _ = encoder(
+                    x, bias=bias if biased else None, training=True, rng=Randomness([1, 2])
+                )
+                loss = tf.reduce_sum(hidden**3)
+            variables = [v.value for v in encoder.trainable_variables]
+            return loss, tape.gradient(loss, [x, *([bias] if biased else []), *variables])
+
+        graph = gradients.get_concrete_function(x, bias).graph
+        products = [op for op in graph.get_operations() if "MatMul" in op.type]
+        return gradients(x, bias), len(products)
+
+    (kept, before), (again, after) = step(False), step(True)
+    tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), kept, again)
+    assert after > before
 
 
 def test_encoder_options_of_a_configuration():

@@ -24,6 +24,7 @@ def problems(config: experiment.ExperimentConfig) -> list[Problem]:
         *_paths(config),
         *_model(config),
         *_inputs(config),
+        *_recomputed(config),
         *_loop(config.train),
         *_evaluators(config),
         *_finetuning(config),
@@ -219,6 +220,16 @@ def _everything_is_read(path: str, data: dataset.Dataset) -> Problems:
 
 
 # Loop ------------------------------------------------------------------------------------------
+
+
+def _recomputed(config: experiment.ExperimentConfig) -> Problems:
+    """What is computed again is there."""
+    found = [config.model]
+    if not isinstance(config, experiment.Finetune):
+        found = list(config.model.backbones().values())
+    if config.train.remat and not any(hasattr(backbone, "num_layers") for backbone in found):
+        accepted = "expected false: no backbone of the model is a transformer"
+        yield Problem("train.remat", True, accepted)
 
 
 def _loop(train: experiment.TrainConfig) -> Problems:

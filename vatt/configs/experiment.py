@@ -197,6 +197,8 @@ class TrainConfig(base.Config):
     `ema_decay`: of a moving average of the weights, which is then what is evaluated and what
     checkpoints hold as the model; 0 keeps none.
 
+    `remat`: blocks of transformers are computed again for the backward pass instead of kept.
+
     In pretraining, `micro_batches`: the towers take a replica's rows in so many parts, one after
     another, in the memory of one; losses compare all rows (`training.micro_batches`).
     """
@@ -215,6 +217,7 @@ class TrainConfig(base.Config):
     pooling_rate: Positive | None = None
     layer_decay: Share = 1.0
     ema_decay: Rate = 0.0
+    remat: bool = False
     micro_batches: Count = 1
 
 

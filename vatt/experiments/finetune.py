@@ -22,6 +22,7 @@ from vatt.experiments import labelled, media_settings
 from vatt.experiments.finetune_eval import LABELS_FILE, Evaluator
 from vatt.experiments.recipe import ExamplesRecipe
 from vatt.modeling import factory, flops
+from vatt.modeling.layers import encoder
 from vatt.modeling.random import Randomness
 from vatt.objectives import classification
 from vatt.training import layouts, loop, optimizers, transfer
@@ -119,7 +120,9 @@ class FinetuneRecipe(ExamplesRecipe):
         self, inputs: Mapping[str, tf.Tensor], seed: tf.Tensor, first_row: tf.Tensor
     ) -> tf.Tensor:
         clips = labelled.as_inputs(inputs)
-        return self.model(clips, training=True, rng=Randomness(seed, first_row=first_row))["logits"]
+        rng = Randomness(seed, first_row=first_row)
+        with encoder.recomputed(self._cfg.train.remat):
+            return self.model(clips, training=True, rng=rng)["logits"]
 
 
 def _top_k(logits: tf.Tensor, labels: tf.Tensor, k: int) -> tf.Tensor:

@@ -16,6 +16,7 @@ from vatt.experiments import media_settings, vocabularies
 from vatt.experiments.pretrain_eval import Evaluator
 from vatt.experiments.recipe import ExamplesRecipe
 from vatt.modeling import flops
+from vatt.modeling.layers import encoder
 from vatt.modeling.pretraining import Features, PretrainingModel
 from vatt.modeling.random import Randomness
 from vatt.training import layouts, loop, micro_batches, optimizers, transfer
@@ -84,7 +85,8 @@ class PretrainRecipe(ExamplesRecipe):
         self, inputs: Mapping[str, tf.Tensor], seed: tf.Tensor, first_row: tf.Tensor
     ) -> Features:
         rng = Randomness(seed, first_row=first_row)
-        return self.model.towers(inputs, training=True, rng=rng)
+        with encoder.recomputed(self._cfg.train.remat):
+            return self.model.towers(inputs, training=True, rng=rng)
 
 
 def build_model(

@@ -98,6 +98,7 @@ EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
         "pooling_rate",
         "layer_decay",
         "ema_decay",
+        "remat",
         "micro_batches",
     ),
     experiment.EvalConfig: (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self, Unpack
 
 import keras
@@ -177,6 +179,33 @@ class EncoderBlock(ConfiguredLayer):
         return (x if self.pre_norm else self.feed_forward_norm(x)), weights
 
 
+_recomputed = contextvars.ContextVar("recomputed", default=False)
+
+
+@contextlib.contextmanager
+def recomputed(wanted: bool = True) -> Iterator[None]:
+    """Within it, blocks that are traced for training keep their inputs alone.
+
+    The backward pass computes them once more, with the same masks (Chen et al., 2016, "Training
+    Deep Nets with Sublinear Memory Cost").
+    """
+    token = _recomputed.set(wanted)
+    try:
+        yield
+    finally:
+        _recomputed.reset(token)
+
+
+def _run_twice(
+    block: EncoderBlock, x: Tensor, bias: Tensor | None, options: Mapping[str, Any]
+) -> Tensor:
+    def run(x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return block(x, bias=bias, **options)[0]
+
+    # What has a gradient is given as an argument; no others, as None is no tensor.
+    return keras.remat(run)(*((x,) if bias is None else (x, bias)))
+
+
 @keras.saving.register_keras_serializable("vatt")
 class Encoder(ConfiguredLayer):
     """A stack of blocks; pre-norm stacks end with a norm and dropout."""
@@ -221,13 +250,11 @@ class Encoder(ConfiguredLayer):
         """
         weights = []
         for block in self.blocks:
-            x, of_block = block(
-                x,
-                bias=bias,
-                training=training,
-                rng=child(rng, block.name),
-                return_weights=return_weights,
-            )
+            options = {"training": training, "rng": child(rng, block.name)}
+            if training and _recomputed.get() and not return_weights:
+                x = _run_twice(block, x, bias, options)
+                continue
+            x, of_block = block(x, bias=bias, return_weights=return_weights, **options)
             if return_weights:
                 weights.append(of_block)
         if self.final_norm is not None:
