@@ -99,10 +99,10 @@ def batch_of(name, model):
     return shapes, batch
 
 
-def train(strategy, name, config, shapes, batch, optimizer, steps, in_parts=None):
+def train(strategy, name, config, shapes, batch, optimizer, steps, in_parts=None, xla=None):
     """Returns the model, losses, and what the model's variables are after some steps.
 
-    `in_parts` makes other towers from those of the model, and the model.
+    `in_parts` makes other towers from those of the model, and the model; `xla` compiles all.
     """
     method, replicas = methods.named(name), strategy.num_replicas_in_sync
     objective, rows = method.objective(config), ROWS // replicas
@@ -137,7 +137,7 @@ def train(strategy, name, config, shapes, batch, optimizer, steps, in_parts=None
         optimizer.apply(gradients, model.trainable_variables)
         return losses["total_loss"]
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False, jit_compile=xla)
     def step(inputs, number):
         return strategy.reduce("mean", strategy.run(replica_step, (inputs, number)), axis=None)
 
@@ -166,6 +166,21 @@ def test_two_replicas_equal_one(two_replicas, case):
     np.testing.assert_allclose(two[1], one[1], rtol=1e-4)  # temperature and norms enlarge rounding
     for path, value in one[2].items():
         np.testing.assert_allclose(two[2][path], value, atol=1e-5, rtol=1e-4, err_msg=path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ("vatt", "gdt 1", "stica alone"))
+def test_a_whole_step_compiles_under_xla(case):
+    """With static shapes, as TPUs need it: towers, losses, gradients and optimizer."""
+    name, config = CASES.get(case, ("vatt", architectures.config("tx_fac")))
+    case = (name, config, *batch_of(name, config))
+    descent = configs.experiment.MomentumOptimizer(learning_rate=rate(1e-4))
+    device = tf.distribute.OneDeviceStrategy("CPU:0")
+    plain = train(device, *case, descent, steps=1)
+    compiled = train(device, *case, descent, steps=1, xla=True)
+    np.testing.assert_allclose(compiled[1], plain[1], rtol=1e-5)
+    for path, value in plain[2].items():
+        np.testing.assert_allclose(compiled[2][path], value, atol=1e-5, rtol=1e-4, err_msg=path)
 
 
 # A step in parts ---------------------------------------------------------------------------------
