@@ -25,7 +25,7 @@ KEY_BIAS = "/k/bias"
 UNIFIED = [name for name in architectures.EVERY if name.startswith("ut_")]
 # Nothing in these is random: convolutions without DropBlock, a dense layer per word, and the text
 # model without dropout.
-NOT_RANDOM = ("resnet2d_101", "mmv_fac", "linear", "t5_tiny")
+NOT_RANDOM = ("resnet2d_101", "mmv_fac", "mmv_fac_tiny", "linear", "linear_tiny", "t5_tiny")
 NOT_RANDOM += tuple(n for n in architectures.EVERY if n.startswith(("r2plus1d", "resnet")))
 
 
