@@ -128,6 +128,7 @@ def train(strategy, name, config, shapes, batch, optimizer, steps, in_parts=None
             losses = objective(model.train_outputs(features, rng), inputs, this, rng)
             scaled = losses["total_loss"] / replicas
         assert tuple(losses) == objective.names or set(losses) == set(objective.names)
+        assert all(name.endswith("_loss") for name in losses)
         gradients = tape.gradient(scaled, [v.value for v in model.trainable_variables])
         unused = [
             v.path for v, g in zip(model.trainable_variables, gradients, strict=True) if g is None

@@ -40,7 +40,8 @@ class Objective(Protocol):
     """What is minimised.
 
     `names` are those of the scalars a call returns; `total_loss`, which is differentiated, is one
-    of them.
+    of them. Names of losses end in `_loss`: curves and the report draw them together by what
+    stands before the last "/".
     """
 
     names: tuple[str, ...]

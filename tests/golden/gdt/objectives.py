@@ -115,7 +115,7 @@ def _stica_case(arrays: Arrays, case: str, loss: CropLoss, world: int) -> Checks
         return losses, tape.gradient(losses["total_loss"], inputs[rank])
 
     losses, gradients = simulate(one, world)[0]
-    names = [f"crop_loss/{label}" for labels in LABELS.values() for label in labels]
+    names = [f"crop_loss/{label}_loss" for labels in LABELS.values() for label in labels]
     for name, total, count in zip(
         names, arrays[f"{case}/crop_loss_sums"], arrays[f"{case}/crop_counts"], strict=True
     ):

@@ -109,7 +109,7 @@ def test_the_objective_is_that_of_numpy_on_one_replica_and_on_two():
     found = loss(embeddings(slice(None)), {}, ALONE)
     assert sorted(found) == sorted(loss.names)
     np.testing.assert_allclose(found["total_loss"], wanted, rtol=1e-10)
-    np.testing.assert_allclose(found["crop_loss/TS-TL"], np.mean(within[-2:]), rtol=1e-10)
+    np.testing.assert_allclose(found["crop_loss/TS-TL_loss"], np.mean(within[-2:]), rtol=1e-10)
     halves = simulate(
         lambda i, replica: loss(embeddings(slice(3 * i, 3 * i + 3)), {}, replica)["total_loss"], 2
     )
@@ -119,7 +119,7 @@ def test_the_objective_is_that_of_numpy_on_one_replica_and_on_two():
 def test_large_crops_are_constants_to_small_ones():
     large, small = (tf.constant(x[0]) for x in (drawn(1), drawn(1)))
     loss = CropLoss({SPACE: Crops(SPACE, 1, 1), TIME: Crops(TIME, 0, 0)}, T, 0.0)
-    assert loss.names == ("crop_loss/S-L", "crop_loss", "total_loss")
+    assert loss.names == ("crop_loss/S-L_loss", "crop_loss", "total_loss")
     with tf.GradientTape() as tape:
         tape.watch([large, small])
         crop = CropEmbeddings([large], None, [small])

@@ -106,5 +106,5 @@ class HypothesisLoss:
 def _name(term: Term) -> str:
     """Returns what the loss of a term is called."""
     if term.one == term.two:
-        return f"{term.kind}/{term.one}"
-    return f"{term.kind}/{term.one}_{term.two}"
+        return f"{term.kind}/{term.one}_loss"
+    return f"{term.kind}/{term.one}_{term.two}_loss"

@@ -72,7 +72,7 @@ class CropLoss:
             if count
         ]
         parts = ["crop_loss"] * bool(pairs) + ["av_loss"] * (alpha > 0)
-        self.names = (*(f"crop_loss/{label}" for label in pairs), *parts, "total_loss")
+        self.names = (*(f"crop_loss/{label}_loss" for label in pairs), *parts, "total_loss")
 
     def __call__(
         self,
@@ -94,7 +94,7 @@ class CropLoss:
             found = outputs.crops.get(kind, CropEmbeddings())
             for label, pairs in zip(labels, self._within(found, replica), strict=True):
                 if pairs:
-                    losses[f"crop_loss/{label}"] = sum(pairs) / len(pairs)
+                    losses[f"crop_loss/{label}_loss"] = sum(pairs) / len(pairs)
                     total, count = total + sum(pairs), count + len(pairs)
         mixed = []
         if count:
