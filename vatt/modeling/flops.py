@@ -62,6 +62,7 @@ class Cost:
       values: activations in the precision of the layer.
       float32: activations that are float32 whatever that is.
       half: activations that only half precision keeps.
+      masks: entries that dropout says to keep or not, a byte each.
     """
 
     forward: float = 0.0
@@ -70,6 +71,7 @@ class Cost:
     values: float = 0.0
     float32: float = 0.0
     half: float = 0.0
+    masks: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
@@ -85,8 +87,8 @@ class Cost:
     def activation_bytes(self, precision: str) -> float:
         """Returns the memory that activations take in 'float32' or 'mixed_bfloat16'."""
         if precision == "float32":
-            return 4.0 * (self.values + self.float32)
-        return 2.0 * (self.values + self.half) + 4.0 * self.float32
+            return 4.0 * (self.values + self.float32) + self.masks
+        return 2.0 * (self.values + self.half) + 4.0 * self.float32 + self.masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +161,7 @@ def _(layer: PatchTransformer, shape: Shape, training: bool = False) -> Tower:
     volume = math.prod(layer.patches.patch) * shape[-1]
     cost = product(projected, volume, layer.d_model) + Cost(values=projected * volume)
     cost += _dense(layer.pre_projection, kept, layer.d_model)
-    cost += Cost(values=kept * layer.d_model)  # mask of the dropout on positions
+    cost += Cost(masks=kept * layer.d_model)  # of the dropout on positions
     cost += _encoder(layer.encoder, kept + 1)
     cost += _dense(layer.post_projection, kept + 1, layer.d_model)
     return Tower(grid, kept + 1, cost.frozen() if layer.frozen else cost)
@@ -177,10 +179,10 @@ def _(layer: TextModel, shape: Shape, training: bool = False) -> Tower:
         cost += Cost(values=tokens * (width + base.d_model))
     else:
         if isinstance(base, BertEncoder):
-            cost += Cost(values=tokens * base.d_model)  # mask of the dropout on positions
+            cost += Cost(masks=tokens * base.d_model)  # of the dropout on positions
             tokens += 1
         elif base.dropout_rate:
-            cost += Cost(values=tokens * base.d_model)
+            cost += Cost(masks=tokens * base.d_model)
         cost += _encoder(base.encoder, tokens)
         encoded = tokens
     cost += _dense(layer.post_projection, tokens, base.d_model)
@@ -191,7 +193,7 @@ def _(layer: TextModel, shape: Shape, training: bool = False) -> Tower:
 def _(layer: WordTransformer, shape: Shape, training: bool = False) -> Tower:
     words, width = shape[0], layer.encoder.d_model
     cost = _dense(layer.pre_projection, words, layer.embedding.output_dim)
-    cost += Cost(values=words * width)  # mask of the dropout on positions
+    cost += Cost(masks=words * width)  # of the dropout on positions
     cost += _encoder(layer.encoder, words + 1)
     cost += _dense(layer.post_projection, words + 1, width)
     return Tower(shape, words + 1, cost)
@@ -201,7 +203,7 @@ def _encoder(layer: Encoder, tokens: int) -> Cost:
     cost = sum((_block(block, tokens) for block in layer.blocks), Cost())
     if layer.final_norm is not None:
         cost += _norm(layer.final_norm, tokens * layer.d_model)
-        cost += Cost(values=tokens * layer.d_model * bool(layer.dropout_rate))
+        cost += Cost(masks=tokens * layer.d_model * bool(layer.dropout_rate))
     return cost
 
 
@@ -218,15 +220,16 @@ def _block(block: EncoderBlock, tokens: int) -> Cost:
         cost += product(tokens, d_model, 2 * inner)
     else:
         cost += product(tokens, d_model, 3 * inner) + product(tokens, inner, d_model)
-    cost += Cost(float32=scores, values=2 * scores * dropped, half=scores * (not dropped))
+    cost += Cost(float32=scores, half=scores * (not dropped))
+    cost += Cost(values=scores * dropped, masks=scores * dropped)
     cost += Cost(values=4 * tokens * inner)
     gates = int(hidden.gate is not None)
     cost += product(tokens, d_model, (1 + gates) * d_ff) + product(tokens, d_ff, d_model)
-    cost += Cost(values=tokens * d_ff * (1 + late + 2 * gates))
+    cost += Cost(values=tokens * d_ff * (1 + 2 * gates), masks=tokens * d_ff * late)
     cost += _activation(hidden.activation, tokens * d_ff)
     for norm, masked in ((block.attention_norm, dropped), (block.feed_forward_norm, late)):
         cost += _norm(norm, tokens * d_model)
-        cost += Cost(values=tokens * d_model * (1 + masked))  # its result, mask of the dropout
+        cost += Cost(values=tokens * d_model, masks=tokens * d_model * masked)  # result, dropout
     return cost
 
 

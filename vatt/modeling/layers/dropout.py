@@ -20,4 +20,5 @@ def dropout(x: Tensor, rate: float, *, training: bool, rng: Randomness | None, n
         return x
     place = require(rng, f"dropout ({name}, rate {rate})").child(name)
     keep = place.dropout_mask(ops.shape(x), rate)
-    return x * (ops.cast(keep, x.dtype) * ops.cast(1.0 / (1.0 - rate), x.dtype))
+    # Selected, not multiplied: the backward pass keeps the mask alone, a byte for each entry.
+    return ops.where(keep, x * ops.cast(1.0 / (1.0 - rate), x.dtype), ops.zeros((), x.dtype))
