@@ -52,8 +52,9 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "tensorflow_probability": "tensorflow-probability",
 }
-# Another backend, and extras: `beam`, `onnx`, `litert`.
+# Another backend, and extras: `beam`, `onnx`, `litert`, `mteb`.
 OPTIONAL = {"jax", "apache_beam", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert"}
+OPTIONAL |= {"datasets", "mteb", "torch"}
 
 
 def _imports(path: Path) -> Iterator[tuple[str, int]]:

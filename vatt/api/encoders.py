@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from vatt.api.encoding import in_batches
 from vatt.api.results import LOGITS
+from vatt.data.features import TEXT
 from vatt.evaluators.subject import POOLED, Arrays
 from vatt.experiments import labelled
 from vatt.experiments.pretrain_eval import Functions
@@ -24,12 +25,14 @@ class Encoder(Protocol):
       together: whether it takes them together only.
       pairs: which of its embeddings are compared.
       spaces: of each space the keys of the embeddings in it, by modality.
+      parameters: how many numbers its weights are.
     """
 
     modalities: Sequence[str]
     together: bool
     pairs: Sequence[Pair]
     spaces: Sequence[Mapping[str, str]]
+    parameters: int
 
     def __call__(self, clips: Mapping[str, object]) -> Arrays:
         """Returns what is known of clips [rows, ...] by modality, float32 [rows, d] by key."""
@@ -47,6 +50,7 @@ class PretrainedEncoder:
         """Compiles nothing yet."""
         self._functions = Functions(model, in_batches, tf.distribute.get_strategy())
         self.modalities, self.pairs, self.spaces = model.modalities, model.pairs, model.spaces
+        self.parameters = model.count_params()
 
     def __call__(self, clips: Arrays) -> Arrays:
         """Returns embeddings and pooled features of clips of one modality; those that count first.
@@ -79,6 +83,7 @@ class ClassifierEncoder:
         """Compiles nothing yet."""
         self._model, self.modalities = model, model.modalities
         self.together = len(model.modalities) > 1
+        self.parameters = model.count_params()
 
     def __call__(self, clips: Arrays) -> Arrays:
         """Returns pooled features and logits of clips of all the modalities."""
@@ -97,3 +102,25 @@ class ClassifierEncoder:
 def space_of(pair: Pair, modality: str) -> str | None:
     """Returns the key of a modality in a pair, None where it is no side of it."""
     return {pair.target: pair.right, pair.query: pair.left}.get(modality)
+
+
+def widths(
+    encoder: Encoder, shapes: Mapping[str, Sequence[int]]
+) -> dict[str, dict[str, int | None]]:
+    """Returns how wide embeddings are, by modality and key, without running the model.
+
+    Args:
+      encoder: takes its modalities one by one.
+      shapes: of a clip by modality, as `pipeline.clip_shapes` gives them.
+    """
+    found = {}
+    for modality in encoder.modalities:
+        words = modality == TEXT
+        shape = shapes[modality][-1:] if words else shapes[modality]  # a row is one sentence
+        clip = tf.TensorSpec((None, *shape), tf.int32 if words else tf.float32)
+        graph = tf.function(encoder.of_rows, autograph=False).get_concrete_function(
+            {modality: clip}
+        )
+        outputs = graph.structured_outputs
+        found[modality] = {key: x.shape[-1] for key, x in outputs.items() if key != LOGITS}
+    return found
