@@ -19,15 +19,26 @@ from vatt.errors import DataError, UserError
 
 COUNT = 24
 RATE = sound.SAMPLE_RATE
+INSTALLED = importlib.util.find_spec("mteb") is not None
+
+
+def measured(test):
+    """Marks what needs mteb and a trained model."""
+    missing = pytest.mark.skipif(
+        not INSTALLED, reason="mteb is not installed: pip install 'vatt[mteb]'"
+    )
+    return pytest.mark.slow(missing(test))
 
 
 @pytest.fixture(scope="module")
 def mteb():
-    return pytest.importorskip("mteb", reason="mteb is not installed: pip install 'vatt[mteb]'")
+    import mteb
+
+    return mteb
 
 
 @pytest.fixture(scope="module")
-def tasks(mteb):
+def tasks():
     import mteb_tasks
 
     return mteb_tasks
@@ -86,7 +97,7 @@ def test_it_is_said_what_to_install(monkeypatch):
         MtebEncoder(None)
 
 
-@pytest.mark.slow
+@measured
 def test_sounds_are_told_apart_by_sentences(mteb, tasks, toy, shown):
     import datasets
 
@@ -108,7 +119,7 @@ def test_sounds_are_told_apart_by_sentences(mteb, tasks, toy, shown):
     assert own > 0.3  # chance: 0.125
 
 
-@pytest.mark.slow
+@measured
 def test_sounds_are_classified_by_a_probe(mteb, tasks, toy):
     """Of arrays, whose rates differ: those at half the rate are what is heard at that rate."""
     import datasets
@@ -134,7 +145,7 @@ def test_sounds_are_classified_by_a_probe(mteb, tasks, toy):
     assert features.given[1].shape == (24, 96)
 
 
-@pytest.mark.slow
+@measured
 def test_sentences_that_say_the_same_are_alike(mteb, tasks, toy, shown):
     """Spearman's correlation with how many of shape, colour and motion two scenes share."""
     import datasets
@@ -158,7 +169,7 @@ def test_sentences_that_say_the_same_are_alike(mteb, tasks, toy, shown):
     assert found > 0.3
 
 
-@pytest.mark.slow
+@measured
 def test_videos_are_found(mteb, tasks, toy, shown):
     """By sentences, by sounds, and together with their sounds by sentences."""
     _, paths, sentences, waves = shown
@@ -192,6 +203,7 @@ def test_videos_are_found(mteb, tasks, toy, shown):
     assert found == pytest.approx(recall(vectors(texts, "text_tovid"), both))
 
 
+@measured
 def test_the_metadata_are_those_of_the_run(mteb, model):
     """A small run: its embeddings of video and sound are wider than those of text."""
     encoder = MtebEncoder(model)
@@ -209,12 +221,7 @@ def test_the_metadata_are_those_of_the_run(mteb, model):
     assert (pooled.name, pooled.experiment_kwargs) == ("lab/ours", {"space": "features_pooled"})
 
 
-def test_classifiers_are_measured_by_their_features(mteb, classifier):
-    meta = MtebEncoder(classifier).mteb_model_meta
-    assert meta.modalities == list(classifier.modalities)
-    assert isinstance(meta.embed_dim, int)
-
-
+@measured
 def test_similarities_are_cosines(mteb, model):
     encoder = MtebEncoder(model)
     a, b = np.random.default_rng(5).normal(size=(2, 3, 8)).astype(np.float32)
@@ -240,6 +247,21 @@ def described(tasks):
     return lambda *modalities: metadata.model_copy(update={"modalities": list(modalities)})
 
 
+@measured
+def test_classifiers_are_measured_by_their_features(described, classifier, place):
+    encoder, file = MtebEncoder(classifier), place / "media" / "clip0.mkv"
+    own = classifier.embed_video(file).vector()
+    found = encode(encoder, described("video"), {"video": [{"path": str(file), "bytes": None}]})
+    np.testing.assert_allclose(found, own[None], atol=1e-6)
+    assert encoder.mteb_model_meta.modalities == ["video"]
+    assert encoder.mteb_model_meta.embed_dim == own.size
+    joint = copy.copy(classifier)
+    joint._encoder = copy.copy(joint.parts[0])
+    joint._encoder.together = True
+    with pytest.raises(UserError, match="together: it has no embedding of one alone"):
+        MtebEncoder(joint)
+
+
 @pytest.mark.parametrize(
     ("modality", "item", "named"),
     [
@@ -251,11 +273,13 @@ def described(tasks):
         ("video", {"path": "no.mp4", "bytes": None}, "no.mp4: there is no such file"),
     ],
 )
+@measured
 def test_what_is_no_sound_or_video_is_refused(described, model, modality, item, named):
     with pytest.raises(DataError, match=named):
         encode(MtebEncoder(model), described(modality), {modality: [item]})
 
 
+@measured
 def test_what_the_model_does_not_compare_is_refused(described, model):
     encoder = MtebEncoder(model)
     with pytest.raises(DataError, match="a batch of video, without audio"):
@@ -270,6 +294,7 @@ def test_what_the_model_does_not_compare_is_refused(described, model):
         encode(MtebEncoder(apart), described("audio", "text"), {"text": ["a"]})
 
 
+@measured
 def test_names_that_are_none_are_refused(mteb, model):
     with pytest.raises(UserError, match=r"space: 'features_poled'.*'features_pooled'\?"):
         MtebEncoder(model, space="features_poled")

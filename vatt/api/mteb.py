@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from vatt.data.features import AUDIO, TEXT, VIDEO
+from vatt.data.features import TEXT, VIDEO
 from vatt.errors import DataError, UserError, nearest
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from vatt.api.model import Model
     from vatt.api.results import Embedding
 
-_MEDIA = (VIDEO, AUDIO)
 _MOST_NAME = 100  # characters of a file's name that are kept
 
 
@@ -278,7 +277,7 @@ def _metadata(model: Model, name: str | None, space: str | None) -> ModelMeta:
             f"space: {space!r}; {model.name} has {', '.join(known)}.{nearest(space, known)}"
         )
     return ModelMeta(
-        name=name or f"vatt/{Path(model.name).name}",
+        name=name or f"vatt/{Path(model.name).absolute().name}",
         revision=model.checkpoint,
         modalities=list(model.modalities),
         embed_dim=_dimensions(model.spaces, space, widths),
