@@ -30,8 +30,9 @@ LEVELS = {
     "experiments": 8,
     "api": 9,
     "export": 10, "search": 10,
-    "main": 11, "tools": 11,
-    "commands": 12, "__main__": 13,
+    "main": 11,
+    "tools": 12,
+    "commands": 13, "__main__": 14,
 }  # fmt: skip
 # Rooms for all methods, which know none of them. Tools may have things to say about one.
 GENERIC = set(LEVELS) - {"methods.*", "tools"}

@@ -36,6 +36,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "pretrain": Command("vatt.main", "learn from videos without labels", "--task=pretrain"),
     "finetune": Command("vatt.main", "learn to classify", "--task=finetune"),
+    "launch": Command("vatt.tools.launch", "train with several workers on this machine"),
     "eval": Command("vatt.main", "evaluate checkpoints, as they are written", "--mode=eval"),
     "embed": Command("vatt.tools.embed", "embeddings of files and folders, for later use"),
     "predict": Command("vatt.tools.predict", "classes of files and folders, by a fine-tuned model"),

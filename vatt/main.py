@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from vatt import __version__
-from vatt.errors import EXIT_DATA, EXIT_INTERRUPTED, EXIT_USAGE, UserError
+from vatt.errors import EXIT_DATA, EXIT_INTERRUPTED, UserError
 from vatt.files import OF_WRITING, cannot_write
 from vatt.printing import escape_what_cannot_be_shown, show
 
@@ -110,8 +110,6 @@ def main(argv: Sequence[str]) -> int:
         return 0
     try:
         return _run(argv)
-    except flags.Error as error:
-        return _refuse(str(error), EXIT_USAGE)
     except UserError as error:
         return _refuse(str(error), error.exit_code)
     except OSError as error:
@@ -124,14 +122,27 @@ def main(argv: Sequence[str]) -> int:
         return _refuse("interrupted", EXIT_INTERRUPTED)
 
 
-def _run(argv: Sequence[str]) -> int:
+def read_flags(argv: Sequence[str]) -> None:
+    """Gives `FLAGS` the values that a command line says, program name first.
+
+    Raises:
+      UserError: something that is no flag, or a value that a flag does not take.
+    """
     FLAGS.unparse_flags()
-    rest = FLAGS(list(argv))[1:]
+    try:
+        rest = FLAGS(list(argv))[1:]
+    except flags.Error as error:
+        raise UserError(str(error)) from error
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
 
-    if FLAGS.seeds is not None:
-        return _run_seeds()
+
+def checked() -> ExperimentConfig:
+    """Returns what `FLAGS` ask for, with all that can be seen before TensorFlow starts checked.
+
+    Raises:
+      UserError: what cannot be run.
+    """
     _import_modules(FLAGS["import"].value)
     config = _configuration(FLAGS.model_dir)
     if not config.model_dir:
@@ -140,6 +151,14 @@ def _run(argv: Sequence[str]) -> int:
     from vatt.experiments import beforehand
 
     beforehand.check(config, fresh_start=FLAGS.fresh_start)
+    return config
+
+
+def _run(argv: Sequence[str]) -> int:
+    read_flags(argv)
+    if FLAGS.seeds is not None:
+        return _run_seeds()
+    config = checked()
 
     from vatt.quiet import import_tensorflow_quietly  # heavy from here on
 
