@@ -137,20 +137,16 @@ def read_flags(argv: Sequence[str]) -> None:
         raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
 
 
-def checked() -> ExperimentConfig:
-    """Returns what `FLAGS` ask for, with all that can be seen before TensorFlow starts checked.
+def configured() -> ExperimentConfig:
+    """Returns the configuration of the run that `FLAGS` ask for.
 
     Raises:
-      UserError: what cannot be run.
+      UserError: it has mistakes, or no folder.
     """
     _import_modules(FLAGS["import"].value)
     config = _configuration(FLAGS.model_dir)
     if not config.model_dir:
         raise UserError(_NO_FOLDER)
-
-    from vatt.experiments import beforehand
-
-    beforehand.check(config, fresh_start=FLAGS.fresh_start)
     return config
 
 
@@ -158,7 +154,11 @@ def _run(argv: Sequence[str]) -> int:
     read_flags(argv)
     if FLAGS.seeds is not None:
         return _run_seeds()
-    config = checked()
+    config = configured()
+
+    from vatt.experiments import beforehand
+
+    beforehand.check(config, fresh_start=FLAGS.fresh_start)
 
     from vatt.quiet import import_tensorflow_quietly  # heavy from here on
 

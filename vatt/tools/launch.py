@@ -22,6 +22,7 @@ from vatt import main as vatt_main
 from vatt.configs import ConfigError, yaml_text
 from vatt.data.arguments import whole
 from vatt.errors import UserError, short
+from vatt.experiments import beforehand
 from vatt.tools import device_shares, worker_processes
 from vatt.tools.device_shares import Share
 from vatt.tools.ended import ended
@@ -113,14 +114,16 @@ def _checked(flags: Sequence[str], evaluate: bool) -> list[str]:
         raise _contradicts(f"--strategy_type={given.strategy_type}")
     _check_overrides(given.params_override)
     vatt_main.read_flags(["vatt", *flags])
-    _check_mode(vatt_main.checked().mode, evaluate)
+    config = vatt_main.configured()
+    _check_mode(config.mode, evaluate)
+    beforehand.check(config, fresh_start=given.fresh_start)
     if evaluate:
         if given.fresh_start:
             raise UserError(
                 "--fresh_start: not with --eval, which would find the earlier run; leave one out"
             )
         vatt_main.read_flags(["vatt", *flags, *_OF_EVAL])
-        vatt_main.checked()
+        beforehand.check(vatt_main.configured())
     return list(flags)
 
 
