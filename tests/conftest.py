@@ -27,6 +27,7 @@ gc.set_threshold(50_000, 10, 10)
 REPOSITORY = Path(__file__).resolve().parents[1]
 LONGEST = (
     "test_several_workers.py",
+    "test_launch.py",
     "test_finetune.py",
     "test_every_architecture.py",
     "test_pretrain.py",

@@ -90,6 +90,7 @@ def test_arguments_that_are_refused(arguments, says, started, capsys):
         ),
         (["--seeds=0,1"], "--seeds=0,1: not for several workers"),
         (["--folds=all"], "--folds=all: not for several workers"),
+        (["--params_override=train.input.batch_size=5"], "train.input.batch_size"),
         (["--data_dir=none"], "data_dir is 'none', and there is no such folder"),
         (
             ["EVAL", "--mode=train_and_eval"],

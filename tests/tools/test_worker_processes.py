@@ -151,9 +151,29 @@ def test_one_that_is_killed_ends_the_others(tmp_path):
     job = Job(tmp_path, WAIT, "os.kill(os.getpid(), signal.SIGKILL)")
     assert job.code() == 128 + signal.SIGKILL
     assert job.err.strip() == (
-        "error: worker 1 of 2 was killed by SIGKILL, as the system does where memory runs out; "
+        "error: worker 1 of 2 was killed by SIGKILL (the system does that where memory runs out); "
         f"the other was ended. {CONTINUES}"
     )
+
+
+def test_one_that_its_watchdog_ends_has_its_stacks_shown(tmp_path):
+    hangs = "import faulthandler\nfaulthandler.dump_traceback_later(0.01, exit=True)" + WAIT
+    job = Job(tmp_path, WAIT, hangs)
+    assert job.code() == 1
+    first, *stacks, last = job.err.splitlines()
+    assert first.startswith("[1] Timeout (0:00:00") and "most recent call first" in stacks[0]
+    assert last.startswith("error: worker 1 of 2 ended with exit code 1; the other was ended")
+
+
+def test_what_a_process_has_started_ends_with_it(tmp_path):
+    child = f"[sys.executable, '-c', {BEGIN + WAIT!r}]"
+    out = str(tmp_path / "out")
+    job = Job(
+        tmp_path,
+        f"import subprocess\nsubprocess.Popen({child})\n"
+        f"while open({out!r}).read().count('process') < 2: time.sleep(0.01)",
+    )
+    assert job.code() == 0 and len(job.pids) == 2
 
 
 def test_one_that_will_not_end_is_killed(tmp_path):
@@ -229,7 +249,7 @@ def test_evaluation_that_fails_does_not_end_the_training_but_is_told(tmp_path):
     assert job.code() == 3
     assert job.err.splitlines() == [
         "[eval] error: no such set",
-        "error: eval ended with exit code 3; the training goes on without it",
+        "error: the process eval ended with exit code 3; the training goes on without it",
     ]
 
 

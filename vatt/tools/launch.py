@@ -18,8 +18,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
+from vatt import configs
 from vatt import main as vatt_main
-from vatt.configs import ConfigError, yaml_text
+from vatt.configs import yaml_text
 from vatt.data.arguments import whole
 from vatt.errors import UserError, short
 from vatt.experiments import beforehand
@@ -68,9 +69,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _run(arguments: argparse.Namespace, program: Sequence[str]) -> int:
-    flags = _checked(arguments.flags, arguments.eval)
+    flags = _checked(arguments.flags, arguments.num_workers, arguments.eval)
     shares, told = device_shares.shared(arguments.num_workers, arguments.eval)
-    print(told, flush=True)
+    worker_processes.say(told)
     with ExitStack() as stack:
         addresses = [_reserved(stack) for _ in range(arguments.num_workers)]
         workers = [
@@ -89,7 +90,7 @@ def _run(arguments: argparse.Namespace, program: Sequence[str]) -> int:
         return worker_processes.run(workers, beside)
 
 
-def _checked(flags: Sequence[str], evaluate: bool) -> list[str]:
+def _checked(flags: Sequence[str], count: int, evaluate: bool) -> list[str]:
     """Returns the flags of workers, once all that can be seen beforehand has been checked.
 
     Raises:
@@ -116,6 +117,7 @@ def _checked(flags: Sequence[str], evaluate: bool) -> list[str]:
     vatt_main.read_flags(["vatt", *flags])
     config = vatt_main.configured()
     _check_mode(config.mode, evaluate)
+    configs.check_batch(config, count)
     beforehand.check(config, fresh_start=given.fresh_start)
     if evaluate:
         if given.fresh_start:
@@ -131,7 +133,7 @@ def _check_overrides(overrides: Sequence[str]) -> None:
     for override in overrides:
         try:
             section = yaml_text.parse_override(override).get("strategy_config")
-        except ConfigError:
+        except configs.ConfigError:
             continue  # told when the configuration is made
         named = section.get("distribution_strategy") if isinstance(section, Mapping) else None
         if named is not None and str(named).lower() != SEVERAL:

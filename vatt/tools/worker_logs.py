@@ -1,6 +1,6 @@
 r"""What several processes print, as one log: each line with who said it, the same line once.
 
-    log = Log(["0", "1"])
+    log = Log(["0", "1"], [], print)
     log.add("1", b"step 50 ...\n", time.monotonic())
     log.flush(time.monotonic())
 
@@ -12,8 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from vatt.printing import show
 
 SAME_S = 2.0  # within which a line that all say is shown once
 ERROR_S = 10.0  # within which a process ends that has said an error it ends with
@@ -39,9 +37,9 @@ class Log:
     """
 
     def __init__(
-        self, names: Sequence[str], beside: Sequence[str] = (), show: Callable[[str], object] = show
+        self, names: Sequence[str], beside: Sequence[str], show: Callable[[str], object]
     ) -> None:
-        """Takes the names of those whose lines may be the same, and of others."""
+        """Takes the names of those whose lines may be the same, those of others, and a printer."""
         self._same = list(names)
         self._show = show
         self._waiting: list[_Line] = []

@@ -2,8 +2,8 @@
 
     code = run([Program("0", command, environment), Program("1", ...)])
 
-A request to stop goes on to all of them. None is left behind: each is killed by the system when
-this process ends (on Linux), and by this process when it goes on without them.
+A request to stop goes on to all of them. None is left behind: this process ends those that run
+when one has failed, and when it is killed itself, Linux kills them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ _LOOK_S = 0.2
 _CHUNK = 1 << 16
 # Asks for a save and a clean end. Whoever stops this process may send SIGTERM to the others too,
 # and a second one would not wait for the save.
-_STOP = getattr(signal, "SIGUSR1", signal.SIGTERM)
+_STOP = signal.SIGUSR1
 _IMPATIENT = (signal.SIGTERM, signal.SIGINT)
 _CONTINUES = ". The same command goes on from the newest checkpoint"
 _LASTING = range(2, 6)  # exit codes of what is as wrong the next time
 _PR_SET_PDEATHSIG = 1
+_ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ class Program:
     Attributes:
       name: stands before its lines.
       command: its arguments.
-      environment: in place of what this process has; None takes a variable away.
+      environment: variables beside those that this process has, or in their place.
       cores: that it may use; none of them leaves all.
     """
 
     name: str
     command: Sequence[str]
-    environment: Mapping[str, str | None] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     cores: Sequence[int] = ()
 
 
@@ -65,10 +66,9 @@ class _Process:
         self.code: int | None = None  # once it has ended: 128 + n where signal n killed it
         self.killed_by = 0  # the signal that did
         self.told = False  # that it is to end
-        own = os.environ | {"PYTHONUNBUFFERED": "1"} | program.environment
         self._popen = subprocess.Popen(
             program.command,
-            env={name: value for name, value in own.items() if value is not None},
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | program.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -85,9 +85,10 @@ class _Process:
 
     def look(self) -> bool:
         """Whether it has just ended."""
-        if not self.running or (code := self._popen.poll()) is None:
+        if not self.running or os.waitid(os.P_PID, self._popen.pid, _ENDED) is None:
             return False
-        self.code = code
+        self._kill_all()  # before its number can become that of another
+        self.code = code = self._popen.wait()
         if code < 0:
             self.killed_by = -code
             self.code = EXIT_INTERRUPTED if self.told else 128 - code  # told while it was starting
@@ -107,21 +108,26 @@ class _Process:
 
     def end(self) -> None:
         """Kills it where it still runs, and waits."""
-        self._popen.kill()
-        self._popen.wait()
+        if self.running:
+            self._kill_all()
+            self._popen.wait()
         self.output.close()
+
+    def _kill_all(self) -> None:
+        """Kills it and what it has started itself."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody but itself is left
+            os.killpg(self._popen.pid, signal.SIGKILL)
 
 
 def _preparation(cores: Sequence[int]) -> Callable[[], None]:
     """Returns what a new process does before it becomes the program."""
     parent = os.getpid()
-    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+    prctl = ctypes.CDLL(None).prctl
 
     def prepare() -> None:
-        if prctl is not None:
-            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it was killed before that
-                os._exit(EXIT_INTERRUPTED)
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was killed before that
+            os._exit(EXIT_INTERRUPTED)
         if cores:
             os.sched_setaffinity(0, cores)
 
@@ -134,7 +140,7 @@ def run(workers: Sequence[Program], beside: Program | None = None) -> int:
     It is that of the worker that ended the others; else that of the process `beside` them, whose
     failure they survive, and which goes on to its own end when they have done their work.
     """
-    log = Log([one.name for one in workers], [beside.name] if beside else (), _say)
+    log = Log([one.name for one in workers], [beside.name] if beside else (), say)
     with _requests() as asked, contextlib.ExitStack() as stack:
         started = []
         for program in [*workers, *([beside] if beside else ())]:
@@ -151,7 +157,7 @@ def _requests() -> Iterator[list[int]]:
     asked: list[int] = []
     before = {number: signal.getsignal(number) for number in signals.STOPPING}
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN or number in _IMPATIENT:  # SIGHUP under nohup
+        if number != signal.SIGHUP or handler is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, lambda number, _: asked.append(number))
     try:
         yield asked
@@ -212,7 +218,9 @@ class _Job:
         elif process.code and not process.told:
             for line in self._log.error(process.name):
                 _tell(f"[{process.name}] {line}")
-            _tell(f"error: {process.name} {_end_of(process)}; the training goes on without it")
+            training = any(worker.running for worker in self._workers)
+            on = "; the training goes on without it" if training else ""
+            _tell(f"error: the process {process.name} {_end_of(process)}{on}")
         if self._failed and not any(worker.running for worker in self._workers):
             self._end_at = now
 
@@ -271,7 +279,8 @@ def _is_consequence(process: _Process) -> int:
 def _end_of(process: _Process) -> str:
     if not process.killed_by:
         return f"ended with exit code {process.code}"
-    memory = ", as the system does where memory runs out" * (process.killed_by == signal.SIGKILL)
+    memory = " (the system does that where memory runs out)"
+    memory = memory if process.killed_by == signal.SIGKILL else ""
     return f"was killed by {_name(process.killed_by)}{memory}"
 
 
@@ -282,10 +291,10 @@ def _name(number: int) -> str:
 
 def _tell(line: str) -> None:
     """Prints a line of this process."""
-    _say(line, sys.stderr)
+    say(line, sys.stderr)
 
 
-def _say(line: str, stream: TextIO | None = None) -> None:
+def say(line: str, stream: TextIO | None = None) -> None:
     """Prints a line; without whoever reads it the work goes on."""
     stream = stream or sys.stdout
     try:
