@@ -181,6 +181,7 @@ def test_one_that_will_not_end_is_killed(tmp_path):
     fails = f"while not os.path.exists({str(tmp_path / 'deaf')!r}): time.sleep(0.01)\nsys.exit(4)"
     job = Job(tmp_path, deaf, fails, KILL_S=0.1)
     assert job.code() == 4 and len(job.pids) == 2
+    assert job.err.endswith("ended with exit code 4; worker 0 would not end and was killed\n")
 
 
 def test_why_is_told_not_what_followed_from_it(tmp_path):

@@ -68,7 +68,7 @@ class _Process:
         self.told = False  # that it is to end
         self._popen = subprocess.Popen(
             program.command,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"} | program.environment,
+            env=os.environ | program.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -261,13 +261,20 @@ class _Job:
         if cause.code == EXIT_INTERRUPTED and self._asked:
             _tell("stopped without saving; the same command continues")
         elif cause.code != EXIT_PREEMPTED:
-            others = "the other was" if len(self._workers) == 2 else "the others were"
-            others = f"; {others} ended" if any(one.told for one in self._workers) else ""
             _tell(
-                f"error: worker {cause.name} of {len(self._workers)} {_end_of(cause)}{others}"
+                f"error: worker {cause.name} of {len(self._workers)} {_end_of(cause)}"
+                + self._others_ended()
                 + ("" if cause.code in _LASTING else _CONTINUES)
             )
         return cause.code
+
+    def _others_ended(self) -> str:
+        told = [worker for worker in self._workers if worker.told]
+        stuck = [worker.name for worker in told if worker.killed_by == signal.SIGKILL]
+        if stuck:
+            return f"; worker {', '.join(stuck)} would not end and was killed"
+        others = "the other was" if len(self._workers) == 2 else "the others were"
+        return f"; {others} ended" if told else ""
 
 
 def _is_consequence(process: _Process) -> int:
