@@ -27,7 +27,8 @@ def program(name, text, cores):
 workers = [program(str(i), *one) for i, one in enumerate(programs)]
 sys.exit(processes.run(workers, program("eval", *beside) if beside else None))
 """
-BEGIN = "import os, signal, sys, time\nprint('process', os.getpid(), flush=True)\n"
+# In one piece, also where Python is told not to buffer.
+BEGIN = "import os, signal, sys, time\nos.write(1, f'process {os.getpid()}\\n'.encode())\n"
 WAIT = "\nwhile True: signal.pause()\n"
 SAVES = "signal.signal(signal.SIGUSR1, lambda *_: sys.exit(42))\nprint('ready', flush=True)" + WAIT
 CONTINUES = "The same command goes on from the newest checkpoint"
@@ -262,6 +263,23 @@ def test_evaluation_goes_on_to_its_end_when_the_training_is_done(tmp_path):
 def test_evaluation_ends_with_a_training_that_fails(tmp_path):
     job = Job(tmp_path, "sys.exit(4)", "sys.exit(4)", beside=WAIT)
     assert job.code() == 4
+
+
+def test_one_that_ends_just_before_it_is_told_to_is_seen(tmp_path):
+    ends = f"import pathlib\npathlib.Path({str(tmp_path / 'ends')!r}).touch()"
+    text = f"""
+import os, pathlib, sys
+from vatt.tools import worker_processes as processes
+process = processes._Process(processes.Program("0", [sys.executable, "-c", {ends!r}]))
+os.waitid(os.P_PID, process._popen.pid, os.WEXITED | os.WNOWAIT)
+process.send(15)
+print(process.look(), process.code, process.look())
+process.end()
+"""
+    command = [sys.executable, "-c", text]
+    made = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert made.stdout == "True 0 False\n", made.stderr
+    assert (tmp_path / "ends").exists()
 
 
 def test_a_program_that_cannot_be_started_leaves_nothing(tmp_path):

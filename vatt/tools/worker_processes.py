@@ -104,7 +104,7 @@ class _Process:
         """Tells it to end, by a signal."""
         if self.running:
             self.told = True
-            self._popen.send_signal(number)
+            os.kill(self._popen.pid, number)  # its number is its own until `look` has seen its end
 
     def end(self) -> None:
         """Kills it where it still runs, and waits."""
