@@ -97,6 +97,36 @@ def test_a_stride_says_how_far_windows_lie_apart(place, model):
         model.embed_audio(long_file(place), stride=0)
 
 
+def test_the_sound_of_videos_is_embedded_without_their_pictures(place, model, monkeypatch):
+    """Bit for bit as beside the pictures, with which a short file ends."""
+    from vatt.data.media import reading
+
+    media_files, files = small_runs.media_files, [place / "media" / "clip1.mkv"]
+    for frames, seconds in ((8, 1.55), (12, 0.4), (16, 1.2)):
+        path, sound = place / f"{frames}_{seconds}.mkv", media_files.tone(440, seconds, 1600)
+        shown = media_files.numbered_frames(frames)
+        files.append(media_files.write(path, shown, sound, fps=10, rate=1600, audio_codec="flac"))
+    both = [found["audio"] for _, found in model.embed_files(files)]
+    monkeypatch.setattr(reading.Pictures, "decode", None)
+    for alone, beside in zip(model.embed_audio(files), both, strict=True):
+        np.testing.assert_array_equal(alone.in_space(), beside.in_space())
+        np.testing.assert_array_equal(alone.ends, beside.ends)
+
+
+def test_long_videos_end_with_their_pictures_but_for_the_sound_alone(place, model, monkeypatch):
+    from vatt.api import windows
+
+    monkeypatch.setattr(windows, "TOGETHER", 2.0)
+    frames, sound = (small_runs.media_files.numbered_frames(43), np.ones(8000) / 2)
+    path = place / "longer_sound.mkv"
+    small_runs.media_files.write(path, frames, sound, fps=10, rate=1600, audio_codec="flac")
+    ((_, both),) = model.embed_files([path])
+    for found in both.values():
+        assert found.ends[-1] == pytest.approx(4.3) and not found.gaps
+        assert "from 4.30 to 5.00 s" in found.notices[0]
+    assert model.embed_audio(path).ends[-1] == pytest.approx(5.0)
+
+
 def test_memory_does_not_grow_with_the_length_of_a_file(place, model, monkeypatch):
     """At most half a minute is decoded at a time, and few clips are there at once."""
     from vatt.api import encoding, windows

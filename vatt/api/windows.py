@@ -46,6 +46,7 @@ class Piece:
       windows: when windows begin that are records of their own (s from `start`); None: the piece is
         one record.
       part: whether there are others.
+      whole: whether it is of the whole file, which may end with its pictures.
       opened: the file where it is open already.
     """
 
@@ -54,6 +55,7 @@ class Piece:
     end: float | None = None
     windows: tuple[float, ...] | None = None
     part: bool = False
+    whole: bool = False
     opened: av.container.InputContainer | None = None
 
     @property
@@ -61,7 +63,7 @@ class Piece:
         """Where in a file it is, in words; empty for all of it."""
         if not self.part:
             return ""
-        return f"from {self.start:.2f} s to " + (f"{self.end:.2f} s" if self.end else "the end")
+        return f"from {self.start:.2f} s to {self.end:.2f} s"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,8 +162,7 @@ class Reader:
         for group in groups:
             first, last = begin + group[0], min(begin + group[-1] + self.seconds, finish)
             inside = tuple(moment - group[0] for moment in group)
-            open_end = end is None and group is groups[-1]
-            yield Piece(source, first, None if open_end else last, inside, len(groups) > 1)
+            yield Piece(source, first, last, inside, len(groups) > 1, whole=end is None)
 
     def _starts(self, length: float, stride: float) -> list[float]:
         """When the windows of so many seconds begin: on frames, the last one at the end."""
@@ -193,9 +194,10 @@ class Reader:
             sample_rate=self.sample_rate,
             jpeg_quality=settings.jpeg_quality,
             downmix=settings.downmix,
-            # One record is what ingest makes of the file, which may end with the pictures.
-            pictures=piece.windows is None or VIDEO in modalities,
+            pictures=VIDEO in modalities,
             sound=AUDIO in modalities,
+            # Sound alone is heard up to its end, but in a record, which is what ingest makes.
+            shorten=piece.end is None or (piece.whole and VIDEO in modalities),
             opened=piece.opened,
         )
         return self._take(clip, piece, modalities)
@@ -210,7 +212,16 @@ class Reader:
         wanted = [modality for modality in modalities if there[modality]]
         if piece.windows is None:
             return Taken({m: self._spread(clip, m) for m in wanted}, notices)
-        return Taken({m: self._one_by_one(clip, m, piece.windows) for m in wanted}, notices)
+        windows = self._inside(clip, piece)
+        return Taken({m: self._one_by_one(clip, m, windows) for m in wanted}, notices)
+
+    def _inside(self, clip: media.MediaClip, piece: Piece) -> Sequence[float]:
+        """The windows of a piece; of one that ended with its pictures the last one is there."""
+        tick = _TICK / self.settings.fps
+        if clip.end > piece.end - tick:
+            return piece.windows
+        last = self._starts(clip.end - clip.start, self.seconds)[-1]
+        return [*(moment for moment in piece.windows if moment < last - tick), last]
 
     def _spread(self, clip: media.MediaClip, modality: str) -> Clips:
         """Evaluation's windows of a piece that is one record."""
@@ -236,7 +247,7 @@ class Reader:
         for moment in windows:
             window = self._cut(clip, moment, moment + self.seconds)
             values.append(self._made(window, modality, 1)[0])
-        return Clips(np.stack(values), starts, starts + self.seconds)
+        return Clips(np.stack(values), starts, np.minimum(starts + self.seconds, clip.end))
 
     def _cut(self, clip: media.MediaClip, start: float, end: float | None) -> media.MediaClip:
         """The part of what was decoded from `start` to `end` (s from its start)."""

@@ -22,6 +22,10 @@ class MediaError(DataError):
     """A media file or clip that cannot be used; the message is a plain reason without the path."""
 
 
+class UnknownEndError(MediaError):
+    """Where a clip ends is not known without its pictures."""
+
+
 @dataclass
 class MediaClip:
     """A decoded piece of a media file. Absent: no frames, no waveform."""
@@ -46,13 +50,18 @@ class Request:
     sample_rate: int
     jpeg_quality: int
     downmix: str = AUTO
-    pictures: bool = True  # else none are decoded where there is sound
-    sound: bool = True  # else none is decoded where there are pictures
+    pictures: bool = True  # else none are decoded
+    sound: bool = True  # else none is decoded, but where the pictures depend on it
+    shorten: bool = False  # whether it may end where the pictures do
 
     def num_frames(self, end: float | None = None) -> int:
         """Number of frames up to `end` (s), by default that of the clip."""
         length = (self.end if end is None else end) - self.start
         return max(1, math.floor(length * self.fps + 1e-6))
+
+    def moment(self, number: int) -> float:
+        """When the picture is shown that a frame is (s), counted from 0."""
+        return self.start + (number + 0.5) / self.fps
 
     def num_samples(self, end: float | None = None) -> int:
         """Number of samples up to `end` (s), by default that of the clip."""

@@ -11,7 +11,15 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from PIL import Image
 
 from vatt.data.media import filters, timing
-from vatt.data.media.clip import MAX_BYTES, SLACK, MediaClip, MediaError, Request, check_size
+from vatt.data.media.clip import (
+    MAX_BYTES,
+    SLACK,
+    MediaClip,
+    MediaError,
+    Request,
+    UnknownEndError,
+    check_size,
+)
 from vatt.data.media.subtitles import CLOSED, has_closed_captions
 from vatt.notices import Notices
 
@@ -23,6 +31,7 @@ _KNOWN = 64  # time stamps that are remembered: more than pictures can be out of
 _COLOURS = (0, 1, 2, 4, 5, 6, 7, 9)  # colour spaces of ISO/IEC 23001-8 that FFmpeg converts
 _COLOURS_OF_JPEG = (2, 5, 6)  # BT.601; players take it for that where a file does not say
 _UNKNOWN_COLOURS = 2
+_UNSURE = 0.3  # s by which packets without time stamps may be off, as pictures out of order are
 _LIKE = 0.03  # of a side by which shapes may differ so that one is stretched to the other
 ON_WHITE = "transparent pictures: laid on white"
 _EQUAL = {"interpolation": Interpolation.BICUBIC, "threads": 1}
@@ -48,9 +57,8 @@ class Pictures:
         self._zero = zero  # s, time stamp of the start of the file
         self._video = video
         self._tick = float(video.time_base)
-        self._interval = 1 / float(video.average_rate) if video.average_rate else 0.0
         count = request.num_frames()
-        self._times = [request.start + (k + 0.5) / request.fps for k in range(count)]
+        self._times = [request.moment(k) for k in range(count)]
         self._stamps: list[int] = []  # of pictures about to be decoded, in order of time
         self._count = 0  # frames taken
         self._taken: list[list] = []  # pictures that are not yet JPEG: [picture, how many times]
@@ -108,10 +116,9 @@ class Pictures:
     def moment(self, frame: av.VideoFrame) -> float | None:
         """Returns from when a decoded frame is shown (s); None: its file does not say."""
         stamped = timing.stamped(frame, self._zero)
-        return stamped if self._steady is None else self._steady.moment(stamped, self._lasts(frame))
-
-    def _lasts(self, frame: av.VideoFrame) -> float:
-        return frame.duration * self._tick or self._interval
+        if self._steady is None:
+            return stamped
+        return self._steady.moment(stamped, _lasts(frame, self._video))
 
     def add(self, frame: av.VideoFrame, moment: float) -> None:
         """Takes a frame that is shown from `moment` (s)."""
@@ -129,7 +136,7 @@ class Pictures:
 
     def _show(self, frame: av.VideoFrame, moment: float) -> None:
         self._shown, self._shown_damaged = frame, self._is_damaged
-        self.reach = moment + self._lasts(frame)
+        self.reach = moment + _lasts(frame, self._video)
 
     def _take(self) -> None:
         self._count += 1
@@ -151,12 +158,11 @@ class Pictures:
             self._jpegs += [jpeg] * times
         self._taken.clear()
 
-    def finish(self, clip: MediaClip, shorten: bool, has_sound: bool) -> None:
+    def finish(self, clip: MediaClip, has_sound: bool) -> None:
         """Gives a clip its pictures.
 
         Args:
           clip: gets them.
-          shorten: whether it may end where they do.
           has_sound: whether there is sound up to its end; then a single picture stays as long.
         """
         if self._shown is None:
@@ -170,15 +176,13 @@ class Pictures:
         self._encode()
         self._tell()
         if not self.done:
-            if not (shorten and has_sound) or self.reach <= self._request.start:
+            if not (self._request.shorten and has_sound) or self.reach <= self._request.start:
                 raise MediaError(
                     f"the pictures stop at {self.reach:.2f} s, before the end of the clip "
                     f"at {end:g} s"
                 )
-            clip.end = self.reach
+            _end_with_pictures(clip, self.reach)
             del self._jpegs[self._request.num_frames(clip.end) :]
-            detail = f"from {clip.end:.2f} to {end:.2f} s"
-            self._notices.add("the sound goes on after the last picture: left out", detail)
         clip.frames = self._jpegs
         clip.height, clip.width = self._encoder.size
 
@@ -193,6 +197,80 @@ class Pictures:
         if self._pauses:
             detail = f"{len(self._pauses)}, {sum(self._pauses):.2f} s in all"
             self._notices.add("gaps between the pictures: the last one stays", detail)
+
+
+class Unseen:
+    """Pictures that nobody wants: how long they last is known from their packets, none is decoded.
+
+    A clip without a wished end ends as it would with `Pictures`. Where time stamps are missing,
+    as in AVI with B pictures, or made up, as in program streams, that is known only if they come
+    near its end.
+    """
+
+    def __init__(self, request: Request, zero: float, video: av.VideoStream, exact: bool):
+        self._request = request
+        self._zero = zero  # s, time stamp of the start of the file
+        self._video = video
+        self._exact = exact  # whether all packets say when they are shown
+        self._packets = 0
+        self._first = self._reach = 0.0  # s
+
+    @property
+    def done(self) -> bool:
+        """Whether no more of them needs to be known."""
+        return not self._request.shorten or self._reach >= self._request.end
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether none came."""
+        return not self._packets
+
+    def expect(self, packet: av.Packet) -> None:
+        """Notes when the picture in a packet is shown, and until when."""
+        if packet.is_discard:
+            return
+        self._packets += 1
+        self._exact &= packet.pts is not None
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is None:
+            return
+        base = packet.time_base
+        moment = stamp * base.numerator / base.denominator - self._zero
+        self._first = moment if self._packets == 1 else min(self._first, moment)
+        self._reach = max(self._reach, moment + _lasts(packet, self._video))
+
+    def decode(self, packet: av.Packet) -> list[av.VideoFrame]:
+        """Decodes nothing."""
+        return []
+
+    def finish(self, clip: MediaClip, has_sound: bool) -> None:
+        """Ends a clip where the pictures do, if it has sound up to its end that goes on for longer.
+
+        Raises:
+          UnknownEndError: the packets do not tell where that is.
+        """
+        stays = self._packets == 1 and self._first <= SLACK
+        if not self._request.shorten or not has_sound or (self._exact and stays):
+            return
+        last = self._request.moment(self._request.num_frames() - 1)
+        if not self._exact and last > self._reach + SLACK - _UNSURE:
+            raise UnknownEndError("how long the pictures last is not known before they are decoded")
+        if last > self._reach + SLACK and self._reach > self._request.start:
+            _end_with_pictures(clip, self._reach)
+
+
+def _lasts(picture: av.VideoFrame | av.Packet, video: av.VideoStream) -> float:
+    """Returns how long a picture is shown (s)."""
+    if picture.duration:
+        return picture.duration * float(video.time_base)
+    return 1 / float(video.average_rate) if video.average_rate else 0.0
+
+
+def _end_with_pictures(clip: MediaClip, reach: float) -> None:
+    """Leaves out the sound after the last picture, which is shown until `reach` (s)."""
+    detail = f"from {reach:.2f} to {clip.end:.2f} s"
+    clip.notices.add("the sound goes on after the last picture: left out", detail)
+    clip.end = reach
 
 
 class Encoder:

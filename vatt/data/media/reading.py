@@ -20,9 +20,10 @@ from vatt.data.media.clip import (
     MediaClip,
     MediaError,
     Request,
+    UnknownEndError,
     check_size,
 )
-from vatt.data.media.pictures import TICK, Pictures, pixel_aspect
+from vatt.data.media.pictures import TICK, Pictures, Unseen, pixel_aspect
 from vatt.data.media.sound import Sound
 from vatt.data.media.stills import open_still, read_still
 from vatt.notices import Notices
@@ -52,6 +53,7 @@ def read_clip(
     still: bool = False,
     pictures: bool = True,
     sound: bool = True,
+    shorten: bool | None = None,
     opened: av.container.InputContainer | None = None,
 ) -> MediaClip:
     """Decodes the piece of a file from `start` to `end` (s; None: from or to the end of the file).
@@ -66,29 +68,35 @@ def read_clip(
       jpeg_quality: of the pictures.
       downmix: what several channels of sound become.
       still: of an animated image the first picture is taken, as of one that is not.
-      pictures: False decodes the sound alone where there is any.
+      pictures: False decodes the sound alone where there is any: the same as with the pictures. A
+        few kinds of files do not say when pictures are shown; if theirs may stop before the sound
+        does, they are decoded.
       sound: False decodes the pictures alone where they last as long as the clip; else how long
         they stay depends on the sound.
+      shorten: whether the clip may end with its pictures where the sound goes on; None: if it has
+        no `end`.
       opened: the file, as `measured` gives it; it is closed.
 
     Raises:
       MediaError: the file cannot be used, with the reason.
     """
-    how = (fps, min_side, sample_rate, jpeg_quality, downmix, pictures)
-    if not sound:
-        with contextlib.suppress(MediaError):
-            return _read(path, start, end, how, still, False, opened)
+    how = {"fps": fps, "min_side": min_side, "sample_rate": sample_rate}
+    how |= {"jpeg_quality": jpeg_quality, "downmix": downmix}
+    how["shorten"] = end is None if shorten is None else shorten
+    if not (pictures and sound):
+        wanted = {"pictures": pictures, "sound": sound}
+        with contextlib.suppress(UnknownEndError if sound else MediaError):
+            return _read(path, start, end, how | wanted, still, opened)
         opened = None
-    return _read(path, start, end, how, still, True, opened)
+    return _read(path, start, end, how, still, opened)
 
 
 def _read(
     path: str | Path,
     start: float | None,
     end: float | None,
-    how: tuple,
+    how: dict,
     still: bool,
-    sound: bool,
     opened: av.container.InputContainer | None,
 ) -> MediaClip:
     path = opening.checked(path)
@@ -97,7 +105,7 @@ def _read(
         if start or end:
             raise MediaError("a still image has no time: leave start and end of the clip empty")
         with image:
-            return read_still(image, path, Request(0, 0, *how))
+            return read_still(image, path, Request(0, 0, **how))
     begin, began = start or 0.0, None
     for margin in _SEEK_MARGINS:
         if margin is not None and begin <= 2 * margin:
@@ -109,8 +117,8 @@ def _read(
                 if margin is not None and (joined or margin < _least_margin(container)):
                     continue
                 began = began or time.monotonic()  # reading for the length has a limit of its own
-                request = Request(begin, finish, *how, sound)
-                clip = _decode(container, request, margin, began, end is None, joined)
+                request = Request(begin, finish, **how)
+                clip = _decode(container, request, margin, began, joined)
             except opening.UNREADABLE as error:
                 raise MediaError(opening.plain(error)) from error
         if clip is not None:
@@ -276,7 +284,6 @@ def _decode(
     request: Request,
     margin: float | None,
     started: float,
-    shorten: bool,
     joined: bool,
 ) -> MediaClip | None:
     """Decodes a clip; None: after seeking, its first frame was already past."""
@@ -284,11 +291,13 @@ def _decode(
         raise MediaError(f"{request.num_frames()} pictures exceed the limit of {MAX_FRAMES}")
     zero, notices = timing.zero(container), Notices()
     video, audio = opening.best(container, "video"), opening.best(container, "audio")
-    if video is not None and audio is not None:
-        video = video if request.pictures else None
-        audio = audio if request.sound or joined or video is None else None
-    steady = timing.Steady() if timing.is_program_stream(container) else None
-    pictures = Pictures(request, zero, video, notices, steady) if video is not None else None
+    if not ((video and request.pictures) or (audio and request.sound)):
+        return MediaClip(request.start, request.end)  # nobody wants what is there
+    audio = audio if request.sound or joined else None
+    pictures = None
+    if video is not None:
+        counted = timing.is_program_stream(container)
+        pictures = _pictures(request, zero, video, notices, counted)
     sound = Sound(request, zero, notices) if audio is not None else None
     streams = [stream for stream in (video, audio) if stream is not None]
     for stream in streams:
@@ -327,20 +336,28 @@ def _decode(
         detail = "at " + ", ".join(f"{joint - zero:.2f} s" for joint in clock.joints)
         notices.add("joined recordings: their time stamps are put in a row", detail)
     clip = MediaClip(request.start, request.end, notices=notices)
-    return _finished(clip, request, pictures, sound, shorten)
+    return _finished(clip, request, pictures, sound)
+
+
+def _pictures(
+    request: Request, zero: float, video: av.VideoStream, notices: Notices, counted: bool
+) -> Pictures | Unseen:
+    """What takes the pictures of a stream; they are counted where stamps cannot be relied on."""
+    if not request.pictures:
+        return Unseen(request, zero, video, not counted)
+    return Pictures(request, zero, video, notices, timing.Steady() if counted else None)
 
 
 def _finished(
     clip: MediaClip,
     request: Request,
-    pictures: Pictures | None,
+    pictures: Pictures | Unseen | None,
     sound: Sound | None,
-    shorten: bool,
 ) -> MediaClip:
     """Gives a clip what was decoded."""
     if pictures is not None:
         whole = sound is not None and sound.reach > request.end - SLACK
-        pictures.finish(clip, shorten, whole)
+        pictures.finish(clip, whole)
     if sound is not None:
         if pictures is None:
             sound.check_reach()
@@ -354,7 +371,7 @@ def _ahead(
     container: av.container.InputContainer,
     streams: list[av.stream.Stream],
     video: av.VideoStream | None,
-    pictures: Pictures | None,
+    pictures: Pictures | Unseen | None,
     clock: timing.Clock | None,
 ) -> Iterator[av.Packet]:
     """Yields packets, those of pictures so late that the time stamps around them are known.
