@@ -49,3 +49,9 @@ def test_differences_are_refused(monkeypatch, changes, told):
 def test_what_cannot_be_run_is_told_by_its_last_line(tmp_path):
     with pytest.raises(verification.UnequalError, match="cannot be run: KeyError: 'tensorrt'"):
         verification.errors("tensorrt", tmp_path, [])
+
+
+def test_weights_that_give_no_numbers_are_not_taken_for_a_fault_of_the_format():
+    call = Call("video", {}, {"a": np.array([[0.0, np.nan]])})
+    with pytest.raises(verification.UnequalError, match="video/a: the model itself, before it is"):
+        verification.errors("onnx", Path("out"), [call])

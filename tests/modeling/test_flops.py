@@ -299,5 +299,5 @@ def test_a_step_of_fine_tuning(frozen):
 
 
 def test_what_is_no_backbone():
-    with pytest.raises(TypeError, match="Dense is no backbone"):
+    with pytest.raises(TypeError, match=r"Dense is no backbone .* count\.register"):
         flops.count(keras.layers.Dense(3), CLIP)

@@ -36,8 +36,16 @@ def errors(
       modules: to import first.
 
     Raises:
-      UnequalError: it cannot be run, or lacks an output, or one is off by more than `MOST`.
+      UnequalError: it cannot be run, or lacks an output, or one is off by more than `MOST`; or the
+        live model's own numbers are not finite.
     """
+    for call in calls:
+        for output, expected in call.expected.items():
+            if not np.isfinite(expected).all():
+                raise UnequalError(
+                    f"{call.function}/{output}: the model itself, before it is written, gives "
+                    "numbers that are not finite: its weights cannot be used"
+                )
     results = _results(name, folder, calls, modules)
     found: dict[str, float] = {}
     for number, call in enumerate(calls):

@@ -142,8 +142,12 @@ def count(layer: keras.layers.Layer, shape: Shape, training: bool = False) -> To
 
     Raises:
       ValueError: an axis shorter than one patch.
+      TypeError: nothing counts the operations of this layer.
     """
-    raise TypeError(f"{type(layer).__name__} is no backbone")
+    raise TypeError(
+        f"{type(layer).__name__} is no backbone whose operations are counted: count.register adds "
+        "a function that does"
+    )
 
 
 # Transformers ----------------------------------------------------------------------------------
