@@ -274,3 +274,12 @@ def test_of_one_split_a_class_has_one_number_and_no_sound_has_no_rate(tmp_path):
     assert page.text[page.text.index("dog") :][:2] == ["dog", "1"]
     heard = [part for part in page.text if " fps, " in part]
     assert ["1000 Hz" in part for part in heard] == [True, False]  # a.mp4, b.mp4
+
+
+def test_classes_of_many_splits_are_a_table(tmp_path):
+    """Beside a bar each class would name all folds."""
+    folds = {f"{part}_{n}": CLIPS["train"] for n in (1, 2) for part in ("test", "train")}
+    page = Page(make(tmp_path / "acts", folds))
+    place = page.text.index("dog", page.text.index("class"))
+    assert page.text[place : place + 5] == ["dog", "3", "3", "3", "3"]
+    assert page.text[page.text.index("class") :][1:5] == sorted(folds)

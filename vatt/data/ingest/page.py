@@ -166,16 +166,13 @@ def _classes(card: Card, splits: Mapping[str, dict]) -> Markup:
         group = name.partition("=")[0]
         groups.setdefault(group if group in card.attributes else "", []).append(name)
     for group, names in sorted(groups.items()):
-        bars = [
-            (name.removeprefix(f"{group}="), counts[name], _by_split(name, splits))
-            for name in names
-        ]
+        shown = {name.removeprefix(f"{group}="): name for name in names}
         parts += [html.heading(3, group)] if group else []
-        parts.append(_bars(bars[:_MAX_BARS]))
-        if len(bars) > _MAX_BARS:
-            rest = "; ".join(f"{name}: {told}" for name, _, told in bars[_MAX_BARS:])
-            rarer = f"{len(bars) - _MAX_BARS} rarer classes"
-            parts.append(html.folded(rarer, html.paragraph(rest)))
+        parts.append(_counted(dict(list(shown.items())[:_MAX_BARS]), counts, splits))
+        if len(names) > _MAX_BARS:
+            rest = list(shown.items())[_MAX_BARS:]
+            told = "; ".join(f"{called}: {_by_split(name, splits)}" for called, name in rest)
+            parts.append(html.folded(f"{len(rest)} rarer classes", html.paragraph(told)))
     for name, split in splits.items():
         absent = [label for label in card.labels if not split["classes"].get(label)]
         if absent and split["records"]:
@@ -183,6 +180,19 @@ def _classes(card: Card, splits: Mapping[str, dict]) -> Markup:
             some = _some(len(absent), "class", "classes")
             parts.append(html.paragraph(f"{some} without a clip in {name}: {shown}", "warning"))
     return pages.join(parts)
+
+
+def _counted(
+    names: Mapping[str, str], counts: Mapping[str, int], splits: Mapping[str, dict]
+) -> Markup:
+    """Classes, as they are called here, with their clips: bars; a table of more than two splits."""
+    if len(splits) <= 2:
+        return _bars([(called, counts[n], _by_split(n, splits)) for called, n in names.items()])
+    rows = [
+        (pages.head(called), *(f"{split['classes'].get(name, 0):,}" for split in splits.values()))
+        for called, name in names.items()
+    ]
+    return html.table(["class", *splits], rows, "data", left=("class",))
 
 
 def _by_split(label: str, splits: Mapping[str, dict]) -> str:
@@ -220,11 +230,11 @@ def _samples(stats: Sequence[dict]) -> Markup:
 def _sample(sample: Mapping[str, Any]) -> Markup:
     end, start = sample["end"], sample["start"]
     splits = ", ".join(splits_of(sample["split"]))
-    times = f"{start:.2f} - {end:.2f} s" if end > start else f"{sample['seconds']:.2f} s"
+    times = f"{start:.2f} to {end:.2f} s" if end > start else f"{sample['seconds']:.2f} s"
     properties = sample.get("properties") or sample.get("facts", "")  # as sets made earlier have it
     about = " · ".join(part for part in (splits, times, properties) if part)
     frames = [(encoded, f"{time:.2f} s") for time, encoded in sample["frames"]]
-    said = [(f"{a:z.1f} - {b:z.1f} s", text) for a, b, text in sample["captions"][:4]]
+    said = [(f"{a:z.1f} to {b:z.1f} s", text) for a, b, text in sample["captions"][:4]]
     labels, sound = ", ".join(sample["labels"]), _sound(sample["outline"])
     return _set.clip(sample["source"], about, frames, sound, labels, said)
 
