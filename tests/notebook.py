@@ -2,7 +2,9 @@
 
     python -m tests.notebook docs/tour.ipynb
 
-does so in a folder of its own and writes what the cells print and show back into the notebook.
+does so in a folder of its own and writes what the cells print and show back into the notebook, and
+all of it as a page of Markdown with pictures beside it (docs/tour.md) for the documentation.
+With --page it writes the page of what stands in the notebook.
 """
 
 from __future__ import annotations
@@ -56,6 +58,37 @@ def outputs(printed: str, value: Any, count: int) -> list[dict[str, Any]]:
     return made
 
 
+def page(notebook: dict[str, Any], name: str) -> dict[str, bytes]:
+    """Returns the files of a notebook as a page, by their names: <name>.md and its pictures."""
+    files: dict[str, bytes] = {}
+    parts: list[str] = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            data = output.get("data", {"text/plain": output.get("text", [])})
+            shown = "".join(data["text/plain"]).rstrip("\n")
+            if "image/png" in data:
+                picture = f"{name}-{cell['execution_count']}.png"
+                files[picture] = base64.b64decode("".join(data["image/png"]))
+                parts.append(f"![{shown.strip('<>')}]({picture})")
+            else:
+                parts.append(f"```text\n{shown}\n```")
+    title, _, rest = parts[0].partition("\n")
+    parts[0] = f"{title}\n\nAs a notebook: [{name}.ipynb]({name}.ipynb).\n{rest}"
+    files[f"{name}.md"] = ("\n\n".join(parts) + "\n").encode()
+    return files
+
+
+def write_page(path: Path) -> None:
+    """Writes a notebook as a page beside it."""
+    for name, content in page(json.loads(path.read_text()), path.stem).items():
+        path.with_name(name).write_bytes(content)
+
+
 def refresh(path: Path) -> None:
     """Runs a notebook and writes the outputs into it."""
     notebook, namespace = json.loads(path.read_text()), {"__name__": "__main__"}
@@ -68,4 +101,7 @@ def refresh(path: Path) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    refresh(Path(sys.argv[1]).resolve())
+    *options, name = sys.argv[1:]
+    if options != ["--page"]:
+        refresh(Path(name).resolve())
+    write_page(Path(name).resolve())

@@ -35,6 +35,15 @@ def test_links_of_the_tour_lead_somewhere(tour):
     assert not [link for link in links if not (DOCS / link).is_file()]
 
 
+def test_the_page_of_the_tour_is_what_stands_in_the_notebook(tour):
+    """`python -m tests.notebook --page docs/tour.ipynb` writes it."""
+    files = notebook.page(tour, "tour")
+    assert sorted(files) == sorted(path.name for path in DOCS.glob("tour*[!b]"))
+    for name, content in files.items():
+        assert (DOCS / name).read_bytes() == content
+        assert len(content) <= 120 * 1024
+
+
 @pytest.mark.slow
 def test_cells_of_the_tour_find_what_they_say(tour, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
