@@ -24,9 +24,9 @@ import numpy as np
 from absl import logging
 
 from vatt.data.arguments import whole
-from vatt.errors import DataError, UserError, short
+from vatt.ended import ended
+from vatt.errors import DataError, short
 from vatt.files import make_folder, replace_text
-from vatt.printing import escape_what_cannot_be_shown
 from vatt.quiet import import_tensorflow_quietly
 
 if TYPE_CHECKING:
@@ -316,26 +316,24 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
-    escape_what_cannot_be_shown()
-    options = _arguments(arguments)
-    try:
-        if options.words:
-            words = words_of_array(options.words)
-            write_words(words, options.output)
-            print(f"{options.output}: {len(words)} words (1 special).")
-            return 0
-        words, counts = build(
-            options.card,
-            options.manifest,
-            options.captions,
-            min_count=options.min_count,
-            max_size=options.max_size,
-            cased=options.cased,
-        )
+    return ended(lambda: _run(_arguments(arguments)), "stopped")
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.words:
+        words = words_of_array(options.words)
         write_words(words, options.output)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+        print(f"{options.output}: {len(words)} words (1 special).")
+        return 0
+    words, counts = build(
+        options.card,
+        options.manifest,
+        options.captions,
+        min_count=options.min_count,
+        max_size=options.max_size,
+        cased=options.cased,
+    )
+    write_words(words, options.output)
     covered = sum(counts[word] for word in words)
     total = sum(counts.values())
     special = 1 if options.cased else len(SPECIAL)

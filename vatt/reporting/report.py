@@ -28,10 +28,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vatt import pages
-from vatt.errors import UserError
+from vatt.ended import ended
 from vatt.files import replace_text
 from vatt.pages import Markup
-from vatt.printing import escape_what_cannot_be_shown
 from vatt.reporting import (
     about,
     attention,
@@ -73,7 +72,6 @@ def write(model_dir: Path | str, output: Path | None = None) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: prints the path of the page; returns the exit code."""
-    escape_what_cannot_be_shown()
     parser = argparse.ArgumentParser(
         prog="python -m vatt.reporting.report",
         description="Write one self-contained page from the files of a run, or one that shows "
@@ -90,13 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "in the working directory",
     )
     given = parser.parse_args(arguments)
-    try:
-        pieces.check_output(given.output)
-        several = len(given.run) > 1
-        print((comparison.write if several else write)(*given.run, output=given.output))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return ended(lambda: _run(given), "stopped")
+
+
+def _run(given: argparse.Namespace) -> int:
+    pieces.check_output(given.output)
+    several = len(given.run) > 1
+    print((comparison.write if several else write)(*given.run, output=given.output))
     return 0
 
 

@@ -17,14 +17,12 @@ import sys
 from pathlib import Path
 
 from vatt import quiet
-from vatt.errors import UserError
+from vatt.ended import ended
 from vatt.experiments import beforehand
-from vatt.printing import escape_what_cannot_be_shown
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
-    escape_what_cannot_be_shown()
     parser = argparse.ArgumentParser(
         prog="python -m vatt.tools.convert_checkpoint",
         description=__doc__.split("\n")[0],
@@ -46,11 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="as for vatt.main; may be given several times",
     )
     options = parser.parse_args(arguments)
-    try:
-        return _convert(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return ended(lambda: _convert(options), "stopped")
 
 
 def _convert(options: argparse.Namespace) -> int:

@@ -21,9 +21,9 @@ import numpy as np
 
 from vatt.data.embeddings import ENTRY, as_word_embeddings
 from vatt.data.torch_files import ENDINGS, Tensor, TorchFile
-from vatt.errors import DataError, UserError
+from vatt.ended import ended
+from vatt.errors import DataError
 from vatt.files import make_folder, replacing
-from vatt.printing import escape_what_cannot_be_shown
 
 NUMPY_CORES = ("numpy._core", "numpy.core")  # since NumPy 2, before
 ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
@@ -107,7 +107,6 @@ def write(table: np.ndarray, path: str | Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
-    escape_what_cannot_be_shown()
     parser = argparse.ArgumentParser(
         prog="python -m vatt.tools.convert_embeddings", description=__doc__.split("\n")[0]
     )
@@ -116,13 +115,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("output", metavar="OUT.npz", help="file to write")
     options = parser.parse_args(arguments)
-    try:
-        torch = options.source.lower().endswith(ENDINGS)
-        table = (read_torch if torch else read_pickle)(options.source)
-        write(table, options.output)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+    return ended(lambda: _run(options), "stopped")
+
+
+def _run(options: argparse.Namespace) -> int:
+    torch = options.source.lower().endswith(ENDINGS)
+    table = (read_torch if torch else read_pickle)(options.source)
+    write(table, options.output)
     words, values = table.shape
     print(f"{options.output}: {ENTRY}, {words} words of {values} values, {table.dtype}.")
     return 0

@@ -11,6 +11,7 @@ $VATT_CACHE, else vatt in $XDG_CACHE_HOME or ~/.cache. python -m vatt.tools.zoo 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from vatt import zoo
 from vatt.data.workers import progress
-from vatt.errors import EXIT_INTERRUPTED, UserError
-from vatt.printing import escape_what_cannot_be_shown
+from vatt.ended import ended
+from vatt.errors import UserError
 from vatt.zoo import cache, fetching
 
 if TYPE_CHECKING:
@@ -60,7 +61,6 @@ class Bars(fetching.Listener):
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
-    escape_what_cannot_be_shown()
     parser = argparse.ArgumentParser(
         prog="python -m vatt.tools.download",
         description=__doc__.split("\n")[0],
@@ -77,25 +77,17 @@ def main(arguments: list[str] | None = None) -> int:
         help="also make one of ours, with its certificate, as vatt.tools.convert_checkpoint",
     )
     options = parser.parse_args(arguments)
-    bars = Bars()
-    try:
-        return _download(options, bars)
-    except UserError as error:
-        bars.close()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        bars.close()
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return ended(lambda: _download(options), "stopped; the same command goes on from here")
 
 
-def _download(options: argparse.Namespace, bars: Bars) -> int:
+def _download(options: argparse.Namespace) -> int:
     checkpoint = zoo.find(options.name)
     if options.convert and not checkpoint.loadable:
         raise UserError(f"--convert {options.convert}: {_not_loadable(checkpoint)}")
-    path = cache.download(checkpoint.name, options.cache_dir, address=options.url, listener=bars)
-    bars.close()
+    with contextlib.closing(Bars()) as bars:
+        path = cache.download(
+            checkpoint.name, options.cache_dir, address=options.url, listener=bars
+        )
     origin = cache.origin(checkpoint.name, options.cache_dir)
     print(f"{checkpoint.name} is in {path} (from {origin})")
     if not checkpoint.loadable:

@@ -21,8 +21,8 @@ from functools import partial
 
 from vatt.api import inputs, naming
 from vatt.data.features import AUDIO, VIDEO
+from vatt.ended import ended
 from vatt.tools import many_files, model_options
-from vatt.tools.ended import ended
 
 _MODALITIES = (VIDEO, AUDIO)
 

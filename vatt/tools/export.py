@@ -17,9 +17,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vatt.ended import ended
 from vatt.errors import UserError
 from vatt.export import formats, places
-from vatt.tools.ended import ended
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

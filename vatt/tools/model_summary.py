@@ -21,8 +21,8 @@ from typing import Any
 
 from vatt import configs, methods, quiet
 from vatt.configs import backbones, registry
+from vatt.ended import ended
 from vatt.errors import UserError
-from vatt.printing import escape_what_cannot_be_shown
 
 CLASSES = {"video": 400, "audio": 527}  # Kinetics-400 and AudioSet, where the config names none
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -316,7 +316,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], markdown: bool) 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
-    escape_what_cannot_be_shown()
     parser = argparse.ArgumentParser(
         prog="python -m vatt.tools.model_summary",
         description=__doc__.split("\n")[0],
@@ -339,14 +338,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [name for name, value in options.items() if value]
     if every and given:
         parser.error(f"--all prints the presets as they are: leave --{given[0]} out")
-    try:
+
+    def run() -> int:
         config = None if every else configs.resolve(**options)
         quiet.import_tensorflow_quietly()  # heavy from here on
         print(describe_all(markdown) if config is None else describe(config, markdown))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+        return 0
+
+    return ended(run, "stopped")
 
 
 if __name__ == "__main__":

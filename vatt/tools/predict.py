@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 from vatt import configs
 from vatt.api import inputs, naming, results
 from vatt.data.arguments import whole
+from vatt.ended import ended
 from vatt.errors import UserError
 from vatt.evaluation.predictions import TOP
 from vatt.tools import many_files, model_options
-from vatt.tools.ended import ended
 
 if TYPE_CHECKING:
     from vatt.api.model import Model

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vatt.data.arguments import whole
+from vatt.ended import ended
 from vatt.errors import DataError
 from vatt.files import make_folder
 from vatt.printing import show
 from vatt.tools import model_options
-from vatt.tools.ended import ended
 
 if TYPE_CHECKING:
     from vatt.search.finder import Finder, Found

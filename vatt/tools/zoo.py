@@ -14,8 +14,9 @@ import sys
 from collections.abc import Sequence
 
 from vatt import zoo
+from vatt.ended import ended
 from vatt.errors import UserError, nearest
-from vatt.printing import escape_what_cannot_be_shown, show
+from vatt.printing import show
 from vatt.zoo import cache
 
 _HEAD = ("NAME", "ARCHITECTURE", "DATA", "PUBLISHED FIGURES", "FILE")
@@ -23,7 +24,6 @@ _HEAD = ("NAME", "ARCHITECTURE", "DATA", "PUBLISHED FIGURES", "FILE")
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
-    escape_what_cannot_be_shown()
     parser = argparse.ArgumentParser(
         prog="python -m vatt.tools.zoo",
         description=__doc__.split("\n")[0],
@@ -35,11 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--cache_dir", help="folder of fetched checkpoints; by default $VATT_CACHE")
     options = parser.parse_args(arguments)
-    try:
-        show(_listed(options.words, options.cache_dir))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return ended(lambda: _run(options), "stopped")
+
+
+def _run(options: argparse.Namespace) -> int:
+    show(_listed(options.words, options.cache_dir))
     return 0
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vatt.data.arguments import MOST_WORKERS, whole
 from vatt.data.check.report import describe, write
 from vatt.data.check.splits import check_splits
-from vatt.errors import EXIT_DATA, DataError, UserError
-from vatt.printing import escape_what_cannot_be_shown
+from vatt.ended import ended
+from vatt.errors import EXIT_DATA, DataError
 
 if TYPE_CHECKING:
     from vatt.data.cards import Card
@@ -57,26 +56,18 @@ def find_card(name: str, data_dir: str | None = None) -> Card:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
-    escape_what_cannot_be_shown()
-    arguments = parse_arguments(argv)
-    shown = arguments.samples if arguments.contact_sheet else 0
-    try:
-        card = find_card(arguments.card, arguments.data_dir)
-        report = check_splits(card, arguments.splits, samples=shown, workers=arguments.workers)
-        print(describe(report))
-        write(report)
-        if arguments.contact_sheet:
-            from vatt.data.check import contact_sheet
+    return ended(lambda: _run(parse_arguments(argv)), "stopped; nothing was written.")
 
-            contact_sheet.write(arguments.contact_sheet, report.samples, card.name)
-            print(f"contact sheet: {arguments.contact_sheet}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:  # disk full, no permission
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_DATA
-    except KeyboardInterrupt:
-        print("\nstopped; nothing was written.", file=sys.stderr)
-        return 130
+
+def _run(arguments: argparse.Namespace) -> int:
+    shown = arguments.samples if arguments.contact_sheet else 0
+    card = find_card(arguments.card, arguments.data_dir)
+    report = check_splits(card, arguments.splits, samples=shown, workers=arguments.workers)
+    print(describe(report))
+    write(report)
+    if arguments.contact_sheet:
+        from vatt.data.check import contact_sheet
+
+        contact_sheet.write(arguments.contact_sheet, report.samples, card.name)
+        print(f"contact sheet: {arguments.contact_sheet}")
     return 0 if report.fine else EXIT_DATA

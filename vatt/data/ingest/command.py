@@ -15,8 +15,8 @@ from vatt.data.features import FEATURE_NAME
 from vatt.data.ingest import build, languages, sources, summary
 from vatt.data.ingest.log import Log
 from vatt.data.ingest.shards import MAX_SHARDS
-from vatt.errors import EXIT_DATA, UserError, WriteError
-from vatt.printing import escape_what_cannot_be_shown
+from vatt.ended import ended
+from vatt.errors import EXIT_DATA, WriteError
 
 _SHOWN = 5
 
@@ -219,18 +219,11 @@ def _clips(number: int) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
-    escape_what_cannot_be_shown()
     arguments = parse_arguments(argv)
-    try:
-        return _run(arguments)
-    except UserError as error:
-        ended, code = f"error: {error}", error.exit_code
-    except OSError as error:  # disk full, no permission, a file where a folder should be
-        ended, code = f"error: {error}", EXIT_DATA
-    except KeyboardInterrupt:
-        ended, code = "stopped; finished shards are kept, the same command continues.", 130
-        print(file=sys.stderr)  # the line of the bar
-    print(ended, file=sys.stderr)
-    with contextlib.suppress(WriteError):  # no folder yet, or the disk is full
-        Log(arguments.output_dir).lines([ended])
-    return code
+
+    def keep(told: str) -> None:
+        with contextlib.suppress(WriteError):  # no folder yet, or the disk is full
+            Log(arguments.output_dir).lines([told])
+
+    stopped = "stopped; finished shards are kept, the same command continues."
+    return ended(lambda: _run(arguments), stopped, keep)

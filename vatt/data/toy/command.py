@@ -6,16 +6,15 @@ import argparse
 import csv
 import io
 import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vatt import locks
 from vatt.data.arguments import MOST_WORKERS, real, whole
-from vatt.errors import EXIT_DATA, UserError, nearest
+from vatt.ended import ended
+from vatt.errors import UserError, nearest
 from vatt.files import make_folder, read_json, replace_text
-from vatt.printing import escape_what_cannot_be_shown
 
 if TYPE_CHECKING:
     from vatt.data.toy.sets import VideoPlan
@@ -152,26 +151,19 @@ def render_set(name: str, output_dir: Path, seed: int, scale: float, workers: in
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
-    escape_what_cannot_be_shown()
-    arguments = parse_arguments(argv)
-    try:
-        names = chosen_sets(arguments.sets)
-        from vatt.data.workers import available_cores
+    stopped = "stopped; finished videos are kept, the same command continues."
+    return ended(lambda: _run(parse_arguments(argv)), stopped)
 
-        workers = arguments.workers or available_cores()
-        for name in names:
-            row = render_set(name, arguments.output_dir, arguments.seed, arguments.scale, workers)
-            print(
-                f"{row['set']}: {row['videos']} videos ({row['made']} new), {row['clips']} clips, "
-                f"{row['seconds']:.1f} s -> {row['manifest']}"
-            )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:  # disk full, no permission, a file where a folder should be
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_DATA
-    except KeyboardInterrupt:
-        print("\nstopped; finished videos are kept, the same command continues.", file=sys.stderr)
-        return 130
+
+def _run(arguments: argparse.Namespace) -> int:
+    names = chosen_sets(arguments.sets)
+    from vatt.data.workers import available_cores
+
+    workers = arguments.workers or available_cores()
+    for name in names:
+        row = render_set(name, arguments.output_dir, arguments.seed, arguments.scale, workers)
+        print(
+            f"{row['set']}: {row['videos']} videos ({row['made']} new), {row['clips']} clips, "
+            f"{row['seconds']:.1f} s -> {row['manifest']}"
+        )
     return 0

@@ -1,0 +1,33 @@
+"""How commands end: an exit code, and one line on what went wrong."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from vatt.errors import EXIT_DATA, EXIT_INTERRUPTED, UserError
+from vatt.printing import escape_what_cannot_be_shown
+
+
+def ended(run: Callable[[], int], stopped: str, keep: Callable[[str], None] | None = None) -> int:
+    """Returns the exit code of a command; what goes wrong, and an interruption, is told.
+
+    Args:
+      run: the command; returns its exit code.
+      stopped: what is said of an interruption.
+      keep: gets what is told, too.
+    """
+    escape_what_cannot_be_shown()
+    try:
+        return run()
+    except UserError as error:
+        told, code = f"error: {error}", error.exit_code
+    except OSError as error:  # disk full, no permission, a file where a folder should be
+        told, code = f"error: {error}", EXIT_DATA
+    except KeyboardInterrupt:
+        told, code = stopped, EXIT_INTERRUPTED
+        print(file=sys.stderr)  # the line of a bar
+    print(told, file=sys.stderr)
+    if keep is not None:
+        keep(told)
+    return code
