@@ -22,11 +22,11 @@ from vatt import configs
 from vatt import main as vatt_main
 from vatt.configs import yaml_text
 from vatt.data.arguments import whole
+from vatt.ended import ended
 from vatt.errors import UserError, short
 from vatt.experiments import beforehand
 from vatt.tools import device_shares, worker_processes
 from vatt.tools.device_shares import Share
-from vatt.tools.ended import ended
 from vatt.tools.worker_processes import Program
 from vatt.training.cluster import SEVERAL, VARIABLE
 
