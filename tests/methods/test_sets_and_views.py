@@ -30,7 +30,6 @@ ROWS = 8
 CLIP, SOUND, WORDS = (8, 16, 16, 3), (12, 10, 1), 6
 NARROW = {"widths": [4, 4, 4, 8]}
 HEAD = ProjectionConfig(d_model=6, d_hidden=10)
-RANDOM = np.random.default_rng(0)
 
 # A step ------------------------------------------------------------------------------------------
 
@@ -93,9 +92,10 @@ def batch_of(name, model):
         sets = len(model.terms().sets)
         shapes = {"video": (sets, *CLIP), "audio": (sets, *SOUND), "text": (sets, WORDS)}
     shapes = {modality: shapes[modality] for modality in model.modalities}
-    batch = {m: RANDOM.normal(size=(ROWS, *s)).astype("f4") for m, s in shapes.items()}
+    random = np.random.default_rng(0)
+    batch = {m: random.normal(size=(ROWS, *s)).astype("f4") for m, s in shapes.items()}
     if "text" in batch:
-        batch["text"] = RANDOM.integers(0, 11, size=(ROWS, *shapes["text"])).astype("i4")
+        batch["text"] = random.integers(0, 11, size=(ROWS, *shapes["text"])).astype("i4")
     return shapes, batch
 
 
@@ -160,7 +160,7 @@ def rate(base):
 def test_two_replicas_equal_one(two_replicas, case):
     name, config = CASES[case]
     case = (name, config, *batch_of(name, config))
-    descent = configs.experiment.MomentumOptimizer(learning_rate=rate(1e-4))
+    descent = configs.experiment.MomentumOptimizer(learning_rate=rate(3e-5))
     one = train(tf.distribute.OneDeviceStrategy("CPU:0"), *case, descent, steps=2)
     two = train(two_replicas, *case, descent, steps=2)
     np.testing.assert_allclose(two[1][0], one[1][0], rtol=1e-5)
@@ -218,13 +218,13 @@ def compare(two, one):
 def test_rows_in_parts_have_the_losses_and_gradients_of_the_undivided_step():
     config = architectures.config("tx_fac")
     case = ("vatt", config, *batch_of("vatt", config))
-    descent = configs.experiment.MomentumOptimizer(learning_rate=rate(0.1))
+    descent = configs.experiment.MomentumOptimizer(learning_rate=rate(1e-2))
     device = tf.distribute.OneDeviceStrategy("CPU:0")
     whole = train(device, *case, descent, steps=1)
     parts = train(device, *case, descent, steps=1, in_parts=in_parts)
     compare(parts, whole)
     still = train(device, *case, configs.experiment.MomentumOptimizer(learning_rate=rate(1e-9)), 1)
-    moved = [p for p, v in still[2].items() if np.abs(v - whole[2][p]).max() > 1e-4]
+    moved = [p for p, v in still[2].items() if np.abs(v - whole[2][p]).max() > 1e-5]
     assert len(moved) > len(whole[0].trainable_variables) / 2  # dropout and DropToken are on
 
 

@@ -211,8 +211,7 @@ def tiny() -> Pretrain:
     seen = {**SEEN, "num_frames": 8, "fps": 10.0, "video_stride": 2}
     seen |= {"frame_size": 56, "min_resize": 56}  # maps of 1 x 4 x 4
     heard = {**HEARD, "sample_rate": 16000, "mel_bins": 40, "audio_seconds": 1.6}
-    augmented = {**AUGMENTED, "min_area_ratio": 0.5, "color_augment": False}
-    augmented |= {"grey_probability": 0.0, "blur_probability": 0.0}
+    augmented = {**AUGMENTED, "min_area_ratio": 0.5, "blur_probability": 0.0}
     data = dataset.Pretrain(name="toy_audioset", batch_size=16, **seen, **heard, **augmented)
     rate = experiment.CosineDecayLearningRate(
         learning_rate_base=1e-3, warmup_steps=60, total_steps=2_000
