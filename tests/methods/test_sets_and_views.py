@@ -215,6 +215,7 @@ def compare(two, one):
         np.testing.assert_allclose(two[2][path], value, atol=1e-6, rtol=1e-5, err_msg=path)
 
 
+@pytest.mark.slow
 def test_rows_in_parts_have_the_losses_and_gradients_of_the_undivided_step():
     config = architectures.config("tx_fac")
     case = ("vatt", config, *batch_of("vatt", config))

@@ -17,10 +17,10 @@ from typing import Any
 import tensorflow as tf
 
 from vatt.modeling.pretraining import Features, PretrainingModel
+from vatt.training.trainer import STATISTICS
 
 Inputs = Mapping[str, tf.Tensor]
 Towers = Callable[[Inputs, tf.Tensor, tf.Tensor], Features]
-STATISTICS = ("moving_mean", "moving_variance")  # what a forward pass in training changes
 
 
 class InParts:
