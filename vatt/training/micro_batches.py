@@ -5,7 +5,7 @@
 
 Only the inputs and the features that the model reads in training are kept for the backward pass,
 which runs each part again, with the same random numbers, and adds up the gradients: contrastive
-losses keep all their negatives in the memory of one part, for the price of a second forward pass
+losses keep all their negatives with the activations of one part, for a second forward pass
 (Gao et al., 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup").
 """
 
