@@ -200,7 +200,7 @@ class TrainConfig(base.Config):
     `remat`: blocks of transformers are computed again for the backward pass instead of kept.
 
     In pretraining, `micro_batches`: the towers take a replica's rows in so many parts, one after
-    another, in the memory of one; losses compare all rows (`training.micro_batches`).
+    another; losses compare all rows (`training.micro_batches`).
     """
 
     input: SerializeAsAny[dataset.Dataset] | None = None
