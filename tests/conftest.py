@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,23 @@ def _seeded_file(_two_cpu_devices) -> None:
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _graphs_of_the_file(_two_cpu_devices) -> Iterator[None]:
+    """Lets go of the graphs and weights that were traced for training in a file.
+
+    TensorFlow keeps every gradient function that was given to it, and all that it refers to.
+    """
+    yield
+    from tensorflow.python.framework import ops
+
+    registered = ops.gradient_registry._registry
+    own = [name for name in registered if str(name).startswith("CustomGradient")]
+    for name in own:
+        del registered[name]
+    if own:
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

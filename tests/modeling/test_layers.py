@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 
 import keras
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from vatt import configs
 from vatt.errors import UserError
+from vatt.modeling import factory
 from vatt.modeling.layers import activations, norm
 from vatt.modeling.layers.attention import Attention, padding_bias
 from vatt.modeling.layers.base import ConfiguredLayer
@@ -165,8 +167,49 @@ def test_attention_weights_come_only_when_asked_for(training):
     assert weights == []
     assert encoder.blocks[0](x, **run)[1] is None
     again, weights = encoder(x, **run, return_weights=True)
-    np.testing.assert_array_equal(again, hidden)
+    np.testing.assert_allclose(again, hidden, atol=1e-6)
     assert len(weights) == 2
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("bias_shape", [None, (2, 1, 1, 5), (1, 3, 5, 5)])
+def test_attention_has_the_gradients_of_its_formula(rate, bias_shape):
+    """Against the single operations in float64; padding, and a bias that is learned."""
+    layer = Attention(10, num_heads=3, d_kv=4, dropout_rate=rate, name="a")
+    layer.build((None, None, 10))
+    randomise(layer)
+    x, towards = tf.constant(normal(2, 5, 10)), tf.constant(normal(2, 5, 10))
+    given = [] if bias_shape is None else [tf.constant(normal(*bias_shape))]
+    if bias_shape == (2, 1, 1, 5):
+        given = [tf.concat([padding_bias(np.array([[1, 1, 0, 0, 0]], "float32")), given[0][1:]], 0)]
+    rng = Randomness([3, 4])
+    sources = [x, *given, *(v.value for v in layer.trainable_variables)]
+    with tf.GradientTape() as tape:
+        tape.watch(sources[: 1 + len(given)])
+        outputs, _ = layer(x, *given, training=True, rng=rng)
+    found = [outputs, *tape.gradient(outputs, sources, towards)]
+
+    wide = [tf.cast(value, tf.float64) for value in sources]
+    keep = rng.child("weights").dropout_mask((2, 3, 5, 5), rate)
+    with tf.GradientTape() as tape:
+        tape.watch(wide)
+        weights = dict(zip((v.path for v in layer.trainable_variables), wide[-8:], strict=True))
+        q, k, v = (
+            tf.transpose(
+                tf.reshape(
+                    wide[0] @ weights[f"a/{n}/kernel"] + weights[f"a/{n}/bias"], (2, 5, 3, 4)
+                ),
+                (0, 2, 1, 3),
+            )
+            for n in "qkv"
+        )
+        scores = tf.matmul(q * 4**-0.5, k, transpose_b=True) + (wide[1] if given else 0.0)
+        kept = tf.where(keep, tf.nn.softmax(scores) / (1 - rate), 0.0)
+        mixed = tf.reshape(tf.transpose(kept @ v, (0, 2, 1, 3)), (2, 5, 12))
+        expected = mixed @ weights["a/o/kernel"] + weights["a/o/bias"]
+    expected = [expected, *tape.gradient(expected, wide, tf.cast(towards, tf.float64))]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("biased", [False, True])
@@ -364,3 +407,30 @@ def test_wrong_arguments_are_refused_by_the_constructor():
         Given(1, name="g")
     with pytest.raises(TypeError, match="name"):
         Given(1, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "inputs"),
+    [
+        ("wat_base", {}, tf.TensorSpec((2, 512, 1))),
+        ("bert_small", {"d_pre_proj": 16}, tf.TensorSpec((2, 7), tf.int32)),
+    ],
+)
+def test_models_that_were_traced_without_training_are_forgotten(name, more, inputs):
+    """TensorFlow remembers a gradient that a layer brings, with graph and weights, for ever."""
+
+    def graphs():
+        gc.collect()
+        return sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects())
+
+    def trace():
+        options = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_kv": 4, "d_ff": 8}
+        options |= more
+        backbone = factory.build_backbone(configs.registry.backbone(name, **options))
+        backbone.build((None, *inputs.shape[1:]))
+        traced = tf.function(lambda x: backbone(x, training=False), autograph=False)
+        traced.get_concrete_function(inputs)
+
+    before = graphs()
+    trace()
+    assert graphs() <= before

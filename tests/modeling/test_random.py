@@ -37,6 +37,23 @@ def test_rows_and_elements_are_uncorrelated():
     assert np.abs(between_rows).max() < 6 / np.sqrt(kept.shape[1])
 
 
+def test_places_on_the_inner_axes_are_uncorrelated():
+    """As entries of attention are: heads, queries and keys, alone, in pairs and in rectangles."""
+    kept = mask(Randomness(SEED), (2, 4, 64, 512), rate=0.5).astype(np.float64) - 0.5
+    flat = 2 * kept.reshape(-1, 512)
+    between = flat @ flat.T / 512
+    np.fill_diagonal(between, 0.0)
+    assert np.abs(between).max() < 6 / np.sqrt(512)
+    assert 0.9 < np.std(between) * np.sqrt(512) < 1.1  # as those of independent draws
+    columns = flat.T @ flat / len(flat)
+    np.fill_diagonal(columns, 0.0)
+    assert np.abs(columns).max() < 6 / np.sqrt(len(flat))
+    rectangles = flat[:-1, :-1] * flat[1:, :-1] * flat[:-1, 1:] * flat[1:, 1:]
+    assert abs(rectangles.mean()) < 5 / np.sqrt(rectangles.size)
+    triples = flat[:-2] * flat[1:-1] * flat[2:]
+    assert abs(triples.mean()) < 5 / np.sqrt(triples.size)
+
+
 def test_mask_does_not_depend_on_the_replica_split():
     whole = mask(Randomness(SEED), (8, 5, 6))
     halves = [mask(Randomness(SEED, first_row=r), (4, 5, 6)) for r in (0, 4)]

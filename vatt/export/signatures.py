@@ -15,7 +15,7 @@ from vatt.data.features import AUDIO, TEXT, VIDEO
 from vatt.data.portable import Runtime
 from vatt.evaluators.subject import POOLED
 from vatt.export.formats import Format
-from vatt.modeling.layers import activations
+from vatt.modeling.layers import gradients
 
 FRAMES, WAVEFORM, SENTENCES, IDS = "frames", "waveform", "sentences", "ids"
 CLASSIFY, PROBABILITIES = "classify", "probabilities"
@@ -74,7 +74,7 @@ class Signature:
 def of_model(model: Model, form: Format) -> list[Signature]:
     """Returns the functions of a model, loaded in float32, traced for a format."""
     runtime = Runtime(float64=form.float64, fourier=form.fourier)
-    with contextlib.nullcontext() if form.own_gradients else activations.plain():
+    with contextlib.nullcontext() if form.own_gradients else gradients.plain():
         if model.labels:
             return [_classifier(model, runtime)]
         return [

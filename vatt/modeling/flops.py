@@ -10,8 +10,8 @@ of positions, T5's bias) and element by element is left out. A training step cou
 forward pass: one forward, two backward.
 
 Activations are what the backward pass of a graph that is not compiled reads: patches; of every
-norm the normalised values (float32 always) and the result; q, k, v, the probabilities (float32
-always) and their product with v; masks of dropout; inputs of products; inner values of activation
+norm the normalised values (float32 always) and the result; q, k, v, the probabilities and their
+product with v; masks of dropout; inputs of products; inner values of activation
 functions; of a convolution its result before (float32 always) and after batch norm. Left out are
 weights, gradients, optimizer, working memory and what is small: statistics, padding masks, indices,
 DropBlock.
@@ -224,9 +224,8 @@ def _block(block: EncoderBlock, tokens: int) -> Cost:
         cost += product(tokens, d_model, 2 * inner)
     else:
         cost += product(tokens, d_model, 3 * inner) + product(tokens, inner, d_model)
-    cost += Cost(float32=scores, half=scores * (not dropped))
-    cost += Cost(values=scores * dropped, masks=scores * dropped)
-    cost += Cost(values=4 * tokens * inner)
+    cost += Cost(values=scores, masks=scores * dropped)
+    cost += Cost(values=5 * tokens * inner)  # q, k, v, what they are mixed to, and that reordered
     gates = int(hidden.gate is not None)
     cost += product(tokens, d_model, (1 + gates) * d_ff) + product(tokens, d_ff, d_model)
     cost += Cost(values=tokens * d_ff * (1 + 2 * gates), masks=tokens * d_ff * late)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
+from vatt.modeling.layers import gradients
 from vatt.modeling.layers.base import ConfiguredLayer
 from vatt.modeling.random import Randomness
 from vatt.modeling.typing import Features, Outputs, Tensor
@@ -46,7 +47,8 @@ class Backbone(ConfiguredLayer):
           place; and what else `encode` of the class names.
         """
         training = training and not self.frozen
-        outputs, inner = self.encode(x, training, rng, intermediates)
+        with gradients.only_if(training):
+            outputs, inner = self.encode(x, training, rng, intermediates)
         if self.frozen:
             outputs = {name: ops.stop_gradient(value) for name, value in outputs.items()}
         return {**outputs, **inner} if intermediates else outputs

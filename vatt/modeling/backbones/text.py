@@ -16,6 +16,7 @@ from vatt.modeling.backbones.language_models import (
     LinearBase,
     T5Encoder,
 )
+from vatt.modeling.layers import gradients
 from vatt.modeling.layers.base import LayerOptions
 from vatt.modeling.layers.encoder import EncoderOptions
 from vatt.modeling.layers.tokens import AggregationToken, with_first
@@ -114,7 +115,8 @@ class TextModel(Backbone):
           `hidden_states_last` (those that leave it) and `attention_weights` (list of `[batch,
           heads, tokens, tokens]`).
         """
-        outputs, inner = self.encode(ids, training, rng, intermediates, word_mask)
+        with gradients.only_if(training):
+            outputs, inner = self.encode(ids, training, rng, intermediates, word_mask)
         return {**outputs, **inner} if intermediates else outputs
 
     def encode(

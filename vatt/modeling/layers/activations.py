@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import keras
 from keras import ops
 
 from vatt.errors import UserError, nearest
+from vatt.modeling.layers import gradients
 from vatt.modeling.typing import Tensor
 
 _SQRT_HALF = math.sqrt(0.5)
@@ -19,28 +18,12 @@ _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 GATED = "geglu"  # gelu(x W0) * (x W1): has two input kernels, see `FeedForward`
 
 
-_plain = contextvars.ContextVar("plain", default=False)
-
-
-@contextlib.contextmanager
-def plain() -> Iterator[None]:
-    """Within it, models are traced with the backend's operations alone, without own gradients.
-
-    So they are exported: other runtimes know those operations. The values differ by rounding.
-    """
-    token = _plain.set(True)
-    try:
-        yield
-    finally:
-        _plain.reset(token)
-
-
 def gelu(x: Tensor) -> Tensor:
     """Gaussian error linear unit, exact; its own gradient takes fewer passes over memory."""
-    if keras.backend.standardize_dtype(x.dtype) != "float32" or _plain.get():
+    if keras.backend.standardize_dtype(x.dtype) != "float32" or gradients.is_plain():
         return ops.gelu(x, approximate=False)  # 1 + erf cancels in half precision
 
-    @ops.custom_gradient
+    @gradients.custom
     def activate(x: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
         below = (ops.erf(x * _SQRT_HALF) + 1.0) * 0.5  # standard normal distribution function
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from keras import ops
 
+from vatt.modeling.layers import gradients
 from vatt.modeling.random import Randomness, require
 from vatt.modeling.typing import Tensor
 
@@ -20,5 +23,23 @@ def dropout(x: Tensor, rate: float, *, training: bool, rng: Randomness | None, n
         return x
     place = require(rng, f"dropout ({name}, rate {rate})").child(name)
     keep = place.dropout_mask(ops.shape(x), rate)
-    # Selected, not multiplied: the backward pass keeps the mask alone, a byte for each entry.
-    return ops.where(keep, x * ops.cast(1.0 / (1.0 - rate), x.dtype), ops.zeros((), x.dtype))
+    return masked(x, keep, 1.0 / (1.0 - rate))
+
+
+def masked(x: Tensor, keep: Tensor, scale: float) -> Tensor:
+    """Returns `scale * x` where `keep` and 0 elsewhere, both `[rows, ...]`.
+
+    The backward pass has the mask alone to remember, a byte for each entry.
+    """
+
+    def apply(values: Tensor) -> Tensor:  # two products take less than one selection
+        return values * (ops.cast(keep, values.dtype) * ops.cast(scale, values.dtype))
+
+    if not gradients.with_closures():
+        return apply(x)
+
+    @gradients.custom
+    def scaled(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        return apply(x), apply
+
+    return scaled(x)

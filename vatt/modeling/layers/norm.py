@@ -8,6 +8,7 @@ from typing import Unpack
 import keras
 from keras import ops
 
+from vatt.modeling.layers import gradients
 from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions
 from vatt.modeling.typing import DType, Shape, Tensor
 
@@ -56,7 +57,7 @@ class LayerNorm(ConfiguredLayer):
 
 
 def _layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
-    @ops.custom_gradient
+    @gradients.custom
     def normalise(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
         centred = x - ops.mean(x, axis=-1, keepdims=True)
         scale = ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + epsilon)
