@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from vatt.configs.dataset import Spectrum
 from vatt.data import audio, sampling
 
 
@@ -31,28 +32,40 @@ def test_level_of_a_record():
     assert audio.to_level(tf.constant(1e-7 * sound), -20.0).numpy() == pytest.approx(1000)
 
 
-def numpy_log_mel(waveform, rate, bins, length, step):
-    """The formula in float64, frame by frame."""
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+def numpy_mel(waveform, rate, bins, length, step, edges=(80.0, 7600.0), least=0.5, power=1):
+    """The formula in float64, frame by frame; `least` is the window at its end."""
+    window = least - (1 - least) * np.cos(2 * np.pi * np.arange(length) / length)
     count = -(-len(waveform) // step)
     padded = np.concatenate([waveform, np.zeros(length + count * step)])
     frames = np.stack([padded[i * step : i * step + length] * window for i in range(count)])
-    magnitude = np.abs(np.fft.rfft(frames))
+    magnitude = np.abs(np.fft.rfft(frames)) ** power
     mel = lambda hz: 1127.0 * np.log1p(np.asarray(hz) / 700.0)  # noqa: E731
-    edges = np.linspace(mel(80.0), mel(7600.0), bins + 2)
+    edges = np.linspace(*mel(edges), bins + 2)
     places = mel(np.arange(length // 2 + 1) * rate / length)[:, None]
     rising = (places - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - places) / (edges[2:] - edges[1:-1])
     weights = np.maximum(0, np.minimum(rising, falling))
     weights[0] = 0
-    return np.log1p(10000 * magnitude @ weights)[..., None]
+    return (magnitude @ weights)[..., None]
 
 
 def test_log_mel_equals_numpy():
     waveform = np.random.default_rng(0).normal(0, 0.2, 3000).astype(np.float32)
-    expected = numpy_log_mel(waveform.astype(np.float64), 16000, 20, 512, 256)
+    mel = numpy_mel(waveform.astype(np.float64), 16000, 20, 512, 256)
     found = audio.log_mel(tf.constant(waveform), 16000, 20, 0.032, 0.016)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(found, np.log1p(10000 * mel), atol=1e-4)
+
+
+def test_unscaled_log_mel_equals_numpy():
+    waveform = np.random.default_rng(0).normal(0, 0.2, 3000).astype(np.float32)
+    given = dict(window="hamming", lowest_hz=0.0, highest_hz=8000.0, power=True, offset=1e-3)
+    how = Spectrum(**given, normalised=True, emphasis=0.9)
+    found = audio.unscaled_log_mel(tf.constant(waveform), 16000, 20, 400, 160, how)
+    sound = waveform / (np.abs(waveform).max() + 1e-8)
+    sound = np.append(sound[:1], sound[1:] - 0.9 * sound[:-1]).astype(np.float64)
+    mel = numpy_mel(sound, 16000, 20, 400, 160, (0.0, 8000.0), least=0.54, power=2)
+    np.testing.assert_allclose(found, np.log(mel + 1e-3), atol=1e-3)
+    assert found.shape == (19, 20, 1)  # the end is padded: 3000 / 160, rounded up
 
 
 def test_minmax_of_a_constant_is_zero():

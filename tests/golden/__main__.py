@@ -23,7 +23,7 @@ from tests.golden.checks import Check, Checks, Golden, Note, load
 from vatt import quiet
 from vatt.errors import UserError, nearest
 
-SUFFIXES = (".npz", ".json")
+SUFFIXES = (".npz", ".json", ".msgpack")
 FOLDER = "conformance"  # of VATT; those of other methods have their name behind it
 Handler = Callable[[Golden], Checks]
 

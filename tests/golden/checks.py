@@ -13,6 +13,7 @@ import numpy as np
 from vatt.configs.base import Config
 from vatt.configs.merge import merge
 from vatt.configs.problems import ConfigError, Problem
+from vatt.training import flax_checkpoints
 
 FEATURES = 2e-5  # absolute
 CONVOLUTIONAL = 5e-5  # relative to the largest entry
@@ -59,7 +60,9 @@ ConfigType = TypeVar("ConfigType", bound=Config)
 
 
 def load(path: Path) -> Golden:
-    """Returns what is in a .npz or .json file; a JSON list is called `items`."""
+    """Returns what is in a .npz, .json or .msgpack file; a JSON list is called `items`."""
+    if path.suffix == ".msgpack":
+        return Golden(path, flax_checkpoints.everything(path))
     if path.suffix == ".json":
         content = json.loads(path.read_text())
         return Golden(path, content if isinstance(content, dict) else {"items": content})

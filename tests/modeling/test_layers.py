@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import math
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ import tensorflow as tf
 from vatt import configs
 from vatt.errors import UserError
 from vatt.modeling import factory
-from vatt.modeling.layers import activations, norm
+from vatt.modeling.layers import activations, norm, sines
 from vatt.modeling.layers.attention import Attention, padding_bias
 from vatt.modeling.layers.base import ConfiguredLayer
 from vatt.modeling.layers.encoder import (
@@ -24,7 +25,12 @@ from vatt.modeling.layers.encoder import (
     FeedForward,
     recomputed,
 )
-from vatt.modeling.layers.positions import Positions, resample, spline_matrix
+from vatt.modeling.layers.positions import (
+    Positions,
+    SequencePositions,
+    resample,
+    spline_matrix,
+)
 from vatt.modeling.layers.tokens import PatchEmbedding, TokenMasking, num_kept
 from vatt.modeling.random import Randomness
 
@@ -316,12 +322,58 @@ def test_patches_equal_a_strided_convolution(patch, stride, shape):
     # Dropping before the projection is dropping after it.
     kept = np.array([1, 0], "int32")
     np.testing.assert_allclose(layer(x, kept=kept), tf.gather(expected, kept, axis=1), atol=1e-5)
+    if stride == patch:
+        of_rows = np.array([[1, 0], [0, 2]], "int32")
+        expected = tf.gather(expected, of_rows, axis=1, batch_dims=1)
+        np.testing.assert_allclose(layer(x, kept=of_rows), expected, atol=1e-5)
 
 
 def test_input_shorter_than_a_patch_is_refused():
     layer = PatchEmbedding((8,), (8,), 6, name="p")
     with pytest.raises(ValueError, match="do not hold one patch"):
         layer.grid((1, 7, 1))
+
+
+def test_first_patches_by_the_number_of_inputs_keep_the_size_of_values():
+    layer = PatchEmbedding((2, 8, 8), (2, 8, 8), 64, "fan_in", name="p")
+    layer.build((None, 2, 8, 8, 3))
+    assert abs(np.asarray(layer(normal(50, 2, 8, 8, 3))).std() - 1.0) < 0.05
+
+
+def test_sines_of_a_sequence_and_of_a_grid():
+    table = sines.of_sequence(7, 10)
+    for place, pair in ((0, 0), (3, 1), (6, 4)):
+        angle = place / 10_000 ** (2 * pair / 10)
+        expected = [math.sin(angle), math.cos(angle)]
+        np.testing.assert_allclose(table[place, 2 * pair : 2 * pair + 2], expected, atol=1e-6)
+    # Token 7 of a grid of 2 x 2 x 3 is at time 1, row 0, column 1: blocks of time, column, row.
+    token = sines.of_grid((2, 2, 3), 12)[7]
+    angles = np.array([1.0, 0.01])  # of place 1
+    expected = [np.sin(angles), np.cos(angles), np.sin(angles), np.cos(angles), [0, 0], [1, 1]]
+    np.testing.assert_allclose(token, np.concatenate(expected), atol=1e-6)
+    with pytest.raises(ValueError, match="a multiple of 4"):
+        sines.of_grid((2, 2), 10)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_positions_of_some_tokens_are_those_of_their_places(learned):
+    layer = SequencePositions(5, 8, learned, name="p")
+    layer.build((None, 5, 8))
+    assert len(layer.variables) == learned
+    tokens, kept = normal(2, 5, 8), np.array([[4, 1], [0, 2]], "int32")
+    everyone = layer(tokens)
+    some = layer(tf.gather(tokens, kept, axis=1, batch_dims=1), kept)
+    np.testing.assert_allclose(some, tf.gather(everyone, kept, axis=1, batch_dims=1), atol=1e-6)
+    assert np.abs(np.asarray(everyone) - tokens).max() > 0.01
+
+
+def test_stacks_without_a_last_norm():
+    options = dataclasses.replace(SMALL, final_norm=False, feed_forward_bias_std=1e-2)
+    encoder = Encoder(options, name="e")
+    encoder.build((None, None, SMALL.d_model))
+    assert not any("final_norm" in variable.path for variable in encoder.variables)
+    biases = [v for v in encoder.variables if v.path.endswith(("wi/bias", "wo/bias"))]
+    assert biases and all(0.003 < np.asarray(v).std() < 0.03 for v in biases)
 
 
 def test_number_of_kept_tokens():
@@ -355,6 +407,7 @@ LAYERS = {  # made inside the test: collecting must not start TensorFlow
     "block": lambda: EncoderBlock(SMALL, name="b"),
     "encoder": lambda: Encoder(dataclasses.replace(SMALL, dropout_rate=0.1), name="e"),
     "positions": lambda: Positions(("temporal",), (4,), 8, name="p"),
+    "sequence_positions": lambda: SequencePositions(4, 8, True, name="p"),
     "patches": lambda: PatchEmbedding((2, 2), (2, 2), 8, name="p"),
     "masking": lambda: TokenMasking(0.3, name="m"),
 }

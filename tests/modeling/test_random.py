@@ -83,6 +83,17 @@ def test_permutation_is_one():
     assert list(order) != list(range(100))
 
 
+def test_permutations_of_rows_are_their_own_and_do_not_depend_on_the_replica_split():
+    whole = np.asarray(Randomness(SEED).permutations(8, 50))
+    assert (np.sort(whole) == np.arange(50)).all()
+    assert len(np.unique(whole, axis=0)) == 8
+    halves = [np.asarray(Randomness(SEED, first_row=r).permutations(4, 50)) for r in (0, 4)]
+    np.testing.assert_array_equal(whole, np.concatenate(halves))
+    # Each place comes first as often as any other.
+    first = np.asarray(Randomness(SEED).permutations(6000, 6))[:, 0]
+    assert np.abs(np.bincount(first, minlength=6) / 1000 - 1).max() < 0.15
+
+
 def test_graph_and_xla_agree():
     def draw(seed):
         rng = Randomness(seed, first_row=2).child("x")

@@ -124,4 +124,4 @@ def names() -> Any:
     return Annotated[tuple[name, ...], BeforeValidator(as_tuple), Field(min_length=1)]
 
 
-Activation = choice("relu", "gelu", "swish", "geglu")
+Activation = choice("relu", "gelu", "gelu_tanh", "swish", "geglu")

@@ -11,8 +11,9 @@ from vatt.configs.model import PretrainModel
 from vatt.configs.problems import ConfigError, Problem, Problems, divides
 from vatt.errors import nearest
 
-_OF_SPECTROGRAMS = ("audio_features", "audio_mean", "audio_std", "audio_masking")
-_HEARD = ("audio_features", "audio_mean", "audio_std", "mel_bins", "stft_length", "stft_step")
+_OF_SPECTROGRAMS = ("audio_features", "spectrum", "audio_mean", "audio_std", "audio_masking")
+_HEARD = ("audio_features", "spectrum", "audio_mean", "audio_std")
+_HEARD += ("mel_bins", "stft_length", "stft_step")
 _LEAST_BLURRED = 6  # pixels: half of the kernel of `vatt.data.appearance.Blur` must be less
 _LONGEST_NAME = 255  # of the usual file systems
 _MOST_VALUES = 2**36  # of a batch or a model: many times what is published
@@ -120,9 +121,11 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
         yield from _can_be_held(path, data)
         for name in _OF_SPECTROGRAMS if data.raw_audio else ():
             field = type(data).model_fields.get(name)
-            if field is not None and (value := getattr(data, name)) != field.default:
-                accepted = f"expected {field.default}: waveforms (raw_audio: true) have no bands"
+            usual = field and field.get_default(call_default_factory=True)
+            if field is not None and (value := getattr(data, name)) != usual:
+                accepted = f"expected {usual}: waveforms (raw_audio: true) have no bands"
                 yield Problem(f"{path}.{name}", value, accepted)
+        yield from _bands(path, data)
         yield from _everything_is_read(path, data)
     yield from _seen_alike(config.train.input, config.eval.input)
     yield from _heard_alike(config.train.input, config.eval.input)
@@ -135,6 +138,21 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
         if len(sets) != len(data.mixing_weights):
             accepted = f"expected one weight for each of the {len(sets)} sets {', '.join(sets)}"
             yield Problem("train.input.mixing_weights", list(data.mixing_weights), accepted)
+
+
+def _bands(path: str, data: dataset.Dataset) -> Problems:
+    """Edges of bands rise, and there are some where they are chosen."""
+    chosen, path = data.spectrum, f"{path}.spectrum"
+    if chosen.lowest_hz >= chosen.highest_hz:
+        accepted = f"expected less than highest_hz, which is {chosen.highest_hz:g}"
+        yield Problem(f"{path}.lowest_hz", chosen.lowest_hz, accepted)
+    usual = dataset.Spectrum()
+    if chosen == usual or data.raw_audio or data.audio_features == "unscaled_log_mel":
+        return
+    for name, value in chosen.as_dict().items():
+        if value != getattr(usual, name):
+            accepted = f"no effect: audio_features {data.audio_features} does not read it"
+            yield Problem(f"{path}.{name}", value, accepted)
 
 
 def _can_be_held(path: str, data: dataset.Dataset) -> Problems:

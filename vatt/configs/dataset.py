@@ -22,6 +22,23 @@ NumExamples = Annotated[
 ]
 
 
+class Spectrum(base.Config):
+    """What an "unscaled_log_mel" is: ln(mel + `offset`), mel on the HTK scale.
+
+    Bands reach from `lowest_hz` to `highest_hz` and weigh magnitudes, with `power` their squares.
+    Before, a waveform is divided by its largest sample (`normalised`) and x_t - `emphasis` x_(t-1)
+    is taken.
+    """
+
+    window: base.choice("hann", "hamming") = "hann"
+    lowest_hz: NonNegative = 80.0
+    highest_hz: Positive = 7600.0
+    power: bool = False
+    offset: Positive = 1e-6
+    normalised: bool = False
+    emphasis: Rate = 0.0
+
+
 class Dataset(base.Config):
     """Fields common to all uses.
 
@@ -58,8 +75,9 @@ class Dataset(base.Config):
     is brought, in training and evaluation; None leaves it as it was recorded, as published.
 
     Where `raw_audio` is false, a model hears spectrograms, of `audio_features`: "log_mel", VATT's,
-    whose values are brought to [0, 1], or "filterbank", log energies of 16-bit samples
-    (`vatt.data.filterbank`). Of both, `mel_bins` is the number of bands, `stft_length` and
+    whose values are brought to [0, 1], "filterbank", log energies of 16-bit samples
+    (`vatt.data.filterbank`), or "unscaled_log_mel", whose values are as loud as the sound
+    (`spectrum`). Of all, `mel_bins` is the number of bands, `stft_length` and
     `stft_step` are window and step, and (value - `audio_mean`) / `audio_std` is what is heard.
     `audio_seconds`: how long the sound of a clip is; None is as long as its pictures at a
     `video_stride` of 1.
@@ -107,7 +125,8 @@ class Dataset(base.Config):
     stft_length: Window = 0.04267
     stft_step: Window = 0.02134
     mel_bins: Count = 80
-    audio_features: base.choice("log_mel", "filterbank") = "log_mel"
+    audio_features: base.choice("log_mel", "filterbank", "unscaled_log_mel") = "log_mel"
+    spectrum: Spectrum = Field(default_factory=Spectrum)
     audio_mean: Number = 0.0
     audio_std: Positive = 1.0
     audio_seconds: Annotated[float, Field(ge=1e-6, le=HOUR)] | None = None

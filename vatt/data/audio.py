@@ -6,16 +6,22 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from vatt.data import sampling
 
+if TYPE_CHECKING:
+    from vatt.configs.dataset import Spectrum
+
 MEL_LOWEST_HZ = 80.0
 MEL_HIGHEST_HZ = 7600.0
 MEL_GAIN = 10000.0
+LOUDEST = 1e-8  # added to the largest sample that a waveform is divided by
 # Of spectrograms: (masks of bands, masks of times, bounds of their widths). Source: GDT.
 MASKS = {"none": (0, 0, 1, 1), "mild": (1, 1, 2, 5), "medium": (1, 1, 3, 6), "heavy": (2, 2, 3, 6)}
 BANDS, TIMES = 1, 0  # axes of a spectrogram
@@ -50,26 +56,39 @@ def mel_frames(samples: int, sample_rate: int, stft_step: float) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def _mel_matrix(mel_bins: int, spectrum_bins: int, sample_rate: int) -> np.ndarray:
+def _mel_matrix(
+    mel_bins: int, spectrum_bins: int, sample_rate: int, lowest: float, highest: float
+) -> np.ndarray:
     """Float32 [spectrum_bins, mel_bins] triangles, computed once and outside of any graph."""
     with tf.init_scope():
         matrix = tf.signal.linear_to_mel_weight_matrix(
-            mel_bins, spectrum_bins, sample_rate, MEL_LOWEST_HZ, MEL_HIGHEST_HZ
+            mel_bins, spectrum_bins, sample_rate, lowest, highest
         )
         return matrix.numpy()
 
 
-def _magnitudes(waveform: tf.Tensor, length: int, step: int) -> tf.Tensor:
-    """[..., samples] -> [..., frames, length // 2 + 1] of (periodic Hann) frames."""
+def window_of(name: str, length: int) -> np.ndarray:
+    """Float64 [length], a window that is periodic in its length: "hann" or "hamming"."""
+    least = {"hann": 0.5, "hamming": 0.54}[name]
+    return least - (1.0 - least) * np.cos(2.0 * math.pi * np.arange(length) / length)
+
+
+def _magnitudes(waveform: tf.Tensor, window: np.ndarray, step: int) -> tf.Tensor:
+    """[..., samples] -> [..., frames, length // 2 + 1] of frames of a window's length."""
+    length = len(window)
     spectrum = tf.signal.stft(
         waveform,
         frame_length=length,
         frame_step=step,
         fft_length=length,
-        window_fn=functools.partial(tf.signal.hann_window, periodic=True),
+        window_fn=lambda _, dtype: tf.constant(window, dtype),
         pad_end=True,
     )
     return tf.abs(spectrum)
+
+
+# The transform: of a waveform, the window and the step in samples.
+Magnitudes = Callable[[tf.Tensor, np.ndarray, int], tf.Tensor]
 
 
 def log_mel(
@@ -78,9 +97,9 @@ def log_mel(
     mel_bins: int = 80,
     stft_length: float = 0.032,
     stft_step: float = 0.016,
-    magnitudes: Callable[[tf.Tensor, int, int], tf.Tensor] = _magnitudes,
+    magnitudes: Magnitudes = _magnitudes,
 ) -> tf.Tensor:
-    """Log-mel spectrogram ln(1 + 10000 * mel), where mel weighs magnitudes, not powers.
+    """VATT's log-mel spectrogram ln(1 + 10000 * mel), where mel weighs magnitudes, not powers.
 
     Args:
       waveform: float32 [..., samples].
@@ -88,15 +107,49 @@ def log_mel(
       mel_bins: triangles between 80 and 7600 Hz on the HTK mel scale, without area normalisation.
       stft_length: length of a (periodic Hann) frame in seconds; also the FFT length.
       stft_step: distance of two frames in seconds.
-      magnitudes: the transform, of a waveform, length and step in samples.
+      magnitudes: the transform.
 
     Returns:
       Float32 [..., frames, mel_bins, 1].
     """
     length, step = int(sample_rate * stft_length), int(sample_rate * stft_step)
-    spectrum = magnitudes(waveform, length, step)  # [..., frames, length // 2 + 1]
-    mel = spectrum @ _mel_matrix(mel_bins, length // 2 + 1, sample_rate)
-    return tf.math.log(1.0 + MEL_GAIN * mel)[..., tf.newaxis]
+    spectrum = magnitudes(waveform, window_of("hann", length), step)  # [..., frames, bins]
+    matrix = _mel_matrix(mel_bins, length // 2 + 1, sample_rate, MEL_LOWEST_HZ, MEL_HIGHEST_HZ)
+    return tf.math.log(1.0 + MEL_GAIN * (spectrum @ matrix))[..., tf.newaxis]
+
+
+def unscaled_log_mel(
+    waveform: tf.Tensor,
+    sample_rate: int,
+    mel_bins: int,
+    length: int,
+    step: int,
+    how: Spectrum,
+    magnitudes: Magnitudes = _magnitudes,
+) -> tf.Tensor:
+    """Log-mel spectrogram ln(mel + offset), as loud as the sound.
+
+    Args:
+      waveform: float32 [..., samples].
+      sample_rate: samples per second.
+      mel_bins: triangles on the HTK mel scale, without area normalisation.
+      length: of a frame in samples; also the FFT length. Frames at the end are padded with zeros.
+      step: samples from one frame to the next.
+      how: window, edges, magnitudes or powers, what is done to the waveform before.
+      magnitudes: the transform.
+
+    Returns:
+      Float32 [..., frames, mel_bins, 1].
+    """
+    if how.normalised:
+        waveform /= tf.reduce_max(tf.abs(waveform), axis=-1, keepdims=True) + LOUDEST
+    if how.emphasis:
+        later = waveform[..., 1:] - how.emphasis * waveform[..., :-1]
+        waveform = tf.concat([waveform[..., :1], later], axis=-1)
+    spectrum = magnitudes(waveform, window_of(how.window, length), step)
+    spectrum = tf.square(spectrum) if how.power else spectrum
+    matrix = _mel_matrix(mel_bins, length // 2 + 1, sample_rate, how.lowest_hz, how.highest_hz)
+    return tf.math.log(spectrum @ matrix + how.offset)[..., tf.newaxis]
 
 
 def minmax_normalise(spectrogram: tf.Tensor) -> tf.Tensor:

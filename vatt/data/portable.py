@@ -143,20 +143,21 @@ def heard(waveform: tf.Tensor, cfg: configs.dataset.Dataset, runtime: Runtime) -
     if runtime.fourier:
         return representation.of(samples, cfg)
     exact = tf.float64 if runtime.float64 else tf.float32
+    transform = functools.partial(_stft, exact)
     return representation.of(
         samples,
         cfg,
-        functools.partial(audio.log_mel, magnitudes=functools.partial(_stft, exact)),
+        functools.partial(audio.log_mel, magnitudes=transform),
         functools.partial(filterbank.log_filterbank, magnitudes=_magnitudes, dtype=exact),
+        functools.partial(audio.unscaled_log_mel, magnitudes=transform),
     )
 
 
-def _stft(exact: tf.DType, waveform: tf.Tensor, length: int, step: int) -> tf.Tensor:
-    """Magnitudes of Hann frames as those of `tf.signal.stft`, the end padded."""
-    count = -(-waveform.shape[-1] // step)
+def _stft(exact: tf.DType, waveform: tf.Tensor, window: np.ndarray, step: int) -> tf.Tensor:
+    """Magnitudes of windows as those of `tf.signal.stft`, the end padded."""
+    count, length = -(-waveform.shape[-1] // step), len(window)
     missing = max((count - 1) * step + length - waveform.shape[-1], 0)
     padded = tf.pad(waveform, [[0, 0]] * (waveform.shape.rank - 1) + [[0, missing]])
-    window = 0.5 - 0.5 * np.cos(2.0 * math.pi * np.arange(length) / length)
     cut = tf.cast(_framed(padded, length, step)[..., :count, :], exact)
     return tf.cast(_transformed(cut * tf.constant(window, exact), length), tf.float32)
 

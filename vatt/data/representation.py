@@ -31,19 +31,28 @@ def of(
     cfg: configs.dataset.Dataset,
     log_mel: Callable[..., tf.Tensor] = audio.log_mel,
     log_filterbank: Callable[..., tf.Tensor] = filterbank.log_filterbank,
+    unscaled_log_mel: Callable[..., tf.Tensor] = audio.unscaled_log_mel,
 ) -> tf.Tensor:
     """Float32 [..., samples] in [-1, 1] -> [..., samples, 1] or [..., times, bands, 1].
 
-    `log_mel` and `log_filterbank` make the spectrograms.
+    The functions make the spectrograms.
     """
     if cfg.raw_audio:
         return samples[..., tf.newaxis]
     how = (cfg.sample_rate, cfg.mel_bins, cfg.stft_length, cfg.stft_step)
     if cfg.audio_features == "filterbank":
         found = log_filterbank(samples, *how)
+    elif cfg.audio_features == "unscaled_log_mel":
+        length, step = _samples(cfg)
+        found = unscaled_log_mel(samples, cfg.sample_rate, cfg.mel_bins, length, step, cfg.spectrum)
     else:
         found = audio.minmax_normalise(log_mel(samples, *how))
     return (found - cfg.audio_mean) / cfg.audio_std
+
+
+def _samples(cfg: configs.dataset.Dataset) -> tuple[int, int]:
+    """Samples of a window, and from one to the next."""
+    return int(cfg.sample_rate * cfg.stft_length), int(cfg.sample_rate * cfg.stft_step)
 
 
 def check(cfg: configs.dataset.Dataset) -> None:
@@ -60,8 +69,9 @@ def check(cfg: configs.dataset.Dataset) -> None:
         )
     if cfg.raw_audio:
         return
-    highest = audio.MEL_HIGHEST_HZ
-    if cfg.audio_features == "log_mel" and cfg.sample_rate < 2 * highest:
+    reach = {"log_mel": audio.MEL_HIGHEST_HZ, "unscaled_log_mel": cfg.spectrum.highest_hz}
+    highest = reach.get(cfg.audio_features, 0.0)
+    if cfg.sample_rate < 2 * highest:
         raise DataError(
             f"sample_rate={cfg.sample_rate} is too low for spectrograms, whose bins reach "
             f"{highest:.0f} Hz: it must be at least {2 * highest:.0f}, or raw_audio must be true, "

@@ -249,7 +249,7 @@ def _dense(layer: keras.layers.Dense | None, rows: int, inputs: int) -> Cost:
 
 def _activation(function: Callable[[Tensor], Tensor], values: int) -> Cost:
     """Returns what an activation function keeps beside its result."""
-    if function is activations.gelu:
+    if function in (activations.gelu, activations.gelu_tanh):
         return Cost(values=2 * values, half=values)
     return Cost(values=values if function is activations.ACTIVATIONS["swish"] else 0)
 

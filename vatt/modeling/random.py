@@ -73,6 +73,13 @@ class Randomness:
         """Returns a random order of `0 .. n-1`, int32 `[n]`, the same on every replica."""
         return ops.cast(ops.argsort(_uniform_int32((n,), self._local_seed())), "int32")
 
+    def permutations(self, rows: Tensor | int, n: int) -> Tensor:
+        """Returns a random order of `0 .. n-1` for each row of the batch, int32 `[rows, n]`.
+
+        That of a row is the same whatever replica holds it.
+        """
+        return ops.cast(ops.argsort(self.bits((rows, n)), axis=-1), "int32")
+
     def _local_seed(self) -> Tensor:
         digest = hashlib.blake2b("/".join(self.path).encode(), digest_size=8).digest()
         return ops.bitwise_xor(self.seed, ops.convert_to_tensor(np.frombuffer(digest, "<i4")))

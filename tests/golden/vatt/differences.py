@@ -76,6 +76,7 @@ EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
         "pixel_std",
         "audio_level",
         "audio_features",
+        "spectrum",
         "audio_mean",
         "audio_std",
         "audio_seconds",

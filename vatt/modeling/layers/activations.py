@@ -37,8 +37,14 @@ def gelu(x: Tensor) -> Tensor:
     return activate(x)
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """Gaussian error linear unit in its approximation by a hyperbolic tangent."""
+    return ops.gelu(x, approximate=True)
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
     "relu": ops.relu,
     "swish": ops.silu,
     "linear": lambda x: x,

@@ -36,6 +36,8 @@ class EncoderOptions:
       layer_norm_epsilon: of all norms inside.
       attention_norm: 'layer' or 'rms'; the norm of the feed-forward part is always a layer norm,
         as published.
+      feed_forward_bias_std: standard deviation of the first biases of the feed-forward part.
+      final_norm: whether pre-norm stacks end with a norm.
     """
 
     num_layers: int
@@ -52,6 +54,8 @@ class EncoderOptions:
     scaled: bool = True
     project_values: bool = True
     feed_forward_dropout: bool = True
+    feed_forward_bias_std: float = 0.0
+    final_norm: bool = True
 
     @classmethod
     def of(cls, given: EncoderOptions | Mapping[str, Any]) -> EncoderOptions:
@@ -80,6 +84,7 @@ class FeedForward(ConfiguredLayer):
         activation: str | None = "gelu",
         use_bias: bool = True,
         dropout_rate: float = 0.0,
+        bias_std: float = 0.0,
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
@@ -90,6 +95,9 @@ class FeedForward(ConfiguredLayer):
         self.wi = self._dense(d_ff, "wi_0" if self.gated else "wi", use_bias=use_bias)
         self.gate = self._dense(d_ff, "wi_1", use_bias=use_bias) if self.gated else None
         self.wo = self._dense(d_model, "wo", use_bias=use_bias)
+        if bias_std:
+            for layer in filter(None, (self.wi, self.gate, self.wo)):
+                layer.bias_initializer = keras.initializers.RandomNormal(stddev=bias_std)
 
     def build(self, input_shape: Shape) -> None:
         """Creates the kernels for inputs `[batch, tokens, features]`."""
@@ -138,6 +146,7 @@ class EncoderBlock(ConfiguredLayer):
             options.d_ff,
             options.activation,
             dropout_rate=self.late_rate,
+            bias_std=options.feed_forward_bias_std,
             name="feed_forward",
             **common,
         )
@@ -219,7 +228,7 @@ class Encoder(ConfiguredLayer):
             for i in range(options.num_layers)
         ]
         self.final_norm = None
-        if options.pre_norm:
+        if options.pre_norm and options.final_norm:
             self.final_norm = norm.make(
                 options.attention_norm,
                 epsilon=options.layer_norm_epsilon,

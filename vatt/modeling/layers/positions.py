@@ -1,4 +1,4 @@
-"""Learned positions for one to three axes, resampled when a grid differs from the tables."""
+"""Positions: learned for one to three axes, and resampled; of a sequence, fixed or learned."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from vatt.modeling.layers import sines
 from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions
 from vatt.modeling.layers.dropout import dropout
 from vatt.modeling.layers.norm import LayerNorm
@@ -144,3 +145,39 @@ class Positions(ConfiguredLayer):
             count = len(self.axes)
             total = ops.transpose(total, (*reversed(range(count)), count))
         return self.layer_norm(ops.reshape(total, (-1, self.d_model)))
+
+
+@keras.saving.register_keras_serializable("vatt")
+class SequencePositions(ConfiguredLayer):
+    """Adds to each token a vector of its place in the sequence.
+
+    Args:
+      count: places.
+      d_model: width.
+      learned: vectors are learned; else they are sines and cosines (`sines.of_sequence`).
+    """
+
+    def __init__(
+        self, count: int, d_model: int, learned: bool = False, **kwargs: Unpack[LayerOptions]
+    ):
+        super().__init__(**kwargs)
+        self.count, self.d_model, self.learned = count, d_model, learned
+
+    def build(self, input_shape: Shape | None = None) -> None:
+        """Creates the table `embeddings [count, d_model]` where it is learned."""
+        if self.learned:
+            initializer = keras.initializers.RandomNormal(stddev=0.02)
+            shape = (self.count, self.d_model)
+            self.table = self.add_weight(shape=shape, initializer=initializer, name="embeddings")
+        else:
+            self.table = sines.of_sequence(self.count, self.d_model)
+
+    def call(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Returns `tokens`, `[batch, tokens, d_model]`, with their positions added.
+
+        Args:
+          tokens: of all places in their order, or only those in `kept`.
+          kept: places of the tokens, int32 `[batch, tokens]`; None means all.
+        """
+        table = ops.cast(ops.convert_to_tensor(self.table), self.compute_dtype)
+        return tokens + (table[None] if kept is None else ops.take(table, kept, axis=0))

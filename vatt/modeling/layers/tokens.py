@@ -13,6 +13,8 @@ from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions
 from vatt.modeling.random import Randomness, require, threshold
 from vatt.modeling.typing import Shape, Tensor
 
+FAN_IN = "fan_in"  # first values of patch projections
+
 
 @keras.saving.register_keras_serializable("vatt")
 class PatchEmbedding(ConfiguredLayer):
@@ -27,9 +29,10 @@ class PatchEmbedding(ConfiguredLayer):
       stride: distance between patches along each axis.
       d_model: width of a token.
       init_std: standard deviation of the first kernel; None takes Glorot's rule for convolutions,
-        as published. That rule counts `patch volume * d_model` outputs, as if patches
+        as VATT published it. That rule counts `patch volume * d_model` outputs, as if patches
         overlapped, and makes tokens many times smaller than the positions added to them: a long
-        training grows out of that, a short one does not.
+        training grows out of that, a short one does not. "fan_in" takes LeCun's rule, which counts
+        inputs alone.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class PatchEmbedding(ConfiguredLayer):
         patch: Sequence[int],
         stride: Sequence[int],
         d_model: int,
-        init_std: float | None = None,
+        init_std: float | str | None = None,
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
@@ -48,7 +51,9 @@ class PatchEmbedding(ConfiguredLayer):
         """Creates `kernel` and `bias` for inputs `[batch, *axes, channels]`."""
         shape = (*self.patch, input_shape[-1], self.d_model)
         initializer = "glorot_uniform"
-        if self.init_std is not None:
+        if self.init_std == FAN_IN:
+            initializer = "lecun_normal"
+        elif self.init_std is not None:
             initializer = keras.initializers.RandomNormal(stddev=self.init_std)
         self.kernel = self.add_weight(shape=shape, initializer=initializer, name="kernel")
         self.bias = self.add_weight(shape=(self.d_model,), initializer="zeros", name="bias")
@@ -75,7 +80,8 @@ class PatchEmbedding(ConfiguredLayer):
 
         Args:
           x: input `[batch, *axes, channels]`.
-          kept: indices of the patches to project, int32 `[tokens]`; None means all.
+          kept: indices of the patches to project, int32 `[tokens]`, or `[batch, tokens]` where they
+            differ between rows; None means all.
         """
         patches = self.patches(x, kept)  # [batch, tokens, patch volume * channels]
         kernel = ops.reshape(self.kernel, (-1, self.d_model))
@@ -103,7 +109,22 @@ class PatchEmbedding(ConfiguredLayer):
         x = ops.reshape(x, (-1, *split))
         order = (0, *range(2, 2 * axes, 2), *range(1, 2 * axes, 2))
         flat = ops.reshape(ops.transpose(x, order), (-1, math.prod(grid), volume))
-        return flat if kept is None else ops.take(flat, kept, axis=1)
+        if kept is None:
+            return flat
+        return ops.take(flat, kept, axis=1) if len(kept.shape) == 1 else take_each(flat, kept)
+
+
+def take_each(x: Tensor, indices: Tensor) -> Tensor:
+    """Returns of each row of `x`, `[rows, n, d]`, its own entries: `[rows, k, d]`.
+
+    Args:
+      x: rows of entries.
+      indices: int32 `[rows, k]`, which entries of each row.
+    """
+    rows, entries = ops.shape(x)[0], x.shape[1]
+    first = ops.arange(rows, dtype="int32")[:, None] * entries
+    flat = ops.reshape(x, (-1, x.shape[-1]))
+    return ops.take(flat, first + indices, axis=0)
 
 
 def num_kept(tokens: int, buckets: int, rate: float) -> int:
