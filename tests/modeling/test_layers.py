@@ -357,7 +357,7 @@ def test_sines_of_a_sequence_and_of_a_grid():
 
 @pytest.mark.parametrize("learned", [False, True])
 def test_positions_of_some_tokens_are_those_of_their_places(learned):
-    layer = SequencePositions(5, 8, learned, name="p")
+    layer = SequencePositions(learned, name="p")
     layer.build((None, 5, 8))
     assert len(layer.variables) == learned
     tokens, kept = normal(2, 5, 8), np.array([[4, 1], [0, 2]], "int32")
@@ -407,7 +407,7 @@ LAYERS = {  # made inside the test: collecting must not start TensorFlow
     "block": lambda: EncoderBlock(SMALL, name="b"),
     "encoder": lambda: Encoder(dataclasses.replace(SMALL, dropout_rate=0.1), name="e"),
     "positions": lambda: Positions(("temporal",), (4,), 8, name="p"),
-    "sequence_positions": lambda: SequencePositions(4, 8, True, name="p"),
+    "sequence_positions": lambda: SequencePositions(True, name="p"),
     "patches": lambda: PatchEmbedding((2, 2), (2, 2), 8, name="p"),
     "masking": lambda: TokenMasking(0.3, name="m"),
 }

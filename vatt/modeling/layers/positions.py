@@ -152,32 +152,34 @@ class SequencePositions(ConfiguredLayer):
     """Adds to each token a vector of its place in the sequence.
 
     Args:
-      count: places.
-      d_model: width.
-      learned: vectors are learned; else they are sines and cosines (`sines.of_sequence`).
+      learned: vectors are learned, and resampled for sequences of another length; else they are
+        sines and cosines (`sines.of_sequence`).
     """
 
-    def __init__(
-        self, count: int, d_model: int, learned: bool = False, **kwargs: Unpack[LayerOptions]
-    ):
+    def __init__(self, learned: bool = False, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
-        self.count, self.d_model, self.learned = count, d_model, learned
+        self.learned, self.table, self.count = learned, None, 0
 
-    def build(self, input_shape: Shape | None = None) -> None:
-        """Creates the table `embeddings [count, d_model]` where it is learned."""
+    def build(self, input_shape: Shape) -> None:
+        """Creates for tokens `[batch, count, d]` the table `embeddings [count, d]`, if learned."""
+        self.count = input_shape[1]
         if self.learned:
             initializer = keras.initializers.RandomNormal(stddev=0.02)
-            shape = (self.count, self.d_model)
+            shape = (self.count, input_shape[-1])
             self.table = self.add_weight(shape=shape, initializer=initializer, name="embeddings")
-        else:
-            self.table = sines.of_sequence(self.count, self.d_model)
 
     def call(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Returns `tokens`, `[batch, tokens, d_model]`, with their positions added.
+        """Returns `tokens`, `[batch, tokens, d]`, with their positions added.
 
         Args:
           tokens: of all places in their order, or only those in `kept`.
-          kept: places of the tokens, int32 `[batch, tokens]`; None means all.
+          kept: places of the tokens, of as many as the layer is built for, int32 `[batch,
+            tokens]`; None means all.
         """
-        table = ops.cast(ops.convert_to_tensor(self.table), self.compute_dtype)
+        count = tokens.shape[1] if kept is None else self.count
+        if self.table is None:
+            table = sines.of_sequence(count, tokens.shape[-1])
+        else:
+            table = resample(ops.convert_to_tensor(self.table), count)
+        table = ops.cast(ops.convert_to_tensor(table), self.compute_dtype)
         return tokens + (table[None] if kept is None else ops.take(table, kept, axis=0))

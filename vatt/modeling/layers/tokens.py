@@ -100,18 +100,29 @@ class PatchEmbedding(ConfiguredLayer):
             return ops.reshape(frames, (-1, frames.shape[1], volume))
         if self.stride != self.patch:
             raise NotImplementedError(f"{self.name}: overlapping patches exist for one axis only")
-        x = x[(slice(None), *(slice(n * p) for n, p in zip(grid, self.patch, strict=True)))]
-        # The first axis of the grid joins the batch, channels the last one of the patch: six axes,
-        # which is what some runtimes of exported models can transpose.
-        split = [size for pair in zip(self.patch, (*grid[1:], x.shape[-1]), strict=True)
-                 for size in pair]  # fmt: skip
-        split[-2:] = [split[-2] * split[-1]]
-        x = ops.reshape(x, (-1, *split))
-        order = (0, *range(2, 2 * axes, 2), *range(1, 2 * axes, 2))
-        flat = ops.reshape(ops.transpose(x, order), (-1, math.prod(grid), volume))
+        flat = flat_patches(x, self.patch)
         if kept is None:
             return flat
         return ops.take(flat, kept, axis=1) if len(kept.shape) == 1 else take_each(flat, kept)
+
+
+def flat_patches(x: Tensor, patch: Sequence[int]) -> Tensor:
+    """Returns what is in each patch: `[batch, tokens, volume * channels]`, tokens in row-major order.
+
+    Args:
+      x: `[batch, *axes, channels]`, each axis at least a patch long; remainders are dropped.
+      patch: sizes along each axis.
+    """
+    grid = tuple(n // p for n, p in zip(x.shape[1:-1], patch, strict=True))
+    x = x[(slice(None), *(slice(n * p) for n, p in zip(grid, patch, strict=True)))]
+    # The first axis of the grid joins the batch, channels the last one of the patch: six axes,
+    # which is what some runtimes of exported models can transpose.
+    split = [size for pair in zip(patch, (*grid[1:], x.shape[-1]), strict=True) for size in pair]
+    split[-2:] = [split[-2] * split[-1]]
+    volume, axes = math.prod(patch) * x.shape[-1], len(patch)
+    x = ops.reshape(x, (-1, *split))
+    order = (0, *range(2, 2 * axes, 2), *range(1, 2 * axes, 2))
+    return ops.reshape(ops.transpose(x, order), (-1, math.prod(grid), volume))
 
 
 def take_each(x: Tensor, indices: Tensor) -> Tensor:
