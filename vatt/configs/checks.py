@@ -80,6 +80,9 @@ def _model(config: experiment.ExperimentConfig) -> Problems:
             yield from backbone.clip_problems(input_path, data, path)
     if pretrained:
         yield from config.model.problems()
+        yield from _weights("model_config", config.model)
+        for input_path, data in inputs.items():
+            yield from config.model.clip_problems(input_path, data)
 
 
 def _weights(path: str, backbone: Backbone) -> Problems:
@@ -244,7 +247,7 @@ def _recomputed(config: experiment.ExperimentConfig) -> Problems:
     """What is computed again is there."""
     found = [config.model]
     if not isinstance(config, experiment.Finetune):
-        found = list(config.model.backbones().values())
+        found += config.model.backbones().values()
     if config.train.remat and not any(hasattr(backbone, "num_layers") for backbone in found):
         accepted = "expected false: no backbone of the model is a transformer"
         yield Problem("train.remat", True, accepted)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from vatt.configs import base
+from vatt.configs import base, spectrograms
 from vatt.configs.base import Count, NonNegative, Number, Positive, Rate, Share, UnitInterval
 
 Decibels = Annotated[float, Field(ge=-80, le=0)]
@@ -154,6 +154,18 @@ class Dataset(base.Config):
         if self.audio_seconds is not None:
             return round(self.sample_rate * self.audio_seconds)
         return int(self.sample_rate * frames / (self.fps or PUBLISHED_FPS))
+
+    @property
+    def num_spectrogram_times(self) -> int:
+        """Times of the spectrogram of a clip; 0 where windows are shorter than a sample."""
+        rate, exact = self.sample_rate, self.audio_features == "filterbank"
+        whole = round if exact else int
+        length, step = whole(rate * self.stft_length), whole(rate * self.stft_step)
+        if not step:
+            return 0
+        if exact:
+            return spectrograms.covering_frames(self.num_audio_samples, length, step)
+        return spectrograms.padded_frames(self.num_audio_samples, step)
 
     def published_stride(self, rate: float) -> int:
         """Frames of a record at `rate` frames/s per frame of a clip, where `fps` is not given."""

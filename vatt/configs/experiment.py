@@ -159,6 +159,20 @@ class AdamWOptimizer(OptimizerConfig):
     epsilon: Positive = 1e-7
 
 
+class FlaxAdamOptimizer(OptimizerConfig):
+    """As Flax's former optimizer had it: `epsilon` is added to the root of the corrected moment.
+
+    After each step kernels are multiplied by 1 - rate * `weight_decay`; biases, norms and learned
+    vectors do not decay.
+    """
+
+    name: base.choice("FlaxAdam") = "FlaxAdam"
+    weight_decay: NonNegative = 0.05
+    beta_1: Rate = 0.9
+    beta_2: Rate = 0.95
+    epsilon: Positive = 1e-8
+
+
 class MuonOptimizer(OptimizerConfig):
     """Kernels of dense layers are moved along all directions alike, the rest by Adam.
 

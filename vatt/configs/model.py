@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from vatt.configs import backbones, base
+from vatt.configs import backbones, base, dataset
 from vatt.configs.backbones import Backbone
 from vatt.configs.base import Count, Positive, Rate, UnitInterval
 from vatt.configs.problems import ConfigError, Problems
@@ -32,6 +32,10 @@ class PretrainModel(base.Config):
 
     def problems(self) -> Problems:
         """Yields what does not fit together beside the backbones (heads, losses)."""
+        yield from ()
+
+    def clip_problems(self, path: str, data: dataset.Dataset) -> Problems:
+        """Yields what clips do not fit beside the backbones; `path` is that of `data`."""
         yield from ()
 
 

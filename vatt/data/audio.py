@@ -50,11 +50,6 @@ def gain_to(rms: tf.Tensor, decibels: float) -> tf.Tensor:
     return tf.minimum(tf.math.divide_no_nan(factor(decibels), rms), factor(MOST_GAIN))
 
 
-def mel_frames(samples: int, sample_rate: int, stft_step: float) -> int:
-    """Frames of the spectrogram of `samples` samples: the end is padded, so the count rounds up."""
-    return -(-samples // int(sample_rate * stft_step))
-
-
 @functools.lru_cache(maxsize=16)
 def _mel_matrix(
     mel_bins: int, spectrum_bins: int, sample_rate: int, lowest: float, highest: float

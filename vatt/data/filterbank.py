@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from vatt.configs.spectrograms import covering_frames
+
 FULL_SCALE = 32768.0  # samples are 16-bit integers to it
 EMPHASIS = 0.97
 SILENT = float(np.finfo(np.float64).eps)  # in place of an energy of 0
@@ -23,8 +25,7 @@ def _lengths(sample_rate: int, window: float, step: float) -> tuple[int, int]:
 
 def frames(samples: int, sample_rate: int, window: float, step: float) -> int:
     """Windows of so many samples: as many as it takes to reach the last one."""
-    length, hop = _lengths(sample_rate, window, step)
-    return 1 + max(0, -(-(samples - length) // hop))
+    return covering_frames(samples, *_lengths(sample_rate, window, step))
 
 
 def transform_length(length: int) -> int:

@@ -16,14 +16,9 @@ if TYPE_CHECKING:
 
 def shape(cfg: configs.dataset.Dataset) -> tuple[int, ...]:
     """Of the sound of a clip: (samples, 1) or (times, bands, 1)."""
-    samples = cfg.num_audio_samples
     if cfg.raw_audio:
-        return (samples, 1)
-    if cfg.audio_features == "filterbank":
-        times = filterbank.frames(samples, cfg.sample_rate, cfg.stft_length, cfg.stft_step)
-    else:
-        times = audio.mel_frames(samples, cfg.sample_rate, cfg.stft_step)
-    return (times, cfg.mel_bins, 1)
+        return (cfg.num_audio_samples, 1)
+    return (cfg.num_spectrogram_times, cfg.mel_bins, 1)
 
 
 def of(

@@ -119,9 +119,9 @@ class Functions:
         return self._on_replicas(self._encode, {modality: clips})
 
     def attend(self, modality: str, clips: np.ndarray) -> np.ndarray | None:
-        """Returns attention of the last layer's aggregation token, None for convolutions."""
+        """Returns attention of the last layer's aggregation token, None where there is none."""
         tower = self._model.backbone(modality)
-        if not hasattr(tower, "patches"):
+        if not hasattr(tower, "aggregation"):
             return None
         outputs = tower(tf.constant(clips), training=False, intermediates=True)
         return attention.of_aggregation_token(

@@ -33,6 +33,7 @@ MODULES: dict[str, str] = {
     "vatt": "vatt.methods.vatt",
     "gdt": "vatt.methods.gdt",
     "stica": "vatt.methods.stica",
+    "av_mae": "vatt.methods.av_mae",
 }
 
 

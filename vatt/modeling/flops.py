@@ -113,7 +113,7 @@ def pretraining_step(model: PretrainingModel, shapes: Mapping[str, Shape]) -> fl
     `shapes` are those of an example by modality, text as `(candidates, words)`. Heads and losses
     are left out: they are thousandths of the towers.
     """
-    total = 0.0
+    total = model.joint_cost(shapes).step
     for modality in model.modalities:
         rows, shape = model.rows_of(modality, tuple(shapes[modality]))
         total += rows * count(model.backbone(modality), shape, training=True).cost.step
@@ -166,7 +166,7 @@ def _(layer: PatchTransformer, shape: Shape, training: bool = False) -> Tower:
     cost = product(projected, volume, layer.d_model) + Cost(values=projected * volume)
     cost += _dense(layer.pre_projection, kept, layer.d_model)
     cost += Cost(masks=kept * layer.d_model)  # of the dropout on positions
-    cost += _encoder(layer.encoder, kept + 1)
+    cost += encoder(layer.encoder, kept + 1)
     cost += _dense(layer.post_projection, kept + 1, layer.d_model)
     return Tower(grid, kept + 1, cost.frozen() if layer.frozen else cost)
 
@@ -187,7 +187,7 @@ def _(layer: TextModel, shape: Shape, training: bool = False) -> Tower:
             tokens += 1
         elif base.dropout_rate:
             cost += Cost(masks=tokens * base.d_model)
-        cost += _encoder(base.encoder, tokens)
+        cost += encoder(base.encoder, tokens)
         encoded = tokens
     cost += _dense(layer.post_projection, tokens, base.d_model)
     return Tower(shape, encoded, cost)
@@ -198,12 +198,13 @@ def _(layer: WordTransformer, shape: Shape, training: bool = False) -> Tower:
     words, width = shape[0], layer.encoder.d_model
     cost = _dense(layer.pre_projection, words, layer.embedding.output_dim)
     cost += Cost(masks=words * width)  # of the dropout on positions
-    cost += _encoder(layer.encoder, words + 1)
+    cost += encoder(layer.encoder, words + 1)
     cost += _dense(layer.post_projection, words + 1, width)
     return Tower(shape, words + 1, cost)
 
 
-def _encoder(layer: Encoder, tokens: int) -> Cost:
+def encoder(layer: Encoder, tokens: int) -> Cost:
+    """Returns what an encoder costs for so many tokens."""
     cost = sum((_block(block, tokens) for block in layer.blocks), Cost())
     if layer.final_norm is not None:
         cost += _norm(layer.final_norm, tokens * layer.d_model)
@@ -366,7 +367,7 @@ def projection(head: ProjectionHead, features: int) -> Cost:
 
 def pooling(layer: TemporalPooling) -> Cost:
     """Returns the cost of pooling one map."""
-    return Cost() if layer.encoder is None else _encoder(layer.encoder, layer.steps)
+    return Cost() if layer.encoder is None else encoder(layer.encoder, layer.steps)
 
 
 def classifier(features: int, classes: int) -> Cost:

@@ -103,6 +103,10 @@ class PretrainingModel(keras.Model):
         """
         return (shape[0], shape[1:]) if modality == "text" else (1, tuple(shape))
 
+    def joint_cost(self, shapes: Mapping[str, tuple[int, ...]]) -> flops.Cost:
+        """Returns what layers between towers and heads cost for one example, such as a decoder."""
+        return flops.Cost()
+
     def head_cost(self, shapes: Mapping[str, tuple[int, ...]]) -> flops.Cost:
         """Returns what follows the towers costs for one example; `shapes` by modality."""
         return flops.Cost()

@@ -123,7 +123,7 @@ def summarise(config: configs.ExperimentConfig) -> Summary:
     shared = getattr(model, "unified", None)
     parts = _towers(towers, names, shapes, shared)
     below = {id(v) for layer in (*towers.values(), shared) if layer for v in layer.variables}
-    cost = model.head_cost(shapes)
+    cost = model.joint_cost(shapes) + model.head_cost(shapes)
     return Summary(shapes, [*parts, Part("head", *_parameters(model, below), cost, cost)])
 
 
@@ -163,7 +163,7 @@ def _towers(
     shared = None if unified is None else unified.encoder
     parts = []
     for modality, layer in towers.items():
-        name, shape, rows = f"{modality} {names[modality]}", shapes[modality], 1
+        name, shape, rows = f"{modality} {names.get(modality, '')}".strip(), shapes[modality], 1
         if modality == "text":
             rows, shape = shape[0], shape[1:]
             name += f" x {rows}" if rows > 1 else ""

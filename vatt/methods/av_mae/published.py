@@ -3,8 +3,8 @@
     names = model_names(model)                       # {path of our variable: published name}
     variable.assign(from_published(variable.path, tensors[names[variable.path]]))
 
-Rules go from a variable's path below a layer to the published one; a path that no rule fits is an
-error. `layer_names` applies the rules of a stack of transformer blocks, or others, to any layer.
+Rules go from a variable's path below a model or layer to the published one; a path that no rule
+fits is an error.
 """
 
 from __future__ import annotations
@@ -34,65 +34,85 @@ ENCODER: Rules = (
     (r"final_norm/(gamma|beta)", r"encoder_norm/\1"),
 )  # fmt: skip
 _LEAVES = {"gamma": "scale", "beta": "bias"}
+VECTORS, TABLE = ("/modality", "/mask_token"), "/embeddings"
+
+
+MODALITIES = {"video": "rgb", "audio": "spectrogram"}
 
 
 class UnmappedVariableError(KeyError):
     """A variable path without a published name."""
 
 
-def layer_names(layer: keras.layers.Layer, rules: Rules) -> dict[str, str]:
-    """Returns {variable path: published name} of one layer.
+def within(rules: Rules, ours: str, theirs: str) -> Rules:
+    """Returns the rules of a layer that stands at a path here, and there."""
+    return tuple((f"{ours}/{pattern}", f"{theirs}/{name}") for pattern, name in rules)
+
+
+def _of_modality(ours: str, theirs: str) -> Rules:
+    table, dense = "positions/embeddings", "(kernel|bias)"
+    place = f"posembed_input_{theirs}/pos_embedding"
+    return (
+        (rf"{ours}/patches/{dense}", rf"embedding_{theirs}/\1"),
+        (rf"{ours}/{table}", place),
+        (rf"{ours}/modality", f"Encoder_modality_token_{theirs}"),
+        *within(ENCODER, f"{ours}/encoder", f"Transformer_{theirs}"),
+        (rf"{ours}_decoder/projection/{dense}", rf"decoder_projection_{theirs}/\1"),
+        (rf"{ours}_decoder/mask_token", f"mask_token_{theirs}"),
+        (rf"{ours}_decoder/{table}", place),  # by the same name there: not both can be learned
+        (rf"{ours}_decoder/modality", f"Decoder_modality_token_{theirs}"),
+        (rf"{ours}_decoder/output/{dense}", rf"output_projection_{theirs}/\1"),
+        *within(ENCODER, f"{ours}_decoder/decoder", f"Decoder_{theirs}"),
+    )
+
+
+# Of a whole `MaskedAutoencoder`.
+MODEL: Rules = (
+    *(rule for names in MODALITIES.items() for rule in _of_modality(*names)),
+    *within(ENCODER, "encoder", "Transformer"),
+    *within(ENCODER, "fusion", "Transformer_concat"),
+    *within(ENCODER, "decoder", "Decoder"),
+)
+
+
+def model_names(model: keras.Model) -> dict[str, str]:
+    """Returns {variable path: published name} of a model for pretraining.
 
     Raises:
-      UnmappedVariableError: a variable that no rule fits.
+      UnmappedVariableError: a variable that the published models do not have.
     """
-    local = {v.path: v.path.removeprefix(f"{layer.path}/") for v in layer.variables}
-    return unique({path: _name(path, name, rules) for path, name in local.items()})
+    return names(model.variables, f"{model.name}/", MODEL)
 
 
-def within(rules: Rules, ours: str, theirs: str) -> Rules:
-    """Returns the rules of a layer that stands at a path: a pattern here, a plain name there."""
-    groups = re.compile(ours).groups
-    moved = (re.sub(r"\\(\d)", lambda m: rf"\{int(m[1]) + groups}", name) for _, name in rules)
-    return tuple(
-        (f"{ours}/{pattern}", f"{theirs}/{name}")
-        for (pattern, _), name in zip(rules, moved, strict=True)
-    )
+def names(variables: Iterable[keras.Variable], beginning: str, rules: Rules) -> dict[str, str]:
+    """Returns {variable path: published name}; paths begin with `beginning`, which rules leave out.
+
+    Raises:
+      UnmappedVariableError: a variable that no rule fits, or two that share a name.
+    """
+    found = {v.path: _name(v.path.removeprefix(beginning), rules) for v in variables}
+    if len(set(found.values())) != len(found):
+        raise UnmappedVariableError("two variables share a published name")
+    return found
 
 
 def from_published(path: str, value: np.ndarray) -> np.ndarray:
     """Returns a published tensor in the layout of our variable at `path`.
 
-    Heads are an axis of their own there; single vectors have axes of one row.
+    There, heads are an axis of their own, and vectors and tables have axes of one row in front.
     """
     if re.search(r"/attention/[qkv]/kernel$", path):
         return value.reshape(len(value), -1)
     if path.endswith("/attention/o/kernel"):
         return value.reshape(-1, value.shape[-1])
-    if path.endswith("/attention/o/bias") or not re.search(r"/attention/[qkv]/bias$", path):
-        return value[0] if value.ndim > 1 and len(value) == 1 and _is_table(path) else value
-    return value.reshape(-1)
+    if re.search(r"/attention/[qkv]/bias$", path) or path.endswith(VECTORS):
+        return value.reshape(-1)
+    return value.reshape(value.shape[1:]) if path.endswith(TABLE) else value
 
 
-def unique(names: dict[str, str]) -> dict[str, str]:
-    """Returns the names.
-
-    Raises:
-      UnmappedVariableError: two variables share one.
-    """
-    if len(set(names.values())) != len(names):
-        raise UnmappedVariableError("two variables share a published name")
-    return names
-
-
-def _is_table(path: str) -> bool:
-    """Whether the published tensor has an axis for the batch in front."""
-    return path.endswith(("/embeddings", "/vectors"))
-
-
-def _name(path: str, local: str, rules: Iterable[tuple[str, str]]) -> str:
+def _name(local: str, rules: Rules) -> str:
     for pattern, name in rules:
         if match := re.fullmatch(pattern, local):
             *above, leaf = match.expand(name).split("/")
             return "/".join((*above, _LEAVES.get(leaf, leaf)))
-    raise UnmappedVariableError(f"no published name for {path}")
+    raise UnmappedVariableError(f"no published name for {local}")

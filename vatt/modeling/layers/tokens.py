@@ -107,7 +107,7 @@ class PatchEmbedding(ConfiguredLayer):
 
 
 def flat_patches(x: Tensor, patch: Sequence[int]) -> Tensor:
-    """Returns what is in each patch: `[batch, tokens, volume * channels]`, tokens in row-major order.
+    """Returns what is in each patch, `[batch, tokens, volume * channels]`, in row-major order.
 
     Args:
       x: `[batch, *axes, channels]`, each axis at least a patch long; remainders are dropped.
