@@ -20,8 +20,8 @@ class ReconstructionLoss:
     """The weighted sum of the modalities' losses (`vatt.methods.Objective`).
 
     As many tokens are masked in each row, so the mean of the replicas' losses is that of all rows.
-    Beside the losses it names the squared distance of a masked token, summed over its values, and
-    the share of masked tokens.
+    Beside the losses it names the mean squared distance of masked tokens, summed over their values,
+    and the share of masked tokens.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -83,13 +83,13 @@ class ReconstructionLoss:
           rows: weights of the rows, `[rows]`; None counts them alike.
         """
         masked = ops.cast(outputs["masked"], "float32")
-        weights = ops.ones_like(masked) if self._options.loss_unmasked_tokens else masked
-        if rows is not None:
-            weights = weights * ops.cast(rows, "float32")[:, None]
-        off, total = squared_errors(target, outputs["predicted"], weights)
-        loss = mean = off / (total + EPSILON)
+        counted = ops.ones_like(masked) if rows is None else ops.ones_like(masked) * rows[:, None]
+        mean = mean_distance(target, outputs["predicted"], masked * counted)
+        loss = mean
+        if self._options.loss_unmasked_tokens:
+            loss = mean_distance(target, outputs["predicted"], counted)
         if self._options.normalise_by_output_dimension:
-            loss = mean / target.shape[-1]
+            loss = loss / target.shape[-1]
         return {
             f"{modality}/reconstruction_loss": loss,
             f"mean_squared_error_{modality}": mean,
@@ -97,13 +97,13 @@ class ReconstructionLoss:
         }
 
 
-def squared_errors(target: Tensor, predicted: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the weighted sum of squared distances of tokens, and the sum of the weights.
+def mean_distance(target: Tensor, predicted: Tensor, weights: Tensor) -> Tensor:
+    """Returns the weighted mean of the squared distances of tokens.
 
     Args:
       target: `[rows, tokens, values]`.
       predicted: the same.
       weights: `[rows, tokens]`.
     """
-    distance = ops.square(target - ops.cast(predicted, "float32"))
-    return ops.sum(weights * ops.sum(distance, axis=-1)), ops.sum(weights)
+    distance = ops.sum(ops.square(target - ops.cast(predicted, "float32")), axis=-1)
+    return ops.sum(weights * distance) / (ops.sum(weights) + EPSILON)
