@@ -19,7 +19,7 @@ class LionOptimizer(experiment.AdamOptimizer):
     momentum: base.Rate = 0.95
 
 
-NAMES = ["Adam", "AdamW", "Lion", "Momentum", "MomentumW", "Muon", "SGD", "TorchSGD"]
+NAMES = ["Adam", "AdamW", "FlaxAdam", "Lion", "Momentum", "MomentumW", "Muon", "SGD", "TorchSGD"]
 for member in (experiment.OptimizerConfig, experiment.SGDOptimizer, LionOptimizer):
     assert list(member.variants()) == NAMES
 assert experiment.OptimizerConfig.variants()["Lion"] is LionOptimizer
@@ -53,7 +53,7 @@ def test_a_new_member_of_a_family_can_be_configured():
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert (
-        "expected one of Adam, AdamW, Lion, Momentum, MomentumW, Muon, SGD, TorchSGD"
+        "expected one of Adam, AdamW, FlaxAdam, Lion, Momentum, MomentumW, Muon, SGD, TorchSGD"
         in result.stdout
     )
 

@@ -1,4 +1,4 @@
-"""A training of GDT or STiCA that goes on from a checkpoint ends as one that was never stopped."""
+"""A training that goes on from a checkpoint ends as one that was never stopped."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 import corpus
 
 NARROW = {"widths": [4, 4, 4, 8]}
+MODELS = {
+    "": {
+        "video_model_kwargs": NARROW,
+        "audio_backbone": "resnet_tiny",
+        "audio_model_kwargs": NARROW,
+    },
+    "av_mae_tiny": {"decoder_config": {"dropout_rate": 0.1}, "dropout_rate": 0.1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +36,17 @@ def data_dir(tmp_path_factory):
 
 def config(arch, data_dir, folder):
     clip = {"num_frames": 4, "fps": 10.0, "frame_size": 16, "min_resize": 16}
-    heard = {"sample_rate": corpus.SAMPLE_RATE, "audio_seconds": 0.4, "batch_size": 2}
+    spectrum = {"spectrum": {"highest_hz": 800.0}} if arch == "av_mae_tiny" else {}
+    heard = spectrum | {"sample_rate": corpus.SAMPLE_RATE, "audio_seconds": 0.4, "batch_size": 2}
     override = {
+        "eval": {"input": spectrum},
         "train": {
             "input": {"name": "both", **clip, **heard},
             "iterations_per_loop": 2,
             "save_checkpoint_freq": 2,
             "optimizer": {"learning_rate": {"total_steps": 4, "warmup_steps": 1}},
         },
-        "model_config": {
-            "video_model_kwargs": NARROW,
-            "audio_backbone": "resnet_tiny",
-            "audio_model_kwargs": NARROW,
-        },
+        "model_config": MODELS.get(arch, MODELS[""]),
     }
     return configs.resolve(
         mode="train",
@@ -53,7 +59,7 @@ def config(arch, data_dir, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ["gdt_tiny", "stica_tiny"])
+@pytest.mark.parametrize("arch", ["gdt_tiny", "stica_tiny", "av_mae_tiny"])
 def test_a_training_goes_on_exactly(arch, data_dir, tmp_path):
     assert executor.run(config(arch, data_dir, tmp_path / "whole")) == 0
     shutil.copytree(tmp_path / "whole", tmp_path / "parts")

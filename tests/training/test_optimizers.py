@@ -45,6 +45,23 @@ def test_adam_with_unscaled_decay():
     np.testing.assert_allclose(result, p, atol=1e-6)
 
 
+@pytest.mark.parametrize(("path", "decay"), [("layer/kernel", 0.03), ("layer/bias", 0.0)])
+def test_adam_of_flax_shrinks_kernels_after_each_step(path, decay):
+    p, m, v = START.astype("f8"), 0.0, 0.0
+    for t, (g, rate) in enumerate(zip(GRADIENTS.astype("f8"), RATES, strict=True), start=1):
+        m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g * g
+        p = p - rate * (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.95**t)) + 1e-2)
+        p = p * (1 - rate * decay)
+    above, leaf = path.split("/")
+    with keras.name_scope(above):
+        variable = keras.Variable(START, name=leaf)
+    optimizer = optimizers.FlaxAdam(Rates(), 0.8, 0.95, 1e-2, 0.03, name="o")
+    optimizer.build([variable])
+    for gradient in GRADIENTS:
+        optimizer.apply([tf.constant(gradient)], [variable])
+    np.testing.assert_allclose(variable.numpy(), p, atol=1e-6)
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_momentum_holds_the_learning_rate(nesterov):
     p, velocity = START.astype("f8"), 0.0
@@ -192,7 +209,9 @@ def test_round_trip(name, own):
 
 def test_unknown_optimizer_is_refused():
     for config in (configs.experiment.OptimizerConfig(name="Adm"), Undecided()):
-        with pytest.raises(UserError, match=f"'{config.name}' is not one of Adam, AdamW, Momentum"):
+        with pytest.raises(
+            UserError, match=f"'{config.name}' is not one of Adam, AdamW, FlaxAdam, Momentum"
+        ):
             optimizers.build(config)
 
 

@@ -94,8 +94,8 @@ def _checkpoint(text: str) -> Path | None:
             known = f"; there is {', '.join(inside[:_SHOWN])}" if inside else ""
             raise CheckpointError(f"{path}: no checkpoint (ckpt-<step>) in that folder{known}")
         return path
-    torch = checkpoint_files.is_torch(path) and path.is_file()
-    if torch or path.suffix in (".index", ".json") or Path(f"{path}.index").is_file():
+    single = checkpoint_files.is_single(path) and path.is_file()
+    if single or path.suffix in (".index", ".json") or Path(f"{path}.index").is_file():
         return path
     if (own := assets.trained(text)) is not None:
         return own
@@ -116,7 +116,7 @@ def _unknown(text: str) -> UserError:
     beside = Path(text).parent
     runs = beforehand.runs_in(beside)
     steps = checkpoint_files.committed(beside)
-    there = [*runs, *(f"ckpt-{step}" for step in steps), *checkpoint_files.torch_files(beside)]
+    there = [*runs, *(f"ckpt-{step}" for step in steps), *checkpoint_files.single_files(beside)]
     paths = [str(beside / name) for name in there]
     hint = nearest(text, [*paths, *presets])
     folder = "" if beside.is_dir() else f" (no folder {beside})"

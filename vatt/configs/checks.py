@@ -5,15 +5,17 @@ Each check yields `Problem`s with a value that would do. Nothing here needs Tens
 
 from __future__ import annotations
 
+import operator
+
 from vatt.configs import dataset, evaluators, experiment, transformers
 from vatt.configs.backbones import Backbone
 from vatt.configs.model import PretrainModel
 from vatt.configs.problems import ConfigError, Problem, Problems, divides
 from vatt.errors import nearest
 
-_OF_SPECTROGRAMS = ("audio_features", "spectrum", "audio_mean", "audio_std", "audio_masking")
-_HEARD = ("audio_features", "spectrum", "audio_mean", "audio_std")
-_HEARD += ("mel_bins", "stft_length", "stft_step")
+_OF_SPECTROGRAMS = ("audio_features", "audio_mean", "audio_std", "audio_masking")
+_HEARD = ("audio_features", "audio_mean", "audio_std", "mel_bins", "stft_length", "stft_step")
+_HEARD += tuple(f"spectrum.{name}" for name in dataset.Spectrum.model_fields)
 _LEAST_BLURRED = 6  # pixels: half of the kernel of `vatt.data.appearance.Blur` must be less
 _LONGEST_NAME = 255  # of the usual file systems
 _MOST_VALUES = 2**36  # of a batch or a model: many times what is published
@@ -124,9 +126,8 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
         yield from _can_be_held(path, data)
         for name in _OF_SPECTROGRAMS if data.raw_audio else ():
             field = type(data).model_fields.get(name)
-            usual = field and field.get_default(call_default_factory=True)
-            if field is not None and (value := getattr(data, name)) != usual:
-                accepted = f"expected {usual}: waveforms (raw_audio: true) have no bands"
+            if field is not None and (value := getattr(data, name)) != field.default:
+                accepted = f"expected {field.default}: waveforms (raw_audio: true) have no bands"
                 yield Problem(f"{path}.{name}", value, accepted)
         yield from _bands(path, data)
         yield from _everything_is_read(path, data)
@@ -149,12 +150,12 @@ def _bands(path: str, data: dataset.Dataset) -> Problems:
     if chosen.lowest_hz >= chosen.highest_hz:
         accepted = f"expected less than highest_hz, which is {chosen.highest_hz:g}"
         yield Problem(f"{path}.lowest_hz", chosen.lowest_hz, accepted)
-    usual = dataset.Spectrum()
-    if chosen == usual or data.raw_audio or data.audio_features == "unscaled_log_mel":
+    if data.audio_features == "unscaled_log_mel" and not data.raw_audio:
         return
+    heard = "raw_audio true" if data.raw_audio else f"audio_features {data.audio_features}"
     for name, value in chosen.as_dict().items():
-        if value != getattr(usual, name):
-            accepted = f"no effect: audio_features {data.audio_features} does not read it"
+        if value != type(chosen).model_fields[name].default:
+            accepted = f"no effect: {heard} does not read it"
             yield Problem(f"{path}.{name}", value, accepted)
 
 
@@ -226,7 +227,7 @@ def _heard_alike(train: dataset.Dataset, evaluation: dataset.Dataset) -> Problem
     if train.raw_audio or evaluation.raw_audio:
         return
     for name in _HEARD:
-        expected, found = getattr(train, name), getattr(evaluation, name)
+        expected, found = map(operator.attrgetter(name), (train, evaluation))
         if expected != found:
             accepted = f"expected that of train.input, {expected}: the model learns to hear so"
             yield Problem(f"eval.input.{name}", found, accepted)

@@ -70,7 +70,7 @@ def check(cfg: configs.dataset.Dataset) -> None:
         raise DataError(
             f"sample_rate={cfg.sample_rate} is too low for spectrograms, whose bins reach "
             f"{highest:.0f} Hz: it must be at least {2 * highest:.0f}, or raw_audio must be true, "
-            f"or audio_features filterbank."
+            "or audio_features filterbank, or unscaled_log_mel with a lower spectrum.highest_hz."
         )
     if int(cfg.sample_rate * min(cfg.stft_step, cfg.stft_length)) < 1:
         raise DataError(

@@ -10,7 +10,7 @@ from vatt import configs
 from vatt.configs import dataset
 from vatt.data import cards
 from vatt.errors import CheckpointError, WriteError, nearest
-from vatt.training import checkpoint_files, cluster, torch_checkpoints
+from vatt.training import checkpoint_files, cluster, flax_checkpoints, torch_checkpoints
 
 CONFIG_FILE = "config.yaml"
 
@@ -44,17 +44,26 @@ def check(cfg: configs.ExperimentConfig, *, fresh_start: bool = False) -> None:
 
 
 def check_checkpoint(prefix: Path) -> None:
-    """Refuses a checkpoint that is not there, and a file of PyTorch that holds none.
+    """Refuses a checkpoint that is not there, and a file of PyTorch or Flax that holds none.
 
     Raises:
       CheckpointError: as it says.
     """
     if checkpoint_files.is_torch(prefix) and not prefix.is_dir():
         torch_checkpoints.TorchCheckpoint(prefix)
+    elif flax := _flax_file(prefix):
+        flax_checkpoints.FlaxCheckpoint(flax)
     elif not prefix.is_dir():
         checkpoint_files.of_prefix(prefix)
     elif not checkpoint_files.committed(prefix):
         checkpoint_files.newest_published(prefix)
+
+
+def _flax_file(prefix: Path) -> Path | None:
+    """A file of Flax: the given one, or the newest in a folder without other checkpoints."""
+    if not prefix.is_dir():
+        return prefix if checkpoint_files.is_flax(prefix) else None
+    return None if checkpoint_files.committed(prefix) else checkpoint_files.newest_flax(prefix)
 
 
 def _check_run(folder: Path) -> None:

@@ -34,6 +34,12 @@ NOT_NEEDED = {
     "epoch": "passes over the data; how many updates they had is not in the file",
     "optimizer": "state of PyTorch's optimizer; a training from these weights begins a new one",
     "lr_scheduler": "state of PyTorch's schedule; the configuration says the schedule",
+    "optimizer/state": "state of Flax's optimizer; a training from these weights begins a new one",
+    "opt_state": "state of Flax's optimizer; a training from these weights begins a new one",
+    "rng": "state of random numbers; here they follow from seed and step",
+    "model_state": "variables that are not trained, of which there are none",
+    "accum_train_time": "how long was trained",
+    "metadata": "notes of the published program",
     "args": "options of the published program, which are not evaluated",
 }
 HYPERPARAMETER = "hyper-parameter, compared with the configuration"
@@ -156,7 +162,7 @@ def _build(cfg: configs.ExperimentConfig, source: sources.Source) -> keras.Model
     clip = (data.num_frames, data.frame_size, data.frame_size, 3)
     shapes: dict[str, tuple[int | None, ...]] = {
         "video": (None, None, None, 24) if data.space_to_depth else clip,
-        "audio": (None, 1) if data.raw_audio else (None, None, 1),
+        "audio": (None, 1) if data.raw_audio else (data.num_spectrogram_times, data.mel_bins, 1),
         "text": (None, None),
     }
     if isinstance(cfg, configs.experiment.Pretrain):

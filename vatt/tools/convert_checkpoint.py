@@ -3,10 +3,10 @@ r"""Converts a published checkpoint into one of ours, from which a training or e
     python -m vatt.tools.convert_checkpoint SOURCE DEST_DIR --model_arch=tx_fac_mbs
 
 SOURCE is a prefix such as published/ckpt-500000, a folder, which stands for its newest one, or a
-file of PyTorch such as gdt_K400.pth, of which nothing is run. The configuration is put together as
-for vatt.main; it must be that of the training that goes on in DEST_DIR. Beside the checkpoint lies
-ckpt-<step>.certificate.json: every tensor with its source and the SHA-256 of both, and what of the
-source was not needed, and why. See docs/checkpoints.md.
+file of PyTorch or Flax such as gdt_K400.pth or checkpoint_435240, of which nothing is run. The
+configuration is put together as for vatt.main; it must be that of the training that goes on in
+DEST_DIR. Beside the checkpoint lies ckpt-<step>.certificate.json: every tensor with its source and
+the SHA-256 of both, and what of the source was not needed, and why. See docs/checkpoints.md.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from vatt.data.torch_files import ENDINGS
 from vatt.errors import CheckpointError, nearest
 
 _MANIFEST = re.compile(r"ckpt-(\d+)\.json$")
+_NUMBERED = r"checkpoint_\d+"
+_FLAX = re.compile(rf"{_NUMBERED}|.*\.msgpack", re.IGNORECASE)
 _BUNDLE = re.compile(r"ckpt-(\d+)\.(index|data-\d{5}-of-\d{5})$")
 
 
@@ -35,11 +37,28 @@ def is_torch(path: str | os.PathLike) -> bool:
     return str(path).lower().endswith(ENDINGS)
 
 
-def torch_files(folder: str | os.PathLike) -> list[str]:
-    """Names of the files of PyTorch in a folder."""
+def is_flax(path: str | os.PathLike) -> bool:
+    """Returns whether a checkpoint is a file of Flax, by its name: checkpoint_100, *.msgpack."""
+    return _FLAX.fullmatch(Path(path).name) is not None
+
+
+def is_single(path: str | os.PathLike) -> bool:
+    """Returns whether a checkpoint is a file by itself, given with its ending, by its name."""
+    return is_torch(path) or is_flax(path)
+
+
+def single_files(folder: str | os.PathLike) -> list[str]:
+    """Names of the checkpoints in a folder that are files by themselves."""
     if not Path(folder).is_dir():
         return []
-    return sorted(entry.name for entry in os.scandir(folder) if is_torch(entry.name))
+    return sorted(entry.name for entry in os.scandir(folder) if is_single(entry.name))
+
+
+def newest_flax(folder: str | os.PathLike) -> Path | None:
+    """The file of Flax with the highest number in a folder, None where there is none."""
+    numbered = [name for name in single_files(folder) if re.fullmatch(_NUMBERED, name)]
+    newest = max(numbered, key=lambda name: int(name.rpartition("_")[2]), default=None)
+    return None if newest is None else Path(folder) / newest
 
 
 def newest_published(folder: str | os.PathLike) -> Path:
@@ -68,7 +87,8 @@ def of_prefix(prefix: str | os.PathLike) -> list[str]:
             f"{prefix}: give the checkpoint without its ending: {prefix.with_suffix('')}"
         )
     if not index.exists():
-        there = [f"ckpt-{step}" for step in committed(prefix.parent)] + torch_files(prefix.parent)
+        there = [f"ckpt-{step}" for step in committed(prefix.parent)]
+        there += single_files(prefix.parent)
         known = f"; that folder has {', '.join(there[-5:])}" if there else ""
         folder = "" if prefix.parent.is_dir() else f" (no folder {prefix.parent})"
         raise CheckpointError(

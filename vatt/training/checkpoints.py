@@ -310,12 +310,12 @@ def manifest_metadata(prefix: str | os.PathLike) -> dict[str, object]:
 
 def fingerprint(prefix: str | os.PathLike) -> str:
     """Returns what tells a checkpoint from others: SHA-256 of its index, which has checksums of
-    all tensors, or of a file of PyTorch.
+    all tensors, or of a file of PyTorch or Flax.
 
     Raises:
       CheckpointError: no such checkpoint.
     """
-    if checkpoint_files.is_torch(prefix):
+    if checkpoint_files.is_single(prefix):
         return sha256(prefix)
     open_checkpoint(prefix)
     return sha256(Path(f"{prefix}.index"))

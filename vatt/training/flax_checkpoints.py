@@ -30,7 +30,7 @@ class FlaxCheckpoint:
       path: of the file.
       entry: where in it the weights stand.
       shapes: of the weights, by name, the parts of a name joined by "/".
-      beside: paths of whatever else the file holds, optimizer and counters.
+      beside: what else the file holds, by the first names on the way to it.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -56,23 +56,18 @@ class FlaxCheckpoint:
             )
         self._tensors = _weights(everything, self.entry)
         self.shapes = {name: array.shape for name, array in self._tensors.items()}
-        below = f"{self.entry}/"
-        self.beside = {
-            name: value for name, value in everything.items() if not name.startswith(below)
-        }
-
-    @property
-    def step(self) -> int:
-        """Updates that the file counts, 0 where it does not."""
-        value = self.beside.get(STEP, 0)
-        return int(self._file.array(value) if isinstance(value, Array) else value)
+        self._step = everything.get(STEP)
+        self.beside = _beside(self._file.content, self.entry)
 
     def has_tensor(self, name: str) -> bool:
-        """Returns whether there are weights of that name."""
-        return name in self._tensors
+        """Returns whether there are weights of that name, or the number of updates."""
+        return name in self._tensors or (name == STEP and self._step is not None)
 
     def get_tensor(self, name: str) -> np.ndarray:
-        """Returns weights as they are in the file."""
+        """Returns weights, or the number of updates, as they are in the file."""
+        if name not in self._tensors:
+            step = self._step
+            return self._file.array(step) if isinstance(step, Array) else np.asarray(step)
         return self._file.array(self._tensors[name])
 
 
@@ -88,6 +83,15 @@ def everything(path: str | os.PathLike) -> dict[str, Any]:
             name: file.array(value) if isinstance(value, Array) else value
             for name, value in _flat(file.content)
         }
+
+
+def _beside(content: dict[str, Any], entry: str) -> tuple[str, ...]:
+    """Returns the names beside the way to the weights, without the number of updates."""
+    found, above = [], ""
+    for part in entry.split("/"):
+        found += [f"{above}{name}" for name in content if name != part and above + name != STEP]
+        content, above = content[part], f"{above}{part}/"
+    return tuple(found)
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,8 +18,9 @@ import numpy as np
 Shapes = Mapping[str, tuple[int, ...]]
 
 PRETRAIN, FINETUNE = "pretrain", "finetune"  # kinds of checkpoints
-# How keys came about: paths of variables, an object graph of TensorFlow, modules of PyTorch.
-PATHS, OBJECT_GRAPH, TORCH = "paths", "object graph", "torch"
+# How keys came about: paths of variables, an object graph of TensorFlow, modules of PyTorch, of
+# Flax.
+PATHS, OBJECT_GRAPH, TORCH, FLAX = "paths", "object graph", "torch", "flax"
 
 
 class Checkpointed(Protocol):

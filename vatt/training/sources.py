@@ -5,7 +5,7 @@
 
 A checkpoint of this project says in its manifest what it is; others are recognised by the methods
 that know them (`vatt.training.layouts`). Published ones are bundles of TensorFlow or files of
-PyTorch.
+PyTorch or Flax.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import tensorflow as tf
 from vatt import methods
 from vatt.errors import CheckpointError, short
 from vatt.training import layouts
-from vatt.training.checkpoint_files import is_torch
+from vatt.training.checkpoint_files import committed, is_flax, is_torch, newest_flax
 from vatt.training.checkpoints import manifest_metadata, newest_in, open_checkpoint
+from vatt.training.flax_checkpoints import FlaxCheckpoint
 from vatt.training.layouts import Layout, Own, Shapes
 from vatt.training.torch_checkpoints import TorchCheckpoint
 
@@ -48,7 +49,7 @@ class Source:
     """A checkpoint of a known kind.
 
     Attributes:
-      prefix: path without ending; of a file of PyTorch, the path.
+      prefix: path without ending; of a file of PyTorch or Flax, the path.
       layout: what its tensors are called.
       shapes: shape of every tensor of the model by key, without suffix; no optimizer.
       slots: keys of optimizer slots and counters.
@@ -106,8 +107,13 @@ def open_source(prefix: str | os.PathLike) -> Source:
     Raises:
       CheckpointError: no such checkpoint, a damaged or incomplete one, or one of another program.
     """
-    if is_torch(prefix) and not Path(prefix).is_dir():
-        return _of_torch(Path(prefix))
+    if not Path(prefix).is_dir():
+        if is_torch(prefix):
+            return _of_torch(Path(prefix))
+        if is_flax(prefix):
+            return _of_flax(Path(prefix))
+    elif not committed(prefix) and (newest := newest_flax(prefix)):
+        return _of_flax(newest)
     prefix = newest_in(prefix) if Path(prefix).is_dir() else Path(prefix)
     reader = open_checkpoint(prefix)
     stored = reader.get_variable_to_shape_map()
@@ -144,6 +150,15 @@ def _of_torch(path: Path) -> Source:
         facts["epoch"] = epoch
     beside = dict.fromkeys(checkpoint.beside)
     return Source(str(path), layout, shapes, (), others | beside, (path,), facts, checkpoint)
+
+
+def _of_flax(path: Path) -> Source:
+    """Opens a file of Flax."""
+    checkpoint = FlaxCheckpoint(path)
+    layout = _recognised(path, checkpoint.shapes, layouts.FLAX, list(checkpoint.shapes))
+    beside = dict.fromkeys(checkpoint.beside)
+    facts = {"entry": checkpoint.entry}
+    return Source(str(path), layout, checkpoint.shapes, (), beside, (path,), facts, checkpoint)
 
 
 def _recognised(prefix: Path, shapes: Shapes, naming: str, keys: list[str]) -> Layout:

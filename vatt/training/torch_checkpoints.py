@@ -44,7 +44,7 @@ class TorchCheckpoint:
         try:
             self._file = TorchFile(path)
         except FileNotFoundError:
-            there = checkpoint_files.torch_files(self.path.parent)
+            there = checkpoint_files.single_files(self.path.parent)
             known = f"; that folder has {', '.join(there[:5])}" if there else ""
             near = nearest(self.path.name, there)
             raise CheckpointError(f"{path}: no such file{known}.{near}") from None

@@ -34,7 +34,7 @@ class Checkpoint(pydantic.BaseModel):
       task: what it is a checkpoint of.
       model: in the words of its paper.
       architecture: our `--model_arch`.
-      config: our configuration of a fine-tuned one.
+      config: our configuration, where the preset of the architecture is not it.
       overrides: what that lacks, for `--params_override`.
       data: it was pretrained on; after a semicolon, fine-tuned.
       figures: published, none of them measured here.
@@ -67,8 +67,8 @@ class Checkpoint(pydantic.BaseModel):
 
     @property
     def loadable(self) -> bool:
-        """Whether this version has its method."""
-        return self.method in methods.MODULES
+        """Whether this version has its method and its architecture."""
+        return self.method in methods.MODULES and self.architecture is not None
 
     @property
     def published(self) -> str:

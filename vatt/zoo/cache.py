@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from vatt import locks, zoo
-from vatt.data.torch_files import ENDINGS
 from vatt.errors import DataError, UserError, short
 from vatt.files import make_folder, read_json, replace_text, sha256, writing
+from vatt.training import checkpoint_files
 from vatt.zoo import fetching, unpacking
 
 ENVIRONMENT_VARIABLE = "VATT_CACHE"
@@ -199,10 +199,10 @@ def _whole(place: Path, files: dict[str, Any]) -> bool:
 
 
 def _readable(place: Path, files: dict[str, Any]) -> Path:
-    """Returns what our readers take: a prefix, a file of PyTorch, else the folder."""
+    """Returns what our readers take: a prefix, a file of PyTorch or Flax, else the folder."""
     prefixes = [name.removesuffix(_BUNDLE[0]) for name in files if name.endswith(_BUNDLE[0])]
-    torch = [name for name in files if name.lower().endswith(ENDINGS)]
-    for names in (prefixes, torch, list(files)):
+    single = [name for name in files if checkpoint_files.is_single(name)]
+    for names in (prefixes, single, list(files)):
         if len(names) == 1:
             return place / names[0]
     return place

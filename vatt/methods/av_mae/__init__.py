@@ -17,6 +17,7 @@ from vatt.methods.av_mae import config
 if TYPE_CHECKING:
     from vatt.data.examples import Clips
     from vatt.methods.av_mae.model import MaskedAutoencoder
+    from vatt.training.layouts import Recognise
 
 PRESETS: dict[str, Callable[[], config.Pretrain]] = {
     **{f"av_mae_{size}": functools.partial(config.audioset, size) for size in config.SIZES},
@@ -46,6 +47,12 @@ def _objective(cfg: config.ModelConfig) -> Objective:
     return objective.ReconstructionLoss(cfg)
 
 
+def _layouts() -> tuple[Recognise, ...]:
+    from vatt.methods.av_mae import layouts
+
+    return layouts.RECOGNISE
+
+
 METHOD = Method(
     name="av_mae",
     presets=PRESETS,
@@ -53,4 +60,5 @@ METHOD = Method(
     model=_model,
     objective=_objective,
     evaluators=("linear", "knn"),
+    layouts=_layouts,
 )

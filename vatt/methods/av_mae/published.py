@@ -90,7 +90,7 @@ def names(variables: Iterable[keras.Variable], beginning: str, rules: Rules) -> 
     Raises:
       UnmappedVariableError: a variable that no rule fits, or two that share a name.
     """
-    found = {v.path: _name(v.path.removeprefix(beginning), rules) for v in variables}
+    found = {v.path: name_of(v.path.removeprefix(beginning), rules) for v in variables}
     if len(set(found.values())) != len(found):
         raise UnmappedVariableError("two variables share a published name")
     return found
@@ -110,7 +110,12 @@ def from_published(path: str, value: np.ndarray) -> np.ndarray:
     return value.reshape(value.shape[1:]) if path.endswith(TABLE) else value
 
 
-def _name(local: str, rules: Rules) -> str:
+def name_of(local: str, rules: Rules) -> str:
+    """Returns the published name of the variable at a path below what the rules are of.
+
+    Raises:
+      UnmappedVariableError: no rule fits.
+    """
     for pattern, name in rules:
         if match := re.fullmatch(pattern, local):
             *above, leaf = match.expand(name).split("/")
