@@ -17,13 +17,17 @@ RUNTIMES = {
 }
 
 
-@pytest.mark.parametrize("style", ["VGG", "ShortSide"])
+@pytest.mark.parametrize("style", ["VGG", "ShortSide", "Stretched"])
 @pytest.mark.parametrize("multi_crop", [False, True])
 @pytest.mark.parametrize("sides", [(72, 80), (80, 72), (24, 24), (37, 53), (200, 64), (16, 29)])
 def test_pixels_are_those_of_evaluation_bit_by_bit(style, multi_crop, sides):
     normalised = {"pixel_mean": 0.45, "pixel_std": 0.225} if style == "ShortSide" else {}
     cfg = dataset.Evaluation(
-        frame_size=24, crop_resize_style=style, multi_crop=multi_crop, **normalised
+        frame_size=24,
+        crop_resize_style=style,
+        test_resize=31 if style == "Stretched" else None,
+        multi_crop=multi_crop,
+        **normalised,
     )
     view = views.for_evaluation(cfg)
     random = np.random.default_rng(sum(sides))

@@ -13,8 +13,16 @@ from PIL import Image
 from vatt import configs
 from vatt.configs import dataset
 from vatt.data import clips, colour, views, vision
-from vatt.data.appearance import LUMA_OF_BGR, BlendJitter, Blur, ColourJitter, Grey, Normalise
-from vatt.data.cuts import InceptionCut, ResizedCrop, ShortSideCut, SquareCut
+from vatt.data.appearance import (
+    LUMA_4_DIGITS,
+    LUMA_OF_BGR,
+    BlendJitter,
+    Blur,
+    ColourJitter,
+    Grey,
+    Normalise,
+)
+from vatt.data.cuts import InceptionCut, ResizedCrop, ScaleJitter, ShortSideCut, SquareCut, VGGCut
 from vatt.data.views import EvaluationView, View
 
 RANGE = dict(pixel_mean=0.45, pixel_std=0.225)
@@ -46,6 +54,34 @@ def test_views_of_the_styles():
     square = of(crop_resize_style="Square", frame_size=112, **plain)
     assert square == View(112, SquareCut(), flip=0.0)
     assert of(color_probability=0.3).steps == (ColourJitter(0.3),)
+
+
+def test_stretched_frames():
+    """AV-MAE: shorter side, then both sides by factors of their own, then a square."""
+    stretched = of(crop_resize_style="Stretched", min_resize=256, grey_probability=0.1)
+    cut = VGGCut(256, ScaleJitter(1.0, (0.9, 1.33), after_resize=True))
+    steps = (ColourJitter(), Grey(0.1, LUMA_4_DIGITS))
+    assert stretched == View(224, cut, zero_centred=True, steps=steps)
+    cfg = dataset.Finetune(crop_resize_style="Stretched", min_resize=256)
+    assert views.for_classifier(cfg).cut == cut  # not VATT's boxes
+    still = of(crop_resize_style="Stretched", min_resize=256, random_crop=False)
+    assert still.cut == VGGCut(256, centred=True)
+    for draw in range(20):
+        sizes = cut.sizes(tf.constant([300, 400]), seeds_of(draw))
+        assert sizes[0].numpy().tolist() == [256, 341]
+        assert 230 <= sizes[1][0] <= 340 and 306 <= sizes[1][1] <= 453
+
+
+def test_squares_of_stretched_frames_in_evaluation():
+    """Three along the longer side, in the middle of the other one."""
+    cfg = dataset.Evaluation(
+        crop_resize_style="Stretched", frame_size=14, test_resize=17, multi_crop=True
+    )
+    frames = np.random.default_rng(0).integers(0, 256, (2, 17, 24, 3), np.uint8)
+    found = vision.evaluation_frames(tf.constant(frames), views.for_evaluation(cfg)).numpy()
+    for number, left in enumerate((0, 5, 10)):
+        square = frames[:, 2:16, left : left + 14]
+        np.testing.assert_array_equal(found[2 * number : 2 * number + 2], square)
 
 
 def test_published_defects():
@@ -193,8 +229,8 @@ def test_what_does_not_fit_together_is_told():
     assert "train.input.max_resize = 250: expected null: it belongs to" in told
     assert "eval.input.published_augmentation = True: expected false" in told
     told = problems(**{"train.input.pixel_std": 0.225, "train.input.pixel_mean": 0.45})
-    assert "eval.input.pixel_std = None: expected that of train.input, 0.225" in told
-    assert "eval.input.pixel_mean = 0.0: expected that of train.input, 0.45" in told
+    assert "eval.input.pixel_std = None: expected train.input.pixel_std, 0.225" in told
+    assert "eval.input.pixel_mean = 0.0: expected train.input.pixel_mean, 0.45" in told
     told = problems(**style, **{"train.input.published_augmentation": True})
     assert "train.input.color_style = 'hue': expected blend" in told
     told = problems(**{"train.input.blur_probability": 0.5, "train.input.frame_size": 4})

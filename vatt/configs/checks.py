@@ -5,6 +5,7 @@ Each check yields `Problem`s with a value that would do. Nothing here needs Tens
 
 from __future__ import annotations
 
+import math
 import operator
 
 from vatt.configs import dataset, evaluators, experiment, transformers
@@ -13,7 +14,8 @@ from vatt.configs.model import PretrainModel
 from vatt.configs.problems import ConfigError, Problem, Problems, divides
 from vatt.errors import nearest
 
-_OF_SPECTROGRAMS = ("audio_features", "audio_mean", "audio_std", "audio_masking")
+_OF_SPECTROGRAMS = ("audio_features", "audio_mean", "audio_std", "audio_masking", "audio_roll")
+_OF_SPECTROGRAMS += ("band_masks", "time_masks")
 _HEARD = ("audio_features", "audio_mean", "audio_std", "mel_bins", "stft_length", "stft_step")
 _HEARD += tuple(f"spectrum.{name}" for name in dataset.Spectrum.model_fields)
 _LEAST_BLURRED = 6  # pixels: half of the kernel of `vatt.data.appearance.Blur` must be less
@@ -105,18 +107,14 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
         for low, high in (
             ("min_area_ratio", "max_area_ratio"),
             ("min_aspect_ratio", "max_aspect_ratio"),
+            ("min_stretch", "max_stretch"),
         ):
             if getattr(data, low) > getattr(data, high):
                 accepted = f"expected at most {high}, which is {getattr(data, high):g}"
                 yield Problem(f"{path}.{low}", getattr(data, low), accepted)
-        if data.min_resize < data.frame_size and data.crop_resize_style in ("VGG", "ShortSide"):
-            yield Problem(
-                f"{path}.min_resize",
-                data.min_resize,
-                f"crops of frame_size {data.frame_size} do not fit into the resized frame",
-                f" Try min_resize {data.frame_size}.",
-            )
+        yield from _crops_fit(path, data)
         yield from _style(path, data)
+        yield from _random_masks(path, data)
         if not data.raw_audio and data.stft_step > data.stft_length:
             accepted = f"expected at most stft_length, which is {data.stft_length:g}"
             yield Problem(f"{path}.stft_step", data.stft_step, accepted)
@@ -157,6 +155,37 @@ def _bands(path: str, data: dataset.Dataset) -> Problems:
         if value != type(chosen).model_fields[name].default:
             accepted = f"no effect: {heard} does not read it"
             yield Problem(f"{path}.{name}", value, accepted)
+
+
+def _crops_fit(path: str, data: dataset.Dataset) -> Problems:
+    """Squares are no larger than the resized frames that they are cut from."""
+    style, size = data.crop_resize_style, data.frame_size
+    least = 1.0
+    if style == "Stretched" and data.scale_jitter and data.random_crop:
+        least = min(1.0, data.min_stretch)
+    if int(data.min_resize * least) < size and style in ("VGG", "ShortSide", "Stretched"):
+        needed = math.ceil(size / least)
+        yield Problem(
+            f"{path}.min_resize",
+            data.min_resize,
+            f"crops of frame_size {size} do not fit into the resized frame",
+            f" Try min_resize {needed}.",
+        )
+    if data.test_resize is not None and data.test_resize < size:
+        accepted = f"expected null, or at least frame_size, which is {size}"
+        yield Problem(f"{path}.test_resize", data.test_resize, accepted)
+
+
+def _random_masks(path: str, data: dataset.Dataset) -> Problems:
+    """Masks of spectrograms are named or counted, and none covers all there is."""
+    if not isinstance(data, dataset.Training) or data.raw_audio:
+        return
+    if data.audio_masking != "none" and (data.band_masks or data.time_masks):
+        accepted = "expected none beside band_masks and time_masks, which say how many there are"
+        yield Problem(f"{path}.audio_masking", data.audio_masking, accepted)
+    if data.band_masks and data.band_mask_width > data.mel_bins:
+        accepted = f"expected at most mel_bins, which is {data.mel_bins}"
+        yield Problem(f"{path}.band_mask_width", data.band_mask_width, accepted)
 
 
 def _can_be_held(path: str, data: dataset.Dataset) -> Problems:
@@ -218,7 +247,7 @@ def _seen_alike(train: dataset.Dataset, evaluation: dataset.Dataset) -> Problems
     for name in ("pixel_mean", "pixel_std"):
         expected, found = getattr(train, name), getattr(evaluation, name)
         if expected != found:
-            accepted = f"expected that of train.input, {expected}: the model learns to see so"
+            accepted = f"expected train.input.{name}, {expected}: the model learns to see so"
             yield Problem(f"eval.input.{name}", found, accepted)
 
 
@@ -229,7 +258,7 @@ def _heard_alike(train: dataset.Dataset, evaluation: dataset.Dataset) -> Problem
     for name in _HEARD:
         expected, found = map(operator.attrgetter(name), (train, evaluation))
         if expected != found:
-            accepted = f"expected that of train.input, {expected}: the model learns to hear so"
+            accepted = f"expected train.input.{name}, {expected}: the model learns to hear so"
             yield Problem(f"eval.input.{name}", found, accepted)
 
 

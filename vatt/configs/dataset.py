@@ -12,6 +12,7 @@ from vatt.configs.base import Count, NonNegative, Number, Positive, Rate, Share,
 Decibels = Annotated[float, Field(ge=-80, le=0)]
 Gain = Annotated[float, Field(ge=0, le=80)]  # dB
 Window = Annotated[float, Field(ge=1e-6, le=60)]  # s
+Masks = Annotated[int, Field(ge=0, le=1000)]
 HOUR = 3600  # s
 
 PUBLISHED_FPS = 10.0  # of clips
@@ -65,12 +66,17 @@ class Dataset(base.Config):
     area and aspect, of which VATT's fine-tuning cuts whatever stands here; or, with resizing that
     keeps the decimals of levels, "ShortSide", shorter side to a random size from `min_resize` to
     `max_resize`, then a square, "ResizedCrop", a box as in torchvision, and "Square", the largest
-    square.
+    square. "Stretched" is "VGG", in fine-tuning too, whose `scale_jitter` multiplies the resized
+    height and width by factors of their own from `min_stretch` to `max_stretch`.
+    `test_resize`: in evaluation, the shorter side is resized to so many pixels before squares are
+    cut; None is `frame_size`.
     `color_style`: "hue" changes brightness, saturation, contrast and hue, "blend" the first three
     by blending; both with `color_probability`. `grey_probability`, `blur_probability`: shares of
     clips without colours, or out of focus. Values are (value / 255 - `pixel_mean`) / `pixel_std`;
     without `pixel_std` in [-1, 1] (`zero_centering_image`) or [0, 1]. `published_augmentation`:
     what GDT and STiCA do by mistake with "ShortSide" and "ResizedCrop" (`vatt.data.views`).
+    `sound_loops`: the sound of a clip that begins late in a record goes on at the start of the
+    record; without, it begins as late as it can without that.
     `audio_level`: RMS in dB (0 dB: a square wave of full scale) to which the sound of every record
     is brought, in training and evaluation; None leaves it as it was recorded, as published.
 
@@ -98,16 +104,21 @@ class Dataset(base.Config):
     video_stride: Count = 1
     audio_stride: Count = 1
     clip_sampling: base.choice("strides", "windows") = "strides"
-    crop_resize_style: base.choice("VGG", "Inception", "ShortSide", "ResizedCrop", "Square") = "VGG"
+    crop_resize_style: base.choice(
+        "VGG", "Inception", "ShortSide", "ResizedCrop", "Square", "Stretched"
+    ) = "VGG"
     min_area_ratio: Share = 0.08
     max_area_ratio: Share = 1.0
     min_aspect_ratio: Positive = 0.5
     max_aspect_ratio: Positive = 2.0
     scale_jitter: bool = True
+    min_stretch: Positive = 0.9
+    max_stretch: Positive = 1.33
     horizontal_flip: bool = True
     random_crop: bool = True
     min_resize: Count = 224
     max_resize: Count | None = None
+    test_resize: Count | None = None
     color_augment: bool = True
     color_style: base.choice("hue", "blend") = "hue"
     color_probability: UnitInterval = 0.8
@@ -133,6 +144,7 @@ class Dataset(base.Config):
     linearize_vision: bool = True
     fps: Positive | None = None
     sample_rate: Count = 48000
+    sound_loops: bool = False
     audio_level: Decibels | None = None
     vocabulary: str | None = None
     use_bos: bool = False
@@ -177,12 +189,21 @@ class Training(Dataset):
 
     `volume_jitter`: samples are multiplied by up to so much more or less than 1. `audio_shift`: the
     sound begins up to so many seconds earlier or later than the pictures. `audio_masking`: bands
-    and times of a spectrogram become 0 (`vatt.data.audio.MASKS`).
+    and times of a spectrogram become 0 (`vatt.data.audio.MASKS`), or (SpecAugment) so many
+    `band_masks` and `time_masks` of less than so many bands and frames, those of times also of no
+    more than `time_mask_ratio` of the spectrogram. `audio_roll`: a spectrogram begins at any of
+    its frames and goes on at its start.
     """
 
     volume_jitter: Rate = 0.0
     audio_shift: Annotated[float, Field(ge=0, le=HOUR)] = 0.0
     audio_masking: base.choice("none", "mild", "medium", "heavy") = "none"
+    band_masks: Masks = 0
+    band_mask_width: Count = 1
+    time_masks: Masks = 0
+    time_mask_width: Count = 1
+    time_mask_ratio: UnitInterval = 1.0
+    audio_roll: bool = False
 
 
 class Pretrain(Training):
@@ -205,6 +226,11 @@ class Finetune(Training):
     """Labelled clips for fine-tuning.
 
     `audio_gain`: training sounds are made louder or softer by up to so many dB, at random.
+    `mixup` mixes each clip and its label with another of the batch, by shares of
+    Beta(`mixup_alpha`, `mixup_alpha`): with `mixup_style` "rows" every clip by its own share with
+    any other (VATT), with "batch" all by one share, the first with the last and so on (AV-MAE).
+    `mixup_apart`: each modality has its own shares, partners and labels. `smooth_multi_label`:
+    labels of sets with several per clip are smoothed by `label_smoothing`, too.
     """
 
     name: Annotated[str, Field(min_length=1)] = "kinetics400"
@@ -212,9 +238,12 @@ class Finetune(Training):
     audio_stride: Count = 2
     mixup: bool = False
     mixup_alpha: Positive = 5
+    mixup_style: base.choice("rows", "batch") = "rows"
+    mixup_apart: bool = False
     audio_noise: NonNegative = 0.0
     audio_gain: Gain = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    smooth_multi_label: bool = False
     num_windows_test: Count = 4
     multi_crop: bool = True
 

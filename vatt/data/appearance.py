@@ -17,6 +17,7 @@ from vatt.data import colour, sampling
 from vatt.data.ranges import Range, between, check_positive, check_probability, check_range
 
 LUMA = (0.299, 0.587, 0.114)  # red, green, blue (ITU-R BT.601)
+LUMA_4_DIGITS = (0.2989, 0.5870, 0.1140)  # the same, as AV-MAE has it
 LUMA_OF_BGR = LUMA[::-1]  # as GDT and STiCA publish it, for blue, green, red: their frames are not
 ORDERS = tuple(itertools.permutations(range(3)))
 

@@ -1,4 +1,4 @@
-"""Sound: noise, levels, log-mel spectrograms, masks, mixup. Waveforms are mono float32 in [-1, 1].
+"""Sound: noise, levels, log-mel spectrograms, masks. Waveforms are mono float32 in [-1, 1].
 
 `vatt.data.representation` chooses between waveforms and spectrograms.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,16 +16,51 @@ import tensorflow as tf
 from vatt.data import sampling
 
 if TYPE_CHECKING:
+    from vatt import configs
     from vatt.configs.dataset import Spectrum
 
 MEL_LOWEST_HZ = 80.0
 MEL_HIGHEST_HZ = 7600.0
 MEL_GAIN = 10000.0
 LOUDEST = 1e-8  # added to the largest sample that a waveform is divided by
-# Of spectrograms: (masks of bands, masks of times, bounds of their widths). Source: GDT.
-MASKS = {"none": (0, 0, 1, 1), "mild": (1, 1, 2, 5), "medium": (1, 1, 3, 6), "heavy": (2, 2, 3, 6)}
 BANDS, TIMES = 1, 0  # axes of a spectrogram
 MOST_GAIN = 60.0  # dB: what is softer is no sound, but the noise of a recorder
+
+
+class Masks(NamedTuple):
+    """What of a spectrogram becomes 0: so many masks of bands and of times, below these widths.
+
+    Those of times are also no wider than `ratio` of all times.
+    """
+
+    bands: int
+    times: int
+    band_width: int
+    time_width: int
+    ratio: float = 1.0
+
+    @property
+    def count(self) -> int:
+        """How many masks there are."""
+        return self.bands + self.times
+
+
+MASKS = {  # Source: GDT.
+    "none": Masks(0, 0, 1, 1),
+    "mild": Masks(1, 1, 2, 5),
+    "medium": Masks(1, 1, 3, 6),
+    "heavy": Masks(2, 2, 3, 6),
+}
+
+
+def masks_of(cfg: configs.dataset.Dataset) -> Masks:
+    """The masks that a configuration names or counts; evaluation has none."""
+    if getattr(cfg, "audio_masking", "none") != "none":
+        return MASKS[cfg.audio_masking]
+    if not hasattr(cfg, "band_masks"):
+        return MASKS["none"]
+    widths = (cfg.band_mask_width, cfg.time_mask_width)
+    return Masks(cfg.band_masks, cfg.time_masks, *widths, cfg.time_mask_ratio)
 
 
 def add_noise(waveform: tf.Tensor, seed: tf.Tensor, gamma: float) -> tf.Tensor:
@@ -154,19 +189,42 @@ def minmax_normalise(spectrogram: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(spectrogram - low, high - low)
 
 
-def draw_masks(seed: tf.Tensor, times: int, bands: int, masking: str) -> tf.Tensor:
-    """Where a spectrogram of so many times and bands becomes 0, for a name in `MASKS`.
+def rolled(spectrogram: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """[time, bands, 1] that begins at any of its times and goes on at its start."""
+    return roll(spectrogram, sampling.scaled_below(sampling.uniform(seed), spectrogram.shape[0]))
+
+
+def roll(spectrogram: tf.Tensor, later: tf.Tensor) -> tf.Tensor:
+    """[time, ...] so many frames later; the last ones come first."""
+    return tf.roll(spectrogram, later, axis=0)
+
+
+def draw_masks(seed: tf.Tensor, times: int, bands: int, masks: Masks) -> tf.Tensor:
+    """`place_masks` of random shares."""
+    return place_masks(sampling.uniform(seed, (masks.count, 2)), times, bands, masks)
+
+
+def place_masks(shares: tf.Tensor, times: int, bands: int, masks: Masks) -> tf.Tensor:
+    """Where a spectrogram of so many times and bands becomes 0.
 
     A width is a whole number from 0 to less than its bound; a mask lies anywhere.
+
+    Args:
+      shares: float32 [masks, 2] in [0, 1), of the widths and of the places; masks of bands first.
+      times: of the spectrogram.
+      bands: of the spectrogram.
+      masks: how many, and how wide.
 
     Returns:
       Int32 [masks, 3], of each its axis (`BANDS` or `TIMES`), start and width.
     """
-    of_bands, of_times, widest_band, widest_time = MASKS[masking]
-    shares = sampling.uniform(seed, (of_bands + of_times, 2))
-    axes = tf.constant([BANDS] * of_bands + [TIMES] * of_times, tf.int32)
-    widest = tf.where(axes == BANDS, widest_band, widest_time)
-    widths = sampling.scaled_below(shares[:, 0], widest)
+    axes = tf.constant([BANDS] * masks.bands + [TIMES] * masks.times, tf.int32)
+    widest = tf.where(
+        axes == BANDS,
+        min(masks.band_width, bands),
+        min(masks.time_width, int(masks.ratio * times)),
+    )
+    widths = tf.maximum(sampling.scaled_below(shares[:, 0], widest), 0)  # none below a width of 0
     room = tf.where(axes == BANDS, bands, times) - widths
     return tf.stack([axes, sampling.scaled_below(shares[:, 1], room + 1), widths], axis=1)
 
@@ -179,26 +237,3 @@ def masked(spectrogram: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
         inside = (place >= start) & (place < start + width)  # [time, bands]
         spectrogram = tf.where(inside[..., tf.newaxis], 0.0, spectrogram)
     return spectrogram
-
-
-def mixup(audio: tf.Tensor, seed: tf.Tensor, alpha: float, beta: float) -> tf.Tensor:
-    """Mixes each row of a batch with another one: l * x + (1 - l) * x_perm, l ~ Beta(alpha, beta).
-
-    Args:
-      audio: float32 [batch, ...].
-      seed: int64 [2].
-      alpha: first parameter of the Beta distribution, one draw per row.
-      beta: second parameter.
-
-    Returns:
-      Float32 [batch, ...].
-    """
-    import tensorflow_probability as tfp  # takes two seconds: only who mixes pays for it
-
-    batch = tf.shape(audio)[0]
-    order = sampling.permutation(sampling.fold(seed, 0), batch)
-    draw_seed = tf.cast(sampling.fold(seed, 1) % (2**31), tf.int32)  # as that package wants it
-    share = tfp.distributions.Beta(float(alpha), float(beta)).sample(batch, seed=draw_seed)
-    ones = tf.ones([audio.shape.rank - 1], tf.int32)
-    share = tf.reshape(share, tf.concat([[batch], ones], 0))
-    return share * audio + (1.0 - share) * tf.gather(audio, order)

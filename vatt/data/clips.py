@@ -186,10 +186,12 @@ def training_audio(
     if noise:
         samples = audio.add_noise(samples, seeds[sampling.NOISE], noise)
     heard = representation.of(samples, cfg)
-    if (masking := getattr(cfg, "audio_masking", "none")) == "none":
+    if getattr(cfg, "audio_roll", False):
+        heard = audio.rolled(heard, seeds[sampling.ROLL])
+    masks = audio.masks_of(cfg)
+    if not masks.count:
         return heard
-    masks = audio.draw_masks(seeds[sampling.MASKS], *heard.shape[:2], masking)
-    return audio.masked(heard, masks)
+    return audio.masked(heard, audio.draw_masks(seeds[sampling.MASKS], *heard.shape[:2], masks))
 
 
 def _shifted(
@@ -228,7 +230,8 @@ def training_sound(
             start = sampling.random_offset(seeds[sampling.OFFSET], length, steps, stride)
         else:
             count = tf.shape(record.frames)[0]
-            start = sampling.synchronised_offset(first, count, length, steps, stride)
+            loops = cfg.sound_loops
+            start = sampling.synchronised_offset(first, count, length, steps, stride, loops)
     return training_audio(record.waveform, start, noise, seeds, cfg, spec)
 
 

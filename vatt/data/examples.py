@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from vatt.data import audio, cards, clips, lengths, pipeline, sampling, views, vision
+from vatt.data import cards, clips, lengths, mixing, pipeline, sampling, views, vision
 from vatt.data.cards import Card
 from vatt.data.features import LABEL, VIDEO
 from vatt.data.text import Vocabulary
@@ -119,8 +119,9 @@ class LabelledClips(Clips):
     """Clips with their labels, for fine-tuning.
 
     Labels of sets with one label per clip are smoothed by `label_smoothing` (published: those of
-    videos, which have one); with `mixup` clips and labels are mixed with those of another row, l ~
-    Beta(alpha, alpha).
+    videos, which have one), others with `smooth_multi_label`; with `mixup` clips and labels are
+    mixed with those of another row (`vatt.data.mixing`). Where the modalities are mixed apart, each
+    has labels of its own, `label_of(modality)` instead of LABEL.
     """
 
     cfg: configs.dataset.Finetune
@@ -134,8 +135,13 @@ class LabelledClips(Clips):
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of the modalities and of the label, without the batch axis."""
-        return {**super().shapes, LABEL: (self._card.classes,)}
+        """Shapes of the modalities and of the labels, without the batch axis."""
+        own = [label_of(m) for m in self._modalities] if self._apart else [LABEL]
+        return {**super().shapes, **dict.fromkeys(own, (self._card.classes,))}
+
+    @property
+    def _apart(self) -> bool:
+        return self.cfg.mixup and self.cfg.mixup_apart and len(self._modalities) > 1
 
     @property
     def record_shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -159,9 +165,27 @@ class LabelledClips(Clips):
     def whole_batch(self, batch: Batch, seed: tf.Tensor) -> Batch:
         """Smoothing of labels, mixup and space-to-depth, where they are asked for."""
         cfg = self.cfg
-        if cfg.label_smoothing and not self._card.multi_label:
+        if cfg.label_smoothing and (cfg.smooth_multi_label or not self._card.multi_label):
             batch[LABEL] = pipeline.smooth_labels(batch[LABEL], cfg.label_smoothing)
-        if cfg.mixup:
-            for name in (*self._modalities, LABEL):  # the same seed: the same partners and shares
-                batch[name] = audio.mixup(batch[name], seed, cfg.mixup_alpha, cfg.mixup_alpha)
+        if self._apart:
+            labels = batch.pop(LABEL)
+            for place, modality in enumerate(self._modalities):
+                how = self._mixing(sampling.fold(seed, place), tf.shape(labels)[0])
+                batch[modality] = mixing.mixed(batch[modality], *how)
+                batch[label_of(modality)] = mixing.mixed(labels, *how)
+        elif cfg.mixup:
+            how = self._mixing(seed, tf.shape(batch[LABEL])[0])
+            for name in (*self._modalities, LABEL):
+                batch[name] = mixing.mixed(batch[name], *how)
         return super().whole_batch(batch, seed)
+
+    def _mixing(self, seed: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        alpha = self.cfg.mixup_alpha
+        if self.cfg.mixup_style == "batch":
+            return mixing.by_batch(seed, rows, alpha)
+        return mixing.by_rows(seed, rows, alpha, alpha)
+
+
+def label_of(modality: str) -> str:
+    """The name of the labels of one modality, where each has its own."""
+    return f"{LABEL}_{modality}"

@@ -34,8 +34,13 @@ def jittered_size(
     draws = sampling.uniform(seed, (3,))
     low, high = factors
     size = tf.stack([height, width])
-    jittered = tf.cast(tf.cast(size, tf.float32) * (low + draws[1:] * (high - low)), tf.int32)
-    return tf.where(draws[0] < probability, tf.maximum(jittered, 1), size)
+    stretched = stretched_size(size, low + draws[1:] * (high - low))
+    return tf.where(draws[0] < probability, stretched, size)
+
+
+def stretched_size(size: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    """Int32 [2] height and width times float32 [2]; decimals are cut off, a pixel is left."""
+    return tf.maximum(tf.cast(tf.cast(size, tf.float32) * factors, tf.int32), 1)
 
 
 def smallest_side_size(height: tf.Tensor, width: tf.Tensor, side: int) -> tf.Tensor:

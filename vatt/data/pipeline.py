@@ -26,11 +26,11 @@ import tensorflow as tf
 
 from vatt.configs.dataset import PUBLISHED_FPS
 from vatt.data import (
-    audio,
     cards,
     clips,
     factories,
     lengths,
+    mixing,
     representation,
     sampling,
     streams,
@@ -196,7 +196,9 @@ def probe_batches(
 
     def mix(number: tf.Tensor, batch: Batch) -> Batch:
         own = sampling.fold(root, sampling.USE_MIXUP, number)
-        return {**batch, AUDIO: audio.mixup(batch[AUDIO], own, cfg.mixup_alpha, cfg.mixup_beta)}
+        rows = tf.shape(batch[AUDIO])[0]
+        how = mixing.by_rows(own, rows, cfg.mixup_alpha, cfg.mixup_beta)
+        return {**batch, AUDIO: mixing.mixed(batch[AUDIO], *how)}
 
     return batches.enumerate().map(sampling.plain_graph(mix))
 
@@ -305,7 +307,7 @@ def check_split(card: cards.Card, split: str) -> None:
 
 def _check_frames(cfg: configs.dataset.Dataset, training: bool = True) -> None:
     """Refuses sizes that no record could satisfy."""
-    cut = cfg.crop_resize_style in ("VGG", "ShortSide")
+    cut = cfg.crop_resize_style in ("VGG", "ShortSide", "Stretched")
     if training and cut and cfg.min_resize < cfg.frame_size:
         raise DataError(
             f"min_resize={cfg.min_resize} is smaller than frame_size={cfg.frame_size}: a crop "

@@ -78,7 +78,7 @@ def _corners(resized: tf.Tensor, view: EvaluationView) -> list[tf.Tensor]:
     """Int32 [2], top and left of each square."""
     size, room = view.size, resized - view.size
     along = tf.stack([resized[0] > resized[1], resized[0] <= resized[1]])
-    if view.decimals:
+    if view.decimals or (view.multi_crop and view.centred):
         middle = geometry.middle(resized, size)
         places = [tf.zeros_like(room), middle, room] if view.multi_crop else [middle]
         return [tf.where(along, place, middle) for place in places]

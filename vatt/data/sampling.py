@@ -27,7 +27,7 @@ USE_VIEW = 5
 
 # Rows of `seeds_per_use`. A new augmentation gets a new row: the others then keep their draws.
 OFFSET, JITTER, CROP, FLIP, COLOUR, NOISE, CAPTIONS, GREY, BLUR, GAIN = range(10)
-VOLUME, SHIFT, MASKS = range(10, 13)
+VOLUME, SHIFT, MASKS, ROLL = range(10, 14)
 ROWS = 16
 # Rows that choose a part of the record: all views of a clip share them.
 OF_CLIP = (OFFSET, CAPTIONS, SHIFT)
@@ -133,15 +133,23 @@ def window_offsets(length: tf.Tensor, windows: int, steps: int, stride: Stride) 
 
 
 def synchronised_offset(
-    offset: tf.Tensor, length: tf.Tensor, other_length: tf.Tensor, steps: int, stride: int
+    offset: tf.Tensor,
+    length: tf.Tensor,
+    other_length: tf.Tensor,
+    steps: int,
+    stride: int,
+    loops: bool = False,
 ) -> tf.Tensor:
     """Int32 start in another modality of the same record at the same relative time.
 
-    The published rule is round(offset / length * other_length). The result is also kept at or
-    before the last start that needs no loop, so that audio at the end of a clip has no click in it.
+    The published rule is round(offset / length * other_length). Unless it `loops`, the result is
+    also kept at or before the last start that needs no loop, so that audio at the end of a clip has
+    no click in it.
     """
     share = tf.cast(offset, tf.float64) / tf.cast(tf.maximum(length, 1), tf.float64)
     start = tf.cast(tf.round(share * tf.cast(other_length, tf.float64)), tf.int32)
+    if loops:
+        return start
     return tf.minimum(start, tf.maximum(other_length - (steps - 1) * stride - 1, 0))
 
 

@@ -20,6 +20,7 @@ import tensorflow as tf
 from vatt.data import geometry, sampling
 from vatt.data.appearance import (
     LUMA,
+    LUMA_4_DIGITS,
     LUMA_OF_BGR,
     BlendJitter,
     Blur,
@@ -42,8 +43,9 @@ from vatt.data.ranges import check_probability
 if TYPE_CHECKING:
     from vatt import configs
 
-VATTS = ("VGG", "Inception")  # styles in which resizing cuts levels to whole numbers
-STYLES = (*VATTS, "ShortSide", "ResizedCrop", "Square")
+VATTS = ("VGG", "Inception")
+WHOLE = (*VATTS, "Stretched")  # styles in which resizing cuts levels to whole numbers
+STYLES = (*WHOLE, "ShortSide", "ResizedCrop", "Square")
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,9 @@ class EvaluationView:
     """What clips look like where nothing is left to chance.
 
     The shorter side is resized to `resize` pixels, then the middle square of side `size` is cut, or
-    three along the longer side (`multi_crop`). `decimals`: levels keep their decimals, and half a
-    pixel is rounded up; without, VATT's operations. The values are in the range of `View`, then
-    normalised.
+    three along the longer side (`multi_crop`). `decimals`: levels keep their decimals, and the
+    middle is half a pixel late, not early. `centred`: three squares are in the middle of the other
+    side, not at its start (VATT). The values are in the range of `View`, then normalised.
     """
 
     resize: int
@@ -122,6 +124,7 @@ class EvaluationView:
     multi_crop: bool = False
     zero_centred: bool = False
     decimals: bool = False
+    centred: bool = False
     normalise: Normalise | None = None
 
     @property
@@ -144,11 +147,12 @@ class EvaluationView:
 def for_evaluation(cfg: configs.dataset.Evaluation | configs.dataset.Finetune) -> EvaluationView:
     """The view of clips in evaluation, as the configuration says."""
     return EvaluationView(
-        cfg.frame_size,
+        cfg.test_resize or cfg.frame_size,
         cfg.frame_size,
         cfg.multi_crop,
         zero_centred=_zero_centred(cfg),
-        decimals=cfg.crop_resize_style not in VATTS,
+        decimals=cfg.crop_resize_style not in WHOLE,
+        centred=cfg.crop_resize_style == "Stretched",
         normalise=_normalise(cfg),
     )
 
@@ -165,7 +169,7 @@ def of_config(cfg: configs.dataset.Dataset, style: str) -> View:
     Args:
       cfg: sizes, ranges and what is switched on.
       style: "VGG" (the default of pretraining), "Inception" (VATT's fine-tuning), "ShortSide",
-        "ResizedCrop" or "Square".
+        "ResizedCrop", "Square" or "Stretched".
     """
     if style not in STYLES:
         raise ValueError(f"style is {style!r}; accepted: {', '.join(map(repr, STYLES))}")
@@ -186,6 +190,11 @@ def _cut(cfg: configs.dataset.Dataset, style: str) -> CutRule:
         if not cfg.random_crop:
             return ShortSideCut(cfg.min_resize, cfg.min_resize, centred=True)
         return ShortSideCut(cfg.min_resize, longest, never_last=cfg.published_augmentation)
+    if style == "Stretched":
+        factors = (cfg.min_stretch, cfg.max_stretch)
+        jitter = ScaleJitter(1.0, factors, after_resize=True) if cfg.scale_jitter else None
+        centred = not cfg.random_crop
+        return VGGCut(cfg.min_resize, None if centred else jitter, centred=centred)
     vgg, random = style == "VGG", cfg.random_crop
     if not random and style == "ResizedCrop":
         return ShortSideCut(cfg.frame_size, cfg.frame_size, centred=True)
@@ -206,7 +215,7 @@ def _steps(cfg: configs.dataset.Dataset, style: str) -> tuple[Step, ...]:
     change, and blur is the same for all clips, and horizontal for the most part.
     """
     published = cfg.published_augmentation
-    weights = LUMA_OF_BGR if published else LUMA
+    weights = LUMA_OF_BGR if published else LUMA_4_DIGITS if style == "Stretched" else LUMA
     steps: list[Step] = []
     if cfg.color_augment and cfg.color_style == "hue":
         steps.append(ColourJitter(cfg.color_probability))

@@ -24,7 +24,7 @@ RATIOS = (1, 2, 4, 8)  # at which JPEG can be decoded smaller
 TRUNCATION = 0.5  # levels that cutting off decimals takes away on average
 
 
-def _resize(frames: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def resize(frames: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Bilinear resize (half-pixel centres, no antialiasing) in the dtype of `frames`.
 
     Frames of that size already pass unchanged.
@@ -40,22 +40,22 @@ def _resize(frames: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 def resize_smallest(frames: tf.Tensor, side: int) -> tf.Tensor:
     """Resizes so that the shorter side is `side`; frames of that size already pass unchanged."""
     height, width = tf.shape(frames)[1], tf.shape(frames)[2]
-    return _resize(frames, smallest_side_size(height, width, side))
+    return resize(frames, smallest_side_size(height, width, side))
 
 
 def scale_jitter(frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """With probability 0.8 stretches height and width by independent factors in [0.8, 1.2)."""
     height, width = tf.shape(frames)[1], tf.shape(frames)[2]
-    return _resize(frames, geometry.jittered_size(height, width, seed))
+    return resize(frames, geometry.jittered_size(height, width, seed))
 
 
 def random_crop(frames: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
     """Cuts the same random [size, size] square out of every frame; both sides must be >= size."""
     height, width = tf.shape(frames)[1], tf.shape(frames)[2]
-    return _square(frames, size, geometry.crop_position(height, width, size, seed))
+    return square(frames, size, geometry.crop_position(height, width, size, seed))
 
 
-def _square(frames: tf.Tensor, size: int, place: tf.Tensor) -> tf.Tensor:
+def square(frames: tf.Tensor, size: int, place: tf.Tensor) -> tf.Tensor:
     """Cuts the [size, size] square at int32 [2] top and left."""
     count = frames.shape[0]
     top, left = tf.unstack(place)
@@ -91,19 +91,19 @@ def resize_short_side(frames: tf.Tensor, side: int) -> tf.Tensor:
     """Resizes so that the shorter side is `side`; float32, levels keep their decimals."""
     height, width = tf.shape(frames)[1], tf.shape(frames)[2]
     size = geometry.short_side_size(height, width, tf.constant(side))
-    return _resize(tf.cast(frames, tf.float32), size)
+    return resize(tf.cast(frames, tf.float32), size)
 
 
 def uniform_crop(frames: tf.Tensor, size: int, place: int) -> tf.Tensor:
     """Cuts one of three squares along the longer side: 0 the first, 1 the middle, 2 the last one.
 
-    Along the other side it is the middle one. Source: GDT, STiCA.
+    Along the other side it is the middle one. Source: GDT, STiCA, AV-MAE.
     """
     sides = tf.shape(frames)[1:3]
     along = tf.stack([sides[0] > sides[1], sides[0] <= sides[1]])
     middle = geometry.middle(sides, size)
     corner = tf.where(along, (tf.zeros([2], tf.int32), middle, sides - size)[place], middle)
-    return _square(frames, size, corner)
+    return square(frames, size, corner)
 
 
 def evaluation_frames(frames: tf.Tensor, view: EvaluationView) -> tf.Tensor:
@@ -118,8 +118,10 @@ def evaluation_frames(frames: tf.Tensor, view: EvaluationView) -> tf.Tensor:
     """
     if not view.decimals:
         frames = resize_smallest(frames, view.resize)
-        return (three_crop if view.multi_crop else central_crop)(frames, view.size)
-    frames = resize_short_side(frames, view.resize)
+        if not (view.multi_crop and view.centred):
+            return (three_crop if view.multi_crop else central_crop)(frames, view.size)
+    else:
+        frames = resize_short_side(frames, view.resize)
     places = range(3) if view.multi_crop else (1,)
     return tf.concat([uniform_crop(frames, view.size, place) for place in places], axis=0)
 
@@ -200,7 +202,7 @@ def _one_by_one(encoded: tf.Tensor, count: int, seeds: tf.Tensor, view: View) ->
     (top, left), (high, wide) = tf.unstack(cut.begin), tf.unstack(cut.extent)
     frames = frames[:, top : top + high, left : left + wide]
     for size in cut.truncated_at:
-        frames = _resize(frames, size)
+        frames = resize(frames, size)
     if not cut.truncated_at:
         frames = tf.image.resize(frames, cut.resized, method="bilinear")
     top, left = tf.unstack(cut.offset)
@@ -243,7 +245,7 @@ def _cut_out(
 ) -> tf.Tensor:
     """A clip of a `VGGCut` that is not resized."""
     frames = decode_jpegs(encoded, count)
-    frames = _square(frames, view.size, view.cut.place(tf.shape(frames)[1:3], view.size, seeds))
+    frames = square(frames, view.size, view.cut.place(tf.shape(frames)[1:3], view.size, seeds))
     frames = random_flip(frames, seeds[sampling.FLIP], view.flip)
     frames = tf.ensure_shape(frames, (count, view.size, view.size, 3))
     if draws is None:

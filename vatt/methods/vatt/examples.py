@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from vatt.data import (
-    audio,
     cards,
     clips,
     embeddings,
     lengths,
+    mixing,
     pipeline,
     representation,
     sampling,
@@ -86,7 +86,8 @@ class VideoAudioText(Examples):
         if cfg.space_to_depth:
             batch[VIDEO] = vision.space_to_depth(batch[VIDEO])
         if cfg.audio_mixup:
-            batch[AUDIO] = audio.mixup(batch[AUDIO], seed, cfg.mixup_alpha, cfg.mixup_beta)
+            how = mixing.by_rows(seed, tf.shape(batch[AUDIO])[0], cfg.mixup_alpha, cfg.mixup_beta)
+            batch[AUDIO] = mixing.mixed(batch[AUDIO], *how)
         return batch
 
 
