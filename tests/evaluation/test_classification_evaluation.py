@@ -112,6 +112,8 @@ def test_audio_metrics_equal_independent_ones():
     assert values["sklearn_d-prime"] == pytest.approx(
         np.mean(math.sqrt(2) * stats.norm.ppf(area)), abs=1e-9
     )
+    found = values["d-prime_of_mean_AUC"]
+    assert found == pytest.approx(math.sqrt(2) * stats.norm.ppf(area.mean()))
     entropy = -(labels * np.log(probabilities) + (1 - labels) * np.log1p(-probabilities))
     assert values["binary_cross_entropy"] == pytest.approx(entropy.mean())
     assert values["chance_sklearn_mAP"] == pytest.approx(labels[:, kept].mean())
@@ -150,6 +152,7 @@ def test_whether_a_clip_can_have_several_labels_decides_about_the_figures(modali
         "sklearn_mAP",
         "sklearn_AUC",
         "sklearn_d-prime",
+        "d-prime_of_mean_AUC",
         "binary_cross_entropy",
         "chance_sklearn_mAP",
         "classes_left_out",

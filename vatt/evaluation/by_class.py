@@ -88,6 +88,8 @@ def multilabel(logits: np.ndarray, labels: np.ndarray) -> Figures:
     by_class["d-prime"] = metrics.d_prime(area)
     means = {"mAP": by_class["AP"], "AUC": by_class["AUC"], "d-prime": by_class["d-prime"]}
     values = {f"sklearn_{name}": metrics.mean(array[kept]) for name, array in means.items()}
+    total = metrics.mean(by_class["AUC"][kept])
+    values["d-prime_of_mean_AUC"] = float(metrics.d_prime(np.array(total)))
     values["classes_left_out"] = float(np.sum(~kept))
     chance = {"sklearn_mAP": metrics.mean(prevalence[kept])}
     return Figures(values, chance, {f"classes/{name}": array for name, array in by_class.items()})

@@ -2,6 +2,7 @@
 
     loss = softmax_loss(logits, labels)                                   # one of the classes
     loss = sigmoid_loss(logits, labels, count_labels(labels, replica))    # any of the classes
+    loss = sigmoid_loss(logits, labels, rarity=False)                     # all rows weigh alike
 
 Which of them, the card of the set says (`multi_label`). Published: videos have one label, sounds
 any number.
@@ -32,11 +33,14 @@ def softmax_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return -ops.mean(ops.sum(labels * ops.log_softmax(logits, axis=-1), axis=-1))
 
 
-def sigmoid_loss(logits: Tensor, labels: Tensor, label_counts: Tensor | None = None) -> Tensor:
+def sigmoid_loss(
+    logits: Tensor, labels: Tensor, label_counts: Tensor | None = None, *, rarity: bool = True
+) -> Tensor:
     """Returns the sigmoid cross-entropy, a scalar: summed over classes, mean over weighted rows.
 
-    A row weighs as much as its labels do on average, and a label weighs 1 / (its count in the
-    batch). A row without labels weighs 0 but counts in the mean over rows (published: NaN).
+    With `rarity` a row weighs as much as its labels do on average, and a label weighs 1 / (its
+    count in the batch). A row without labels weighs 0 but counts in the mean over rows (published:
+    NaN). Without, each row weighs 1.
 
     Args:
       logits: `[batch, classes]`.
@@ -48,12 +52,15 @@ def sigmoid_loss(logits: Tensor, labels: Tensor, label_counts: Tensor | None = N
       ValueError: shapes that differ.
     """
     logits, labels = _float32(logits, labels)
-    counts = count_labels(labels) if label_counts is None else ops.cast(label_counts, "float32")
-    rarity = _divide(1.0, counts)  # [classes]
-    weights = _divide(ops.sum(labels * rarity, axis=-1), ops.sum(labels, axis=-1))  # [batch]
     # Without max() or abs(), whose derivative is wrong where a logit is 0.
     entropy = labels * ops.softplus(-logits) + (1.0 - labels) * ops.softplus(logits)
-    return ops.mean(weights * ops.sum(entropy, axis=-1))
+    of_rows = ops.sum(entropy, axis=-1)  # [batch]
+    if not rarity:
+        return ops.mean(of_rows)
+    counts = count_labels(labels) if label_counts is None else ops.cast(label_counts, "float32")
+    rare = _divide(1.0, counts)  # [classes]
+    weights = _divide(ops.sum(labels * rare, axis=-1), ops.sum(labels, axis=-1))  # [batch]
+    return ops.mean(weights * of_rows)
 
 
 def count_labels(labels: Tensor, replica: Replica = ALONE) -> Tensor:
