@@ -61,8 +61,11 @@ class FineTuned(Backbone):
     """A backbone that a classifier can be put on; `cls_...` are options of that.
 
     On its way to the dense layer the pooled feature is brought to length 1 (`cls_l2_norm`), dropped
-    by `cls_dropout_rate`, and normalised over the batch (`cls_batch_norm`), in that order.
-    `cls_initializer`: of the dense layer's kernel; "glorot" as VATT published it.
+    by `cls_dropout_rate`, normalised over the batch (`cls_batch_norm`), and brought to a tanh layer
+    of `cls_representation` units, in that order.
+    `cls_initializer`: of the dense layer's kernel; "glorot" as VATT published it. `cls_prior_bias`:
+    with any number of labels per clip, first probabilities are those of one label, not one half.
+    `cls_average_probabilities`: of the windows of a clip in evaluation; else their logits are.
     """
 
     fine_tuned: ClassVar[bool] = True
@@ -74,7 +77,10 @@ class FineTuned(Backbone):
     cls_dropout_rate: base.Rate = 0.0
     cls_l2_norm: bool = False
     cls_batch_norm: bool = False
-    cls_initializer: base.choice("glorot", "orthogonal") = "glorot"
+    cls_representation: base.Count | None = None
+    cls_initializer: base.choice("glorot", "orthogonal", "zeros") = "glorot"
+    cls_prior_bias: bool = True
+    cls_average_probabilities: bool = False
 
 
 BackboneType = TypeVar("BackboneType", bound=type[Backbone])

@@ -15,7 +15,8 @@ Figures, by how many labels a clip can have:
               categorical_cross_entropy (of the softmax, in nats), clips_without_label if there are
               any
     several   sklearn_mAP (chance: mean share of positives), sklearn_AUC, sklearn_d-prime (mean of
-              the classes, VATT), d-prime_of_mean_AUC (AV-MAE), classes_left_out (without positives or without negatives), binary_cross_entropy (of
+              the classes, VATT), d-prime_of_mean_AUC (AV-MAE), classes_left_out (without
+              positives or without negatives), binary_cross_entropy (of
               the sigmoid, mean over clips and classes)
 
 Every clip with valid = 1 counts once, whatever the batch size. A clip without label has no part in

@@ -1,4 +1,4 @@
-"""The fine-tuning model: a backbone with a classifier on its pooled feature."""
+"""The fine-tuning model: a backbone with a classifier on its pooled features."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vatt.errors import UserError
 from vatt.modeling.layers import batch_norm
 from vatt.modeling.layers.dropout import dropout
 from vatt.modeling.layers.projection import unit_length
-from vatt.modeling.random import Randomness
+from vatt.modeling.random import Randomness, child
 from vatt.modeling.typing import DType, Tensor
 
 
@@ -33,7 +33,8 @@ class ClassificationModel(keras.Model):
 
     Args:
       backbone: layer with `features_dim` that gives `features_pooled` `[batch, features_dim]`
-        and `features`.
+        and `features`; one that pools modalities apart gives `pooled_by_modality`, too, and each
+        of these is classified.
       num_classes: width of the logits.
       modalities: what the backbone takes. With one the inputs are an array, with several a
         mapping of arrays by modality.
@@ -41,9 +42,13 @@ class ClassificationModel(keras.Model):
       l2_norm: whether the pooled feature is brought to length 1.
       dropout_rate: share of it that is zeroed in training, after that.
       norm: options of batch normalisation between dropout and the dense layer, None for none.
-      initializer: of the dense layer's kernel; None has that of the published VATT.
+      representation: units of a dense layer with tanh before the last one, None for none.
+      initializer: of the last dense layer's kernel; None has that of the published VATT.
+      prior_bias: whether the first bias is `initial_bias`; else it is 0.
       num_test_samples: outside training, that many consecutive rows are windows of one sample and
         their logits are averaged.
+      average_probabilities: their probabilities are averaged instead; logits are those of the
+        average.
       name: prefix of every variable path.
 
     Raises:
@@ -60,8 +65,11 @@ class ClassificationModel(keras.Model):
         l2_norm: bool = False,
         dropout_rate: float = 0.0,
         norm: batch_norm.NormOptions | None = None,
+        representation: int | None = None,
         initializer: str | None = None,
+        prior_bias: bool = True,
         num_test_samples: int = 1,
+        average_probabilities: bool = False,
         name: str,
         dtype: DType = "float32",
         **kwargs: Any,
@@ -73,14 +81,20 @@ class ClassificationModel(keras.Model):
         self.modalities = tuple(modalities)
         self.l2_norm, self.norm, self.initializer = l2_norm, norm and dict(norm), initializer
         self.dropout_rate, self.num_test_samples = dropout_rate, num_test_samples
+        self.prior_bias, self.average_probabilities = prior_bias, average_probabilities
+        self.units = representation
         self.classification_norm = (
             None if norm is None else batch_norm.make(norm, "classification_norm")
         )
+        self.representation = representation and keras.layers.Dense(
+            representation, "tanh", name="representation", dtype="float32"
+        )
+        bias = initial_bias(num_classes, multi_label) if prior_bias else 0.0
         self.classification = keras.layers.Dense(
             num_classes,
             kernel_initializer=initializer
             or ("glorot_uniform" if multi_label else "glorot_normal"),
-            bias_initializer=keras.initializers.Constant(initial_bias(num_classes, multi_label)),
+            bias_initializer=keras.initializers.Constant(bias),
             name="classification",
             dtype="float32",
         )
@@ -94,14 +108,16 @@ class ClassificationModel(keras.Model):
         """
         several = isinstance(input_shape, Mapping)
         self.backbone.build(dict(input_shape) if several else tuple(input_shape))
+        width = self.backbone.features_dim
         for layer in self.classifier_layers():
-            layer.build((None, self.backbone.features_dim))
+            layer.build((None, width))
+            width = getattr(layer, "units", width)
         self.built = True
 
     def classifier_layers(self) -> list[keras.layers.Layer]:
         """Returns the layers that the classifier consists of, in their order."""
-        norm = self.classification_norm
-        return [*([] if norm is None else [norm]), self.classification]
+        layers = (self.classification_norm, self.representation, self.classification)
+        return [layer for layer in layers if layer is not None]
 
     def tower_paths(self) -> dict[str, dict[str, str]]:
         """Returns where the backbone's variables stand; see `PretrainingModel.tower_paths`."""
@@ -118,17 +134,21 @@ class ClassificationModel(keras.Model):
         Returns:
           `logits` and `probabilities`, float32 `[batch, classes]`, outside training `[batch /
           num_test_samples, classes]`; `features_pooled` `[batch, d]` and `features`, the
-          backbone's.
+          backbone's. In training `logits_by_modality`, whose mean `logits` are; with one feature
+          for all modalities its only key is "".
 
         Raises:
           ValueError: outside training, rows that `num_test_samples` does not divide.
         """
         below = None if rng is None else rng.child("+".join(self.modalities))
         features = self.backbone(inputs, training=training, rng=below)
-        logits = self.classify(features["features_pooled"], training, rng)
+        pooled = features.get("pooled_by_modality", {"": features["features_pooled"]})
+        apart = {m: self.classify(x, training, _at(rng, m)) for m, x in pooled.items()}
+        logits = sum(apart.values()) / len(apart) if len(apart) > 1 else next(iter(apart.values()))
         if not training:
             logits = self._average(logits)
         return {
+            **({"logits_by_modality": apart} if training else {}),
             "logits": logits,
             "probabilities": (ops.sigmoid if self.multi_label else ops.softmax)(logits),
             "features_pooled": features["features_pooled"],
@@ -143,6 +163,8 @@ class ClassificationModel(keras.Model):
         x = dropout(x, self.dropout_rate, training=training, rng=rng, name="classification")
         if self.classification_norm is not None:
             x = self.classification_norm(x, training=training)
+        if self.representation is not None:
+            x = self.representation(x)
         return self.classification(x)
 
     def _average(self, logits: Tensor) -> Tensor:
@@ -156,14 +178,21 @@ class ClassificationModel(keras.Model):
                 f"{rows} rows cannot be averaged in groups of num_test_samples = {samples}: "
                 "give all windows of a sample in one batch"
             )
-        return ops.mean(ops.reshape(logits, (-1, samples, self.num_classes)), axis=1)
+        windows = ops.reshape(logits, (-1, samples, self.num_classes))
+        if not self.average_probabilities:
+            return ops.mean(windows, axis=1)
+        if not self.multi_label:
+            return ops.logsumexp(ops.log_softmax(windows, axis=-1), axis=1) - math.log(samples)
+        present, absent = (ops.logsumexp(ops.log_sigmoid(x), axis=1) for x in (windows, -windows))
+        return present - absent
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal model."""
         fields = ("num_classes", "modalities", "multi_label", "l2_norm", "dropout_rate", "norm")
-        fields = (*fields, "initializer", "num_test_samples", "name")
+        fields += ("initializer", "prior_bias", "num_test_samples", "average_probabilities", "name")
         return {
             **{field: getattr(self, field) for field in fields},
+            "representation": self.units,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "backbone": keras.saving.serialize_keras_object(self.backbone),
         }
@@ -173,6 +202,11 @@ class ClassificationModel(keras.Model):
         """Rebuilds the model from `get_config`."""
         backbone = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
         return cls(**{**config, "backbone": backbone})
+
+
+def _at(rng: Randomness | None, modality: str) -> Randomness | None:
+    """Returns the place of a modality's draws; that of the only feature is that of the model."""
+    return child(rng, modality) if modality else rng
 
 
 def _check(

@@ -69,8 +69,11 @@ def build_classifier(
         l2_norm=config.cls_l2_norm,
         dropout_rate=config.cls_dropout_rate,
         norm=_norm(config) if config.cls_batch_norm else None,
+        representation=config.cls_representation,
         initializer=None if config.cls_initializer == "glorot" else config.cls_initializer,
+        prior_bias=config.cls_prior_bias,
         num_test_samples=config.num_test_samples or 1,
+        average_probabilities=config.cls_average_probabilities,
         name=name,
         dtype=policy,
     )

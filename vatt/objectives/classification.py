@@ -47,6 +47,7 @@ def sigmoid_loss(
       labels: `[batch, classes]`, many-hot; fractions (mixup) count as such.
       label_counts: `[classes]`, see `count_labels`; None counts in `labels` (published, also with
         several replicas).
+      rarity: whether rows weigh by how rare their labels are (VATT), or alike (AV-MAE).
 
     Raises:
       ValueError: shapes that differ.

@@ -71,6 +71,10 @@ class Layout(Protocol):
     def classifier_key(self, leaf: str) -> str:
         """Returns the key of the classifier's "kernel" or "bias", or of the batch norm before."""
 
+    def representation_key(self, leaf: str) -> str | None:
+        """Returns the key of the "kernel" or "bias" of the layer before the classifier's last."""
+        return None
+
     def fits(self, model: keras.Model) -> bool:
         """Returns whether a whole model is of the kind that is in the checkpoint."""
 
@@ -137,6 +141,10 @@ class Own(Layout):
         """Returns the key of the classifier's "kernel" or "bias", or of the batch norm before."""
         layer = "classification" if leaf in ("kernel", "bias") else "classification_norm"
         return f"model/{self.model_name}/{layer}/{leaf}"
+
+    def representation_key(self, leaf: str) -> str:
+        """Returns the key of the "kernel" or "bias" of the layer before the classifier's last."""
+        return f"model/{self.model_name}/representation/{leaf}"
 
     def fits(self, model: keras.Model) -> bool:
         """Returns True: what differs is told variable by variable."""

@@ -129,6 +129,9 @@ def transfer(
     head = [v for v in model.variables if v.path not in backbone]
     if source.layout.kind == FINETUNE:
         keys |= {v.path: source.layout.classifier_key(v.name) for v in head}
+        if model.representation is not None:
+            named = source.layout.representation_key
+            keys |= {v.path: named(v.name) for v in model.representation.variables}
     rows = [_row(v, keys.get(v.path), source, resample=True) for v in model.variables]
     unfit = [row for row in rows if row.variable in backbone and row.action in ("new", "skipped")]
     if len(unfit) == len(backbone) and all(row.action == "new" for row in unfit):

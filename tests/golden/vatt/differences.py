@@ -45,10 +45,18 @@ DOCUMENTED_DIFFERENCES: dict[tuple[type[base.Config], str], tuple[Any, Any, str]
     ),
 }
 
+CLASSIFIER = (
+    "cls_l2_norm",
+    "cls_batch_norm",
+    "cls_representation",
+    "cls_initializer",
+    "cls_prior_bias",
+    "cls_average_probabilities",
+)
 # Fields that the published configuration lacks, under the class that introduces them.
 EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
-    video.ModelConfig: ("cls_l2_norm", "cls_batch_norm", "cls_initializer"),
-    audio.ModelConfig: ("cls_l2_norm", "cls_batch_norm", "cls_initializer"),
+    video.ModelConfig: CLASSIFIER,
+    audio.ModelConfig: CLASSIFIER,
     video.ViTBase: ("patch_init_std",),
     audio.WaTBase: ("patch_init_std",),
     audio.SpTBase: ("patch_init_std",),
