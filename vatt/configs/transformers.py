@@ -34,7 +34,11 @@ class NormedEncoder(Encoder):
 
 
 class PatchEncoder(NormedEncoder):
-    """An encoder of patches, with projections around it and masking of tokens."""
+    """An encoder of patches, with projections around it and masking of tokens.
+
+    `stochastic_depth`: share of the rows that the last layer leaves as they are, in training; of
+    the layers before it less, of the first none (`layers.encoder.EncoderOptions`).
+    """
 
     pre_projection: bool = False
     use_masking: bool = False
@@ -42,6 +46,7 @@ class PatchEncoder(NormedEncoder):
     post_projection: bool = False
     d_post_proj: Count = 1024
     post_proj_activation: base.Activation | None = "gelu"
+    stochastic_depth: Rate = 0.0
 
 
 class Medium(Config):
@@ -110,6 +115,30 @@ def covers_waveform(
             f" {seconds}), which patches of {patch} every"
             f" {stride} of {owner} do not cover evenly",
             _suggest_frames(data, patch, stride),
+        )
+
+
+def holds_patch(path: str, data: dataset.Dataset, times: int, bands: int, owner: str) -> Problems:
+    """Yields waveforms, and spectrograms that hold no patch of so many times and bands."""
+    if data.raw_audio:
+        yield Problem(f"{path}.raw_audio", True, f"expected false: {owner} reads spectrograms")
+        return
+    if data.num_spectrogram_times < times:
+        field = "num_frames" if data.audio_seconds is None else "audio_seconds"
+        least = times * data.stft_step
+        yield Problem(
+            f"{path}.{field}",
+            getattr(data, field),
+            f"a spectrogram of {data.num_spectrogram_times} times (stft_step {data.stft_step:g} s)"
+            f" holds no patch of {times} times of {owner}",
+            f" Try audio_seconds {least:g}.",
+        )
+    if data.mel_bins < bands:
+        yield Problem(
+            f"{path}.mel_bins",
+            data.mel_bins,
+            f"holds no patch of {bands} bands of {owner}",
+            f" Try {bands}.",
         )
 
 

@@ -57,9 +57,9 @@ CLASSIFIER = (
 EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
     video.ModelConfig: CLASSIFIER,
     audio.ModelConfig: CLASSIFIER,
-    video.ViTBase: ("patch_init_std",),
-    audio.WaTBase: ("patch_init_std",),
-    audio.SpTBase: ("patch_init_std",),
+    video.ViTBase: ("patch_init_std", "stochastic_depth"),
+    audio.WaTBase: ("patch_init_std", "stochastic_depth"),
+    audio.SpTBase: ("patch_init_std", "stochastic_depth"),
     text.ModelConfig: ("word_embeddings",),
     unified.UniTBase: ("word_embeddings", "vid_patch_init_std", "aud_patch_init_std"),
     towers.UnifiedBackboneConfig: ("unified_model_kwargs",),

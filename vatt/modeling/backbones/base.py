@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 from keras import ops
 
 from vatt.modeling.layers import gradients
@@ -50,7 +51,7 @@ class Backbone(ConfiguredLayer):
         with gradients.only_if(training):
             outputs, inner = self.encode(x, training, rng, intermediates)
         if self.frozen:
-            outputs = {name: ops.stop_gradient(value) for name, value in outputs.items()}
+            outputs = keras.tree.map_structure(ops.stop_gradient, outputs)
         return {**outputs, **inner} if intermediates else outputs
 
     def encode(

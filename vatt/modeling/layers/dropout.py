@@ -1,4 +1,4 @@
-"""Dropout with stateless masks."""
+"""Dropout and stochastic depth with stateless masks."""
 
 from __future__ import annotations
 
@@ -43,3 +43,21 @@ def masked(x: Tensor, keep: Tensor, scale: float) -> Tensor:
         return apply(x), apply
 
     return scaled(x)
+
+
+def left_out(
+    x: Tensor, rate: float, *, training: bool, rng: Randomness | None, name: str
+) -> Tensor:
+    """Zeroes whole rows of `x`, `[rows, ...]`, with probability `rate`; the rest is not scaled.
+
+    Of a branch beside a residual connection that is stochastic depth (Huang et al., 2016,
+    <https://arxiv.org/abs/1603.09382>). `name` tells draws of one layer apart.
+
+    Raises:
+      ValueError: rows are to be drawn and `rng` is None.
+    """
+    if not training or rate == 0.0:
+        return x
+    place = require(rng, f"stochastic depth ({name}, rate {rate})").child(name).child("depth")
+    shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
+    return ops.where(place.dropout_mask(shape, rate), x, ops.zeros((), x.dtype))

@@ -14,7 +14,7 @@ from vatt.configs.base import Config
 from vatt.modeling.layers import activations, norm
 from vatt.modeling.layers.attention import Attention
 from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions, build_each
-from vatt.modeling.layers.dropout import dropout
+from vatt.modeling.layers.dropout import dropout, left_out
 from vatt.modeling.random import Randomness, child
 from vatt.modeling.typing import Shape, Tensor
 
@@ -38,6 +38,9 @@ class EncoderOptions:
         as published.
       feed_forward_bias_std: standard deviation of the first biases of the feed-forward part.
       final_norm: whether pre-norm stacks end with a norm.
+      stochastic_depth: share of the rows for which, in training, the last block leaves out what its
+        attention would add, and what its feed-forward part would; of the blocks before it less, of
+        the first none. What is added to the other rows is not scaled up, as AV-MAE published it.
     """
 
     num_layers: int
@@ -56,6 +59,7 @@ class EncoderOptions:
     feed_forward_dropout: bool = True
     feed_forward_bias_std: float = 0.0
     final_norm: bool = True
+    stochastic_depth: float = 0.0
 
     @classmethod
     def of(cls, given: EncoderOptions | Mapping[str, Any]) -> EncoderOptions:
@@ -120,12 +124,22 @@ class EncoderBlock(ConfiguredLayer):
 
     Pre-norm: `y = x + attention(norm(x))`, `z = y + feed_forward(norm(y))`.
     Post-norm: `y = norm(x + attention(x))`, `z = norm(y + feed_forward(y))`.
+
+    Args:
+      options: of the stack.
+      index: place in it, from 0.
     """
 
-    def __init__(self, options: EncoderOptions | Mapping[str, Any], **kwargs: Unpack[LayerOptions]):
+    def __init__(
+        self,
+        options: EncoderOptions | Mapping[str, Any],
+        index: int = 0,
+        **kwargs: Unpack[LayerOptions],
+    ):
         super().__init__(**kwargs)
         options = EncoderOptions.of(options)
         self.pre_norm, self.dropout_rate = options.pre_norm, options.dropout_rate
+        self.left_out = options.stochastic_depth * index / max(options.num_layers - 1, 1)
         self.late_rate = options.dropout_rate if options.feed_forward_dropout else 0.0
         norms = {"epsilon": options.layer_norm_epsilon, "dtype": self.dtype_policy}
         common = {"use_bias": options.use_bias, "dtype": self.dtype_policy}
@@ -167,7 +181,8 @@ class EncoderBlock(ConfiguredLayer):
         """Returns the new states `[batch, tokens, d_model]` and what attention returns beside."""
 
         def drop(values: Tensor, rate: float, name: str) -> Tensor:
-            return dropout(values, rate, training=training, rng=rng, name=name)
+            values = dropout(values, rate, training=training, rng=rng, name=name)
+            return left_out(values, self.left_out, training=training, rng=rng, name=name)
 
         attended, weights = self.attention(
             self.attention_norm(x) if self.pre_norm else x,
@@ -205,9 +220,21 @@ def recomputed(wanted: bool = True) -> Iterator[None]:
         _recomputed.reset(token)
 
 
-def _run_twice(
-    block: EncoderBlock, x: Tensor, bias: Tensor | None, options: Mapping[str, Any]
+def run_block(
+    block: EncoderBlock,
+    x: Tensor,
+    training: bool,
+    rng: Randomness | None,
+    bias: Tensor | None = None,
 ) -> Tensor:
+    """Returns the new states of a block, `[batch, tokens, d_model]`, computed as `recomputed` says.
+
+    Its draws are those of the place `rng`.
+    """
+    options = {"training": training, "rng": rng}
+    if not (training and _recomputed.get()):
+        return block(x, bias=bias, **options)[0]
+
     def run(x: Tensor, bias: Tensor | None = None) -> Tensor:
         return block(x, bias=bias, **options)[0]
 
@@ -224,7 +251,7 @@ class Encoder(ConfiguredLayer):
         options = EncoderOptions.of(options)
         self.d_model, self.dropout_rate = options.d_model, options.dropout_rate
         self.blocks = [
-            EncoderBlock(options, name=f"layer_{i}", dtype=self.dtype_policy)
+            EncoderBlock(options, i, name=f"layer_{i}", dtype=self.dtype_policy)
             for i in range(options.num_layers)
         ]
         self.final_norm = None
@@ -259,13 +286,12 @@ class Encoder(ConfiguredLayer):
         """
         weights = []
         for block in self.blocks:
-            options = {"training": training, "rng": child(rng, block.name)}
-            if training and _recomputed.get() and not return_weights:
-                x = _run_twice(block, x, bias, options)
+            place = child(rng, block.name)
+            if not return_weights:
+                x = run_block(block, x, training, place, bias)
                 continue
-            x, of_block = block(x, bias=bias, return_weights=return_weights, **options)
-            if return_weights:
-                weights.append(of_block)
+            x, of_block = block(x, bias, training, place, return_weights=True)
+            weights.append(of_block)
         if self.final_norm is not None:
             x = self.final_norm(x)
             x = dropout(x, self.dropout_rate, training=training, rng=rng, name="final")

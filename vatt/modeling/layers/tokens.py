@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Unpack
@@ -11,9 +12,11 @@ from keras import ops
 
 from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions
 from vatt.modeling.random import Randomness, require, threshold
-from vatt.modeling.typing import Shape, Tensor
+from vatt.modeling.typing import DType, Shape, Tensor
 
-FAN_IN = "fan_in"  # first values of patch projections
+# First values of patch projections: LeCun's rule, or that rule for one frame alone: put in the
+# middle of a patch, or in all of its frames.
+FAN_IN, CENTRAL, AVERAGE = "fan_in", "central", "average"
 
 
 @keras.saving.register_keras_serializable("vatt")
@@ -32,7 +35,7 @@ class PatchEmbedding(ConfiguredLayer):
         as VATT published it. That rule counts `patch volume * d_model` outputs, as if patches
         overlapped, and makes tokens many times smaller than the positions added to them: a long
         training grows out of that, a short one does not. "fan_in" takes LeCun's rule, which counts
-        inputs alone.
+        inputs alone, "central" and "average" the same for the frames of a patch.
     """
 
     def __init__(
@@ -51,8 +54,8 @@ class PatchEmbedding(ConfiguredLayer):
         """Creates `kernel` and `bias` for inputs `[batch, *axes, channels]`."""
         shape = (*self.patch, input_shape[-1], self.d_model)
         initializer = "glorot_uniform"
-        if self.init_std == FAN_IN:
-            initializer = "lecun_normal"
+        if self.init_std in (FAN_IN, CENTRAL, AVERAGE):
+            initializer = functools.partial(_of_inputs, kind=self.init_std)
         elif self.init_std is not None:
             initializer = keras.initializers.RandomNormal(stddev=self.init_std)
         self.kernel = self.add_weight(shape=shape, initializer=initializer, name="kernel")
@@ -123,6 +126,19 @@ def flat_patches(x: Tensor, patch: Sequence[int]) -> Tensor:
     x = ops.reshape(x, (-1, *split))
     order = (0, *range(2, 2 * axes, 2), *range(1, 2 * axes, 2))
     return ops.reshape(ops.transpose(x, order), (-1, math.prod(grid), volume))
+
+
+def _of_inputs(shape: Shape, dtype: DType = None, *, kind: str) -> Tensor:
+    """Returns a first kernel `[frames, *patch, channels, d_model]` (`patch` may have any axes)."""
+    draw = keras.initializers.LecunNormal()
+    if kind == FAN_IN:
+        return draw(shape, dtype=dtype)
+    frames = shape[0]
+    one = draw((1, *shape[1:]), dtype=dtype)
+    if kind == AVERAGE:
+        return ops.repeat(one / frames, frames, axis=0)
+    before = frames // 2
+    return ops.pad(one, [(before, frames - 1 - before)] + [(0, 0)] * (len(shape) - 1))
 
 
 def take_each(x: Tensor, indices: Tensor) -> Tensor:
