@@ -23,13 +23,15 @@ from vatt.modeling import factory
 
 
 def _kind(modalities: tuple[str, ...]) -> str:
-    return modalities[0] if len(modalities) == 1 else "unified"
+    if len(modalities) == 1:
+        return modalities[0]
+    return "fused" if "text" not in modalities else "unified"
 
 
 # Registry name -> modality of a backbone, or 'model' for a model of all three modalities; of
 # several names for the same configuration the first.
 _PRESETS = methods.named("vatt").presets
-_CLASSES = {name: (_kind(c.modalities), c) for name, c in BACKBONES.items()}
+_CLASSES = {name: (_kind(c().modalities), c) for name, c in BACKBONES.items()}
 _CLASSES |= {name: ("model", type(preset().model)) for name, preset in _PRESETS.items()}
 _FIRST = {c: name for name, (_, c) in reversed(_CLASSES.items())}
 KINDS = {name: kind for name, (kind, c) in _CLASSES.items() if _FIRST[c] == name}
@@ -37,8 +39,8 @@ KINDS = {name: kind for name, (kind, c) in _CLASSES.items() if _FIRST[c] == name
 EVERY = tuple(name for name in KINDS if name not in ("i3d", "resnet2d_50"))
 # One of each kind of layers; the others differ in numbers only, or are large whatever is changed.
 FAST = ("vit_large", "wat_large", "spt_large", "t5_base", "bert_base", "linear", "ut_fac")
-FAST += ("r2plus1d_tiny", "resnet_tiny")
-FINE_TUNED = tuple(name for name, kind in KINDS.items() if kind in ("video", "audio"))
+FAST += ("r2plus1d_tiny", "resnet_tiny", "mbt_large")
+FINE_TUNED = tuple(name for name, kind in KINDS.items() if kind in ("video", "audio", "fused"))
 
 CONVOLUTIONAL = ("i3d", "r2plus1d", "resnet", "mmv")  # beginnings of names
 
@@ -54,13 +56,15 @@ CONVOLVED_SPECTROGRAM = (32, 32, 1)
 
 # What a backbone's configuration is changed to, where it has all these fields; the grids fit the
 # inputs above. No two kinds are equally wide, and heads are not as wide as models.
-WIDTHS = {"video": 16, "audio": 12, "text": 8, "unified": 20}
+WIDTHS = {"video": 16, "audio": 12, "text": 8, "unified": 20, "fused": 14}
 SIZES: tuple[dict[str, Any], ...] = (
     {"num_heads": 3, "d_kv": 4, "d_ff": 24},
     {"d_embedding": 10, "vocab_size": VOCABULARY},
     {"txt_embedding_dim": 10, "txt_vocab_size": VOCABULARY, "max_txt_temporal_buckets": WORDS},
     {"temporal_patch_size": 2, "spatial_patch_size": 4}
     | {"max_temporal_buckets": 2, "max_vertical_buckets": 2, "max_horizontal_buckets": 3},
+    {"temporal_patch_size": 2, "spatial_patch_size": 4, "fusion_layer": 0}
+    | {"audio_temporal_patch_size": 4, "audio_spectral_patch_size": 2},
     {"temporal_patch_size": 32, "temporal_patch_stride": 32, "max_temporal_buckets": 8},
     {"temporal_patch_size": 4, "spectoral_patch_size": 2}
     | {"max_temporal_buckets": 3, "max_spectoral_buckets": 4},
@@ -152,13 +156,15 @@ def inputs(name: str, rows: int = 3, seed: int = 0) -> Any:
     arrays["text"][1, -3:] = 0
     if kind in ("unified", "model"):
         return arrays
+    if kind == "fused":
+        return {modality: arrays[modality] for modality in ("video", "audio")}
     return arrays[kind]
 
 
 def _sound(name: str) -> tuple[int, ...]:
     if name.startswith(CONVOLUTIONAL):
         return CONVOLVED_SPECTROGRAM
-    return SPECTROGRAM if name.startswith("spt") else WAVEFORM
+    return SPECTROGRAM if name.startswith(("spt", "mbt")) else WAVEFORM
 
 
 def flat(outputs: Any) -> dict[str, np.ndarray]:

@@ -5,10 +5,9 @@ Each check yields `Problem`s with a value that would do. Nothing here needs Tens
 
 from __future__ import annotations
 
-import math
 import operator
 
-from vatt.configs import dataset, evaluators, experiment, transformers
+from vatt.configs import clip_checks, dataset, evaluators, experiment, transformers
 from vatt.configs.backbones import Backbone
 from vatt.configs.model import PretrainModel
 from vatt.configs.problems import ConfigError, Problem, Problems, divides
@@ -18,7 +17,6 @@ _OF_SPECTROGRAMS = ("audio_features", "audio_mean", "audio_std", "audio_masking"
 _OF_SPECTROGRAMS += ("band_masks", "time_masks")
 _HEARD = ("audio_features", "audio_mean", "audio_std", "mel_bins", "stft_length", "stft_step")
 _HEARD += tuple(f"spectrum.{name}" for name in dataset.Spectrum.model_fields)
-_LEAST_BLURRED = 6  # pixels: half of the kernel of `vatt.data.appearance.Blur` must be less
 _LONGEST_NAME = 255  # of the usual file systems
 _MOST_VALUES = 2**36  # of a batch or a model: many times what is published
 
@@ -112,9 +110,7 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
             if getattr(data, low) > getattr(data, high):
                 accepted = f"expected at most {high}, which is {getattr(data, high):g}"
                 yield Problem(f"{path}.{low}", getattr(data, low), accepted)
-        yield from _crops_fit(path, data)
-        yield from _style(path, data)
-        yield from _random_masks(path, data)
+        yield from clip_checks.problems(path, data)
         if not data.raw_audio and data.stft_step > data.stft_length:
             accepted = f"expected at most stft_length, which is {data.stft_length:g}"
             yield Problem(f"{path}.stft_step", data.stft_step, accepted)
@@ -127,7 +123,6 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
             if field is not None and (value := getattr(data, name)) != field.default:
                 accepted = f"expected {field.default}: waveforms (raw_audio: true) have no bands"
                 yield Problem(f"{path}.{name}", value, accepted)
-        yield from _bands(path, data)
         yield from _everything_is_read(path, data)
     yield from _seen_alike(config.train.input, config.eval.input)
     yield from _heard_alike(config.train.input, config.eval.input)
@@ -140,52 +135,6 @@ def _inputs(config: experiment.ExperimentConfig) -> Problems:
         if len(sets) != len(data.mixing_weights):
             accepted = f"expected one weight for each of the {len(sets)} sets {', '.join(sets)}"
             yield Problem("train.input.mixing_weights", list(data.mixing_weights), accepted)
-
-
-def _bands(path: str, data: dataset.Dataset) -> Problems:
-    """Edges of bands rise, and there are some where they are chosen."""
-    chosen, path = data.spectrum, f"{path}.spectrum"
-    if chosen.lowest_hz >= chosen.highest_hz:
-        accepted = f"expected less than highest_hz, which is {chosen.highest_hz:g}"
-        yield Problem(f"{path}.lowest_hz", chosen.lowest_hz, accepted)
-    if data.audio_features == "unscaled_log_mel" and not data.raw_audio:
-        return
-    heard = "raw_audio true" if data.raw_audio else f"audio_features {data.audio_features}"
-    for name, value in chosen.as_dict().items():
-        if value != type(chosen).model_fields[name].default:
-            accepted = f"no effect: {heard} does not read it"
-            yield Problem(f"{path}.{name}", value, accepted)
-
-
-def _crops_fit(path: str, data: dataset.Dataset) -> Problems:
-    """Squares are no larger than the resized frames that they are cut from."""
-    style, size = data.crop_resize_style, data.frame_size
-    least = 1.0
-    if style == "Stretched" and data.scale_jitter and data.random_crop:
-        least = min(1.0, data.min_stretch)
-    if int(data.min_resize * least) < size and style in ("VGG", "ShortSide", "Stretched"):
-        needed = math.ceil(size / least)
-        yield Problem(
-            f"{path}.min_resize",
-            data.min_resize,
-            f"crops of frame_size {size} do not fit into the resized frame",
-            f" Try min_resize {needed}.",
-        )
-    if data.test_resize is not None and data.test_resize < size:
-        accepted = f"expected null, or at least frame_size, which is {size}"
-        yield Problem(f"{path}.test_resize", data.test_resize, accepted)
-
-
-def _random_masks(path: str, data: dataset.Dataset) -> Problems:
-    """Masks of spectrograms are named or counted, and none covers all there is."""
-    if not isinstance(data, dataset.Training) or data.raw_audio:
-        return
-    if data.audio_masking != "none" and (data.band_masks or data.time_masks):
-        accepted = "expected none beside band_masks and time_masks, which say how many there are"
-        yield Problem(f"{path}.audio_masking", data.audio_masking, accepted)
-    if data.band_masks and data.band_mask_width > data.mel_bins:
-        accepted = f"expected at most mel_bins, which is {data.mel_bins}"
-        yield Problem(f"{path}.band_mask_width", data.band_mask_width, accepted)
 
 
 def _can_be_held(path: str, data: dataset.Dataset) -> Problems:
@@ -220,26 +169,6 @@ def _can_be_held(path: str, data: dataset.Dataset) -> Problems:
         if resized > _MOST_VALUES:
             accepted = f"{frames} frames of that size have {resized:.2g} values; expected at most"
             yield Problem(f"{path}.{field}", getattr(data, field), f"{accepted} {_MOST_VALUES:.2g}")
-
-
-def _style(path: str, data: dataset.Dataset) -> Problems:
-    """What belongs to some of the styles in which frames are cut stands beside one of them."""
-    style = data.crop_resize_style
-    if data.max_resize is not None and style != "ShortSide":
-        accepted = f"expected null: it belongs to crop_resize_style ShortSide, not {style}"
-        yield Problem(f"{path}.max_resize", data.max_resize, accepted)
-    elif data.max_resize is not None and data.max_resize < data.min_resize:
-        accepted = f"expected at least min_resize, which is {data.min_resize}"
-        yield Problem(f"{path}.max_resize", data.max_resize, accepted)
-    if data.published_augmentation and style not in ("ShortSide", "ResizedCrop"):
-        accepted = "expected false: it belongs to crop_resize_style ShortSide and ResizedCrop"
-        yield Problem(f"{path}.published_augmentation", True, accepted)
-    elif data.published_augmentation and data.color_augment and data.color_style != "blend":
-        accepted = "expected blend, as published_augmentation has it, or color_augment false"
-        yield Problem(f"{path}.color_style", data.color_style, accepted)
-    if data.blur_probability and data.frame_size < _LEAST_BLURRED:
-        accepted = f"expected 0: pictures of less than {_LEAST_BLURRED} pixels are not blurred"
-        yield Problem(f"{path}.blur_probability", data.blur_probability, accepted)
 
 
 def _seen_alike(train: dataset.Dataset, evaluation: dataset.Dataset) -> Problems:
@@ -325,10 +254,17 @@ def _finetuning(config: experiment.ExperimentConfig) -> Problems:
         if config.eval.best_on_test_of_last != 1:
             accepted = "expected 1: the task finetune can choose among its checkpoints"
             yield Problem("eval.best_on_test_of_last", config.eval.best_on_test_of_last, accepted)
+        for name, usual in (("clip_together", False), ("rarity_weights", True)):
+            if (value := getattr(train, name)) != usual:
+                accepted = f"expected {str(usual).lower()}: it belongs to the task finetune"
+                yield Problem(f"train.{name}", value, accepted)
         if train.gradient_clip_norm_cls:
             accepted = "expected null or 0: only the task finetune has a classifier"
             yield Problem("train.gradient_clip_norm_cls", train.gradient_clip_norm_cls, accepted)
         return
+    if train.clip_together and train.gradient_clip_norm_cls:
+        accepted = "expected null or 0: with clip_together gradient_clip_norm is that of all"
+        yield Problem("train.gradient_clip_norm_cls", train.gradient_clip_norm_cls, accepted)
     if train.micro_batches != 1:
         accepted = "expected 1: the rows of a batch are compared in the task pretrain alone"
         yield Problem("train.micro_batches", train.micro_batches, accepted)

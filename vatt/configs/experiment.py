@@ -206,7 +206,9 @@ class TrainConfig(base.Config):
     In fine-tuning, `backbone_rate`: the learning rate of the backbone as a share of that of the
     classifier, which is what the schedule says; `pooling_rate`: that of the layers that pool its
     last map over time (None as the rest of it); `layer_decay`: that of each transformer layer as a
-    share of that of the layer above it; 1 gives all the same.
+    share of that of the layer above it; 1 gives all the same. `clip_together`: the gradients of
+    backbone and classifier are clipped by their common norm, `gradient_clip_norm`.
+    `rarity_weights`: where a clip may have several labels, clips with rare ones weigh more (VATT).
 
     `ema_decay`: of a moving average of the weights, which is then what is evaluated and what
     checkpoints hold as the model; 0 keeps none.
@@ -230,6 +232,8 @@ class TrainConfig(base.Config):
     backbone_rate: Positive = 1.0
     pooling_rate: Positive | None = None
     layer_decay: Share = 1.0
+    clip_together: bool = False
+    rarity_weights: bool = True
     ema_decay: Rate = 0.0
     remat: bool = False
     micro_batches: Count = 1

@@ -15,7 +15,7 @@ from absl import logging
 
 from vatt.configs import experiment
 from vatt.data import pipeline
-from vatt.data.examples import LabelledClips
+from vatt.data.examples import LabelledClips, label_of
 from vatt.data.features import LABEL
 from vatt.errors import UserError
 from vatt.experiments import labelled, media_settings
@@ -25,6 +25,7 @@ from vatt.modeling import factory, flops
 from vatt.modeling.layers import encoder
 from vatt.modeling.random import Randomness
 from vatt.objectives import classification
+from vatt.objectives.replica import Replica
 from vatt.training import layouts, loop, optimizers, transfer
 
 # Beside the losses, of sets with several labels per clip and of those with one.
@@ -68,7 +69,10 @@ class FinetuneRecipe(ExamplesRecipe):
         }
 
     def parameter_groups(self) -> Sequence[loop.ParameterGroup]:
-        """Backbone and classifier, each clipped by its own norm; layers may have own rates."""
+        """Backbone and classifier, each clipped by its own norm or both by one.
+
+        Layers may have rates of their own.
+        """
         train, backbone = self._cfg.train, self.model.backbone
         scales = {variable.path: train.backbone_rate for variable in backbone.trainable_variables}
         if train.pooling_rate is not None:
@@ -81,6 +85,9 @@ class FinetuneRecipe(ExamplesRecipe):
         classifier = [
             v for part in self.model.classifier_layers() for v in part.trainable_variables
         ]
+        if train.clip_together:
+            variables = [*backbone.trainable_variables, *classifier]
+            return [loop.ParameterGroup("all", variables, norms[0], scales)]
         groups = [
             loop.ParameterGroup("backbone", backbone.trainable_variables, norms[0], scales),
             loop.ParameterGroup("classifier", classifier, norms[1]),
@@ -98,31 +105,41 @@ class FinetuneRecipe(ExamplesRecipe):
     def losses(self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor) -> Mapping[str, tf.Tensor]:
         """Losses of this replica's rows; rarity weights count the labels of all replicas."""
         batch, this, first_row = self._own_rows(batch)
-        labels = batch[LABEL]
         inputs = {modality: batch[modality] for modality in self._set.modalities}
-        logits = self._classify(inputs, seed, first_row)
+        apart = self._classify(inputs, seed, first_row)
+        own = {modality: batch.get(label_of(modality)) for modality in apart}
+        truth = {m: batch[LABEL] if y is None else y for m, y in own.items()}
+        # One loss for each feature that is classified; the figures are of their means.
+        losses = [self._model_loss(x, truth[m], this) for m, x in apart.items()]
+        model_loss = tf.add_n(losses) / len(losses)
+        logits, labels = (tf.add_n([*x.values()]) / len(x) for x in (apart, truth))
         if self._set.card.multi_label:
-            counts = classification.count_labels(labels, this)
-            model_loss = classification.sigmoid_loss(logits, labels, counts)
             metrics = [tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))]
         else:
-            model_loss = classification.softmax_loss(logits, labels)
             metrics = [_top_k(logits, labels, k) for k in (1, 5)]
         regularization = tf.add_n([tf.zeros([]), *self.model.losses]) / 2.0
-        losses = {
+        found = {
             "model_loss": model_loss,
             "regularization_loss": regularization,
             "total_loss": model_loss + regularization,
         }
-        return losses | dict(zip(METRICS[self._set.card.multi_label], metrics, strict=True))
+        return found | dict(zip(METRICS[self._set.card.multi_label], metrics, strict=True))
+
+    def _model_loss(self, logits: tf.Tensor, labels: tf.Tensor, this: Replica) -> tf.Tensor:
+        if not self._set.card.multi_label:
+            return classification.softmax_loss(logits, labels)
+        if not self._cfg.train.rarity_weights:
+            return classification.sigmoid_loss(logits, labels, rarity=False)
+        counts = classification.count_labels(labels, this)
+        return classification.sigmoid_loss(logits, labels, counts)
 
     def _run_model(
         self, inputs: Mapping[str, tf.Tensor], seed: tf.Tensor, first_row: tf.Tensor
-    ) -> tf.Tensor:
+    ) -> dict[str, tf.Tensor]:
         clips = labelled.as_inputs(inputs)
         rng = Randomness(seed, first_row=first_row)
         with encoder.recomputed(self._cfg.train.remat):
-            return self.model(clips, training=True, rng=rng)["logits"]
+            return self.model(clips, training=True, rng=rng)["logits_by_modality"]
 
 
 def _top_k(logits: tf.Tensor, labels: tf.Tensor, k: int) -> tf.Tensor:

@@ -64,6 +64,10 @@ class Layout(Protocol):
     def of_backbone(self, key: str, modality: str) -> bool:
         """Returns whether a tensor is part of the backbone of a modality."""
 
+    def of_one_modality(self, key: str, modality: str) -> bool:
+        """Returns whether a tensor is of a modality's tower alone, not of what others share."""
+        return False
+
     def part(self, key: str) -> str | None:
         """Returns which part of the model a tensor belongs to, None where that is not told."""
         return None
@@ -136,6 +140,10 @@ class Own(Layout):
     def of_backbone(self, key: str, modality: str) -> bool:
         """Returns whether a tensor is part of the backbone of a modality."""
         return key.startswith(tuple(f"model/{p}" for p in self._towers.get(modality, {}).values()))
+
+    def of_one_modality(self, key: str, modality: str) -> bool:
+        """Returns whether a tensor is of a modality's tower alone, not of what others share."""
+        return key.startswith(f"model/{self._towers[modality]['']}")
 
     def classifier_key(self, leaf: str) -> str:
         """Returns the key of the classifier's "kernel" or "bias", or of the batch norm before."""

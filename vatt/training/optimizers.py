@@ -6,7 +6,6 @@ What each of them does stands in `vatt.training.updates`.
 from __future__ import annotations
 
 import functools
-import re
 
 import keras
 import tensorflow as tf
@@ -16,32 +15,20 @@ from vatt.errors import UserError
 from vatt.training import schedules
 from vatt.training.updates import SGD, Adam, FlaxAdam, FusedOptimizer, Muon, TorchSGD
 
-_LAYER = re.compile(r"encoder/layer_(\d+)/")
-_AFTER_LAYERS = ("encoder/final_norm/", "post_projection/")
-
 
 def layer_scales(backbone: keras.layers.Layer, decay: float) -> dict[str, float]:
     """Returns {variable path: factor of the learning rate} of a transformer, for layer-wise decay.
 
     Seen from a classifier with factor 1, every layer below has `decay` times the factor of the one
-    above it: the last of L layers and what follows it `decay`, the first `decay ** L`, and what
-    stands before (patches, positions, aggregation token) `decay ** (L + 1)`.
+    above it: the last of L layers `decay`, the first `decay ** L`, and what stands before (patches,
+    positions, tokens) `decay ** (L + 1)`.
 
     Args:
-      backbone: built, with a stack `encoder` of layers called `layer_<n>`.
+      backbone: built; its method `layers_above` says how many layers lie above a variable.
       decay: share in (0, 1].
     """
     local = {v.path: v.path.removeprefix(f"{backbone.path}/") for v in backbone.variables}
-    layers = {path: _LAYER.match(name) for path, name in local.items()}
-    depth = 1 + max(int(layer[1]) for layer in layers.values() if layer)
-    scales = {}
-    for path, name in local.items():
-        if layer := layers[path]:
-            below = depth - int(layer[1])
-        else:
-            below = 1 if name.startswith(_AFTER_LAYERS) else depth + 1
-        scales[path] = decay**below
-    return scales
+    return {path: decay ** backbone.layers_above(name) for path, name in local.items()}
 
 
 def of_run(config: experiment.OptimizerConfig, strategy: tf.distribute.Strategy) -> FusedOptimizer:

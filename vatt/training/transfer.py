@@ -23,10 +23,13 @@ import numpy as np
 
 from vatt.errors import CheckpointError
 from vatt.modeling.layers.positions import spline_matrix
+from vatt.training import towers
 from vatt.training.layouts import FINETUNE
 from vatt.training.optimizers import FusedOptimizer
 from vatt.training.sources import SLOT, Source, open_source
 
+COPIED = "copied twice"  # as another variable of the model
+ACTIONS = ("restored", COPIED, "resampled", "new", "skipped")
 _POOLING = r"pooling.*(?:layer_|transformer\.)(\d+)"  # layers of a pooling in keys
 _MASKS = ("/mask_embedding", "/masking/embedding")  # used in pre-training only
 
@@ -36,12 +39,17 @@ class Row:
     """What happened to one variable."""
 
     variable: str
-    action: str  # 'restored', 'resampled', 'new' (keeps its first value), 'skipped' (does not fit)
+    action: str  # of `ACTIONS`; what is 'new' or 'skipped' (does not fit) keeps its first value
     key: str | None = None
     shape: tuple[int, ...] = ()
     source_shape: tuple[int, ...] | None = None
+    reason: str | None = None  # why it is skipped though it fits
 
     def __str__(self) -> str:
+        if self.action == COPIED:
+            return f"{self.variable} {self.shape}: from {self.key}"
+        if self.reason is not None:
+            return f"{self.variable} {self.shape}: left out, {self.reason}"
         if self.action == "new":
             return f"{self.variable} {self.shape}: not in the checkpoint"
         if self.action == "skipped" and self.source_shape == self.shape:
@@ -68,7 +76,8 @@ class Report:
     def table(self) -> str:
         """Returns counts, then everything that was not simply restored."""
         counts = Counter(row.action for row in self.rows)
-        head = ", ".join(f"{counts[a]} {a}" for a in ("restored", "resampled", "new", "skipped"))
+        shown = [action for action in ACTIONS if action != COPIED or counts[COPIED]]
+        head = ", ".join(f"{counts[action]} {action}" for action in shown)
         lines = [f"{self.source.prefix} ({self.source.layout.description}): {head}"]
         lines += [f"  {row.action:<9} {row}" for row in self.rows if row.action != "restored"]
         lines += [f"  not used  {key}" for key in self.left]
@@ -124,7 +133,13 @@ def transfer(
     """
     source = prefix if isinstance(prefix, Source) else open_source(prefix)
     modality = "+".join(model.modalities)
-    keys = source.layout.backbone_keys(model.backbone, modality)
+    found = towers.Found()
+    if towers.are_sought(model.backbone, source.layout):
+        found = towers.keys_of(source.layout, model.backbone)
+        keys = {path: key for path, key in found.keys.items() if key is not None}
+    else:
+        keys = source.layout.backbone_keys(model.backbone, modality)
+    own = found.keys.keys() - keys.keys()  # that no pre-trained model has
     backbone = {v.path for v in model.backbone.variables}
     head = [v for v in model.variables if v.path not in backbone]
     if source.layout.kind == FINETUNE:
@@ -133,8 +148,10 @@ def transfer(
             named = source.layout.representation_key
             keys |= {v.path: named(v.name) for v in model.representation.variables}
     rows = [_row(v, keys.get(v.path), source, resample=True) for v in model.variables]
-    unfit = [row for row in rows if row.variable in backbone and row.action in ("new", "skipped")]
-    if len(unfit) == len(backbone) and all(row.action == "new" for row in unfit):
+    rows = _copied([_left_out(row, found.left_out) for row in rows])
+    lost = [row for row in rows if row.variable in backbone and row.action in ("new", "skipped")]
+    unfit = [row for row in lost if row.variable not in own]
+    if len(lost) == len(backbone) and all(row.action == "new" for row in unfit):
         raise CheckpointError(
             f"{source.prefix}: a {source.layout.description} with nothing that fits the"
             f" {modality} backbone: not one of its {len(unfit)} variables is there"
@@ -142,7 +159,9 @@ def transfer(
     unused = tuple(sorted(set(source.shapes) - set(keys.values())))
     of_backbone = source.layout.of_backbone
     left = tuple(k for k in unused if of_backbone(k, modality) and not k.endswith(_MASKS))
-    if len(unfit) == len(backbone) or (not partial and (unfit or left)):
+    if found.keys:
+        left = found.left(source.layout, unused)
+    if len(lost) == len(backbone) or (not partial and (unfit or left)):
         message = f"{source.prefix}: a {source.layout.description} that does not fit the"
         message += f" {modality} backbone{_options_of(source, left, unfit)}"
         raise CheckpointError(_differences(message, list(map(str, unfit)), left, source))
@@ -180,11 +199,27 @@ def _row(variable: keras.Variable, key: str | None, source: Source, resample: bo
     )
 
 
+def _left_out(row: Row, reasons: Mapping[str, str]) -> Row:
+    """Returns the row, of a variable that is left out for a reason with that."""
+    if row.variable not in reasons:
+        return row
+    return replace(row, action="skipped", reason=reasons[row.variable])
+
+
+def _copied(rows: list[Row]) -> list[Row]:
+    """Returns rows in which those that have one source are told from those that are alone."""
+    counts = Counter(row.key for row in rows if row.action == "restored")
+    return [
+        replace(row, action=COPIED) if row.action == "restored" and counts[row.key] > 1 else row
+        for row in rows
+    ]
+
+
 def _assign_all(variables: Sequence[keras.Variable], rows: list[Row], source: Source) -> None:
     """Reads everything before anything is changed."""
     values = {}
     for row in rows:
-        if row.action in ("restored", "resampled"):
+        if row.action in ("restored", COPIED, "resampled"):
             value = source.tensor(row.key, row.variable)
             if row.action == "resampled":
                 value = spline_matrix(len(value), row.shape[0]) @ value.astype(np.float64)

@@ -120,6 +120,8 @@ EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
         "backbone_rate",
         "pooling_rate",
         "layer_decay",
+        "clip_together",
+        "rarity_weights",
         "ema_decay",
         "remat",
         "micro_batches",

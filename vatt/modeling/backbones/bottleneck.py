@@ -247,13 +247,14 @@ class BottleneckTransformer(Backbone):
             return self.num_layers + 1
         return 0
 
-    def within_towers(self) -> dict[str, tuple[str, str] | None]:
+    def within_towers(self) -> dict[str, tuple[str, str] | str | None]:
         """Returns, by path, where a variable stands in the towers of a pre-trained model.
 
-        That is a modality and the path below its tower; None for what only this backbone has. Layers
-        that modalities share are those of the first one, and so is the last norm.
+        That is a modality and the path below its tower; None for what only this backbone has, and
+        why for what is not taken. Layers that modalities share are those of the first one, and so
+        is the last norm.
         """
-        found: dict[str, tuple[str, str] | None] = {}
+        found: dict[str, tuple[str, str] | str | None] = {}
         for variable in self.variables:
             local = variable.path.removeprefix(f"{self.path}/")
             modality, _, below = local.partition("/")
@@ -262,14 +263,14 @@ class BottleneckTransformer(Backbone):
             if below.startswith("final_norm/"):
                 below = f"encoder/{below}"
             known = below.startswith(("patches/", "encoder/"))
-            if local.startswith("audio/patches/"):
-                known = self.restores_sound
             found[variable.path] = (modality, below) if known else None
+            if local.startswith("audio/patches/") and not self.restores_sound:
+                found[variable.path] = "model_config.published_restore"
         return found
 
 
 def _through_bottleneck(tokens: Tokens, bottleneck: Tensor, run: Any) -> tuple[Tokens, Tensor]:
-    """Returns the tokens of each modality after a layer, and the mean of what it made of the rest."""
+    """Returns the tokens of each modality after a layer, and the mean of its bottlenecks."""
     found, returned = {}, []
     for modality, states in tokens.items():
         count = states.shape[1]

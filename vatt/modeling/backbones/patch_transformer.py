@@ -6,6 +6,7 @@ Patches, positions, DropToken, aggregation token, encoder.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
@@ -20,6 +21,9 @@ from vatt.modeling.layers.positions import Positions
 from vatt.modeling.layers.tokens import AggregationToken, PatchEmbedding, TokenMasking, drop_tokens
 from vatt.modeling.random import Randomness, child
 from vatt.modeling.typing import Features, Outputs, Shape, Tensor
+
+_LAYER = re.compile(r"encoder/layer_(\d+)/")
+_AFTER_LAYERS = ("encoder/final_norm/", "post_projection/")
 
 
 @keras.saving.register_keras_serializable("vatt")
@@ -95,6 +99,15 @@ class PatchTransformer(Backbone):
         encoder = None if self._shares_encoder else self.encoder
         parts = (self.masking, self.pre_projection, self.positions, self.aggregation)
         build_each((*parts, encoder, self.post_projection), (None, None, self.d_model))
+
+    def layers_above(self, name: str) -> int:
+        """Returns how many layers lie between a variable, by its path below here, and the end.
+
+        What follows the last layer counts as a part of it.
+        """
+        if layer := _LAYER.match(name):
+            return len(self.encoder.blocks) - int(layer[1])
+        return 1 if name.startswith(_AFTER_LAYERS) else len(self.encoder.blocks) + 1
 
     def encode(
         self, x: Tensor, training: bool, rng: Randomness | None, intermediates: bool
