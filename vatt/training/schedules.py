@@ -64,7 +64,7 @@ class CosineDecay(Schedule):
     def __call__(self, step: Tensor) -> Tensor:
         """Returns the learning rate at `step`, float32."""
         step = ops.minimum(ops.cast(step, "float32"), float(self.total_steps))
-        length = max(self.total_steps - self.warmup_steps, 1)
+        length = max(self.total_steps - int(self.warmup_steps), 1)  # published, of half steps, too
         decayed = _half_cosine(step - self.warmup_steps, length, self.learning_rate_base, 0.0)
         rising = _warmup(
             step, self.warmup_steps, self.warmup_learning_rate, self.learning_rate_base

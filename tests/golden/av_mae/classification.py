@@ -181,4 +181,4 @@ def _top_k(arrays: Arrays) -> Iterator[Check]:
         yield close(name, np.sum(losses * weights), arrays[name])
 
 
-HANDLERS = {"losses_mixup_metrics.npz": losses_file, "metrics_extra.npz": metrics_file}
+HANDLERS = {"losses_mixup_metrics*.npz": losses_file, "metrics_extra*.npz": metrics_file}

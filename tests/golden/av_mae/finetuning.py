@@ -12,11 +12,12 @@ import tensorflow as tf
 
 from tests.golden import checks
 from tests.golden.av_mae.classification import close
-from tests.golden.checks import Arrays, Check, Checks
+from tests.golden.av_mae.pretraining import near
+from tests.golden.checks import Arrays, Checks
 from vatt.configs.multimodal import MBTBase
 from vatt.data import pipeline
 from vatt.methods.av_mae import fine_tuned
-from vatt.methods.av_mae.fine_tuned import NAMES
+from vatt.methods.av_mae.published import MODALITIES as NAMES
 from vatt.modeling.classifier import ClassificationModel
 from vatt.modeling.factory import build_classifier
 from vatt.objectives import classification
@@ -32,15 +33,6 @@ INITS = {
     "central_frame_initializer": "central",
     "average_frame_initializer": "average",
 }
-
-
-def near(name: str, ours: Any, reference: np.ndarray, tolerances: tuple[float, float]) -> Check:
-    """Compares by an absolute and a relative tolerance; the error is in units of their sum."""
-    ours, (absolute, relative) = np.asarray(ours, np.float64), tolerances
-    if ours.shape != reference.shape:
-        return checks.absolute(name, ours, reference, 1.0)
-    share = np.abs(ours - reference) / (absolute + relative * np.abs(reference))
-    return Check(name, float(np.max(share, initial=0.0)), 1.0)
 
 
 def finetune_file(arrays: Arrays) -> Checks:
@@ -172,7 +164,7 @@ def _gradients(
     arrays: Arrays, model: ClassificationModel, losses: Mapping[str, Any], tape: tf.GradientTape
 ) -> Checks:
     names = fine_tuned.classifier_names(model)
-    wanted = [v for v in model.trainable_variables if f"grad/{names[v.path]}" in arrays]
+    wanted = [v for v in model.variables if f"grad/{names[v.path]}" in arrays]
     if not wanted:
         return
     found = tape.gradient(losses["out/train_loss"], [v.value for v in wanted])

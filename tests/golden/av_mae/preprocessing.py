@@ -142,4 +142,4 @@ def _masked_input(arrays: Arrays, expected: np.ndarray, kept: np.ndarray) -> np.
     return min(candidates, key=lambda x: np.max(np.abs((x - expected)[:, columns]), initial=0.0))
 
 
-HANDLERS = {"preprocessing.npz": preprocessing_file}
+HANDLERS = {"preprocessing*.npz": preprocessing_file}

@@ -68,7 +68,7 @@ class ModalityTokens(ConfiguredLayer):
         if self.has_token:
             self.class_token = self.add_weight(**zeros, name="class_token")
         if self.has_vector:
-            self.modality_vector = self.add_weight(**zeros, name="modality_vector")
+            self.modality_vector = self.add_weight(**zeros, name="modality")
         if self.encoder is not None:
             self.encoder.build((None, None, self.d_model))
 
@@ -96,7 +96,8 @@ class BottleneckTransformer(Backbone):
     Args:
       patches: size of the patches by modality, in the order of the modalities.
       encoder: options of the layers.
-      fusion_layer: first layer in which modalities meet; as many as there are layers: none.
+      fusion_layer: first layer in which modalities meet; as many as there are layers: none, and
+        the bottleneck is not trained.
       num_bottlenecks: vectors of the bottleneck, one more with a token for each modality.
       use_bottleneck: whether modalities meet there, or see all tokens.
       share_encoder: whether all modalities have the same layers.
@@ -168,6 +169,7 @@ class BottleneckTransformer(Backbone):
             self.bottleneck = self.add_weight(
                 shape=(self.num_bottlenecks, self.d_model),
                 initializer=keras.initializers.RandomNormal(stddev=BOTTLENECK_STD),
+                trainable=len(self.modalities) > 1 and self.fusion_layer < self.num_layers,
                 name="bottleneck",
             )
 
@@ -243,7 +245,7 @@ class BottleneckTransformer(Backbone):
         if layer := _LAYER.match(name):
             return self.num_layers - int(layer[1])
         first = f"{self.modalities[0]}/class_token"
-        if name == first or name.endswith(("/modality_vector", "/patches/kernel", "/patches/bias")):
+        if name == first or name.endswith(("/modality", "/patches/kernel", "/patches/bias")):
             return self.num_layers + 1
         return 0
 
