@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, TypeAlias
 import keras
 
 from vatt.modeling.backbones.basic_resnet import BasicResNet
-from vatt.modeling.backbones.bottleneck import BottleneckTransformer
 from vatt.modeling.backbones.i3d import I3D, POOLS, Mixed
 from vatt.modeling.backbones.language_models import BertEncoder, LinearBase
 from vatt.modeling.backbones.patch_transformer import PatchTransformer
@@ -173,34 +172,6 @@ def _(layer: PatchTransformer, shape: Shape, training: bool = False) -> Tower:
 
 
 @count.register
-def _(
-    layer: BottleneckTransformer, shape: Shape | Mapping[str, Shape], training: bool = False
-) -> Tower:
-    """The grid is that of the first modality, tokens are those of all, without the bottleneck."""
-    shapes = shape if isinstance(shape, Mapping) else {layer.modalities[0]: shape}
-    tokens, grids, cost = {}, {}, Cost()
-    for modality in layer.modalities:
-        tower = getattr(layer, modality)
-        grids[modality] = tower.patches.grid((None, *shapes[modality]))
-        patches = math.prod(grids[modality])
-        volume = math.prod(tower.patches.patch) * shapes[modality][-1]
-        cost += product(patches, volume, layer.d_model) + Cost(values=patches * volume)
-        tokens[modality] = patches + tower.has_token
-    total = sum(tokens.values())
-    for index in range(layer.num_layers):
-        meet = len(tokens) > 1 and index >= layer.fusion_layer
-        own = layer.num_bottlenecks if layer.use_bottleneck else None
-        rows = [n if not meet else total if own is None else n + own for n in tokens.values()]
-        if meet and own is None and layer.encoder is not None:
-            rows = rows[:1]  # all at once
-        block = layer.blocks(layer.modalities[0])[index]
-        cost += sum((_block(block, count) for count in rows), Cost())
-    cost += _norm(layer.final_norm, total * layer.d_model)
-    first = grids[layer.modalities[0]]
-    return Tower(first, total, cost.frozen() if layer.frozen else cost)
-
-
-@count.register
 def _(layer: TextModel, shape: Shape, training: bool = False) -> Tower:
     tokens, width = shape[0] + (layer.aggregation is not None), layer.d_embedding
     cost = _dense(layer.pre_projection, tokens, width)
@@ -234,14 +205,15 @@ def _(layer: WordTransformer, shape: Shape, training: bool = False) -> Tower:
 
 def encoder(layer: Encoder, tokens: int) -> Cost:
     """Returns what an encoder costs for so many tokens."""
-    cost = sum((_block(block, tokens) for block in layer.blocks), Cost())
+    cost = sum((encoder_block(block, tokens) for block in layer.blocks), Cost())
     if layer.final_norm is not None:
         cost += _norm(layer.final_norm, tokens * layer.d_model)
         cost += Cost(masks=tokens * layer.d_model * bool(layer.dropout_rate))
     return cost
 
 
-def _block(block: EncoderBlock, tokens: int) -> Cost:
+def encoder_block(block: EncoderBlock, tokens: int) -> Cost:
+    """Returns the cost of a layer on so many tokens."""
     attention, hidden = block.attention, block.feed_forward
     d_model, d_ff = attention.d_model, hidden.d_ff
     inner, dropped = attention.num_heads * attention.d_kv, bool(block.dropout_rate)

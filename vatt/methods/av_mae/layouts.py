@@ -7,7 +7,7 @@ import re
 import keras
 import numpy as np
 
-from vatt.methods.av_mae import published
+from vatt.methods.av_mae import fine_tuned_layout, published
 from vatt.training.flax_checkpoints import STEP
 from vatt.training.layouts import FLAX, PRETRAIN, Layout, Shapes
 
@@ -84,6 +84,10 @@ class Pretrained(Layout):
             (f"embedding_{theirs}/", f"Transformer_{theirs}/encoderblock", "Transformer/")
         ) or key.startswith("Transformer_concat/")
 
+    def of_one_modality(self, key: str, modality: str) -> bool:
+        """Returns whether a tensor is of a modality's tower alone, not of what others share."""
+        return key.startswith(_OF_MODALITY[modality])
+
     def part(self, key: str) -> str:
         """Returns which part of the published model a tensor belongs to."""
         return key.partition("/")[0]
@@ -111,4 +115,4 @@ def _pretrained(shapes: Shapes, naming: str) -> Layout | None:
     return None
 
 
-RECOGNISE = (_pretrained,)
+RECOGNISE = (_pretrained, fine_tuned_layout.recognise)

@@ -6,6 +6,7 @@ Nagrani et al., 2021, "Attention Bottlenecks for Multimodal Fusion",
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
@@ -14,6 +15,7 @@ import keras
 from keras import ops
 
 from vatt import configs
+from vatt.modeling import flops
 from vatt.modeling.backbones.base import Backbone
 from vatt.modeling.layers import norm, sines
 from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions
@@ -316,3 +318,32 @@ def mbt(
         name=name,
         dtype=dtype,
     )
+
+
+@flops.count.register
+def _(
+    layer: BottleneckTransformer, shape: Shape | Mapping[str, Shape], training: bool = False
+) -> flops.Tower:
+    """The grid is that of the first modality, tokens are those of all, without the bottleneck."""
+    shapes = shape if isinstance(shape, Mapping) else {layer.modalities[0]: shape}
+    tokens, grids, cost = {}, {}, flops.Cost()
+    for modality in layer.modalities:
+        tower = getattr(layer, modality)
+        grids[modality] = tower.patches.grid((None, *shapes[modality]))
+        patches = math.prod(grids[modality])
+        volume = math.prod(tower.patches.patch) * shapes[modality][-1]
+        cost += flops.product(patches, volume, layer.d_model) + flops.Cost(values=patches * volume)
+        tokens[modality] = patches + tower.has_token
+    total = sum(tokens.values())
+    for index in range(layer.num_layers):
+        rows = list(tokens.values())
+        if len(tokens) > 1 and index >= layer.fusion_layer:
+            if layer.use_bottleneck:
+                rows = [count + layer.num_bottlenecks for count in rows]
+            else:
+                rows = [total] * (1 if layer.encoder is not None else len(rows))
+        block = layer.blocks(layer.modalities[0])[index]
+        cost += sum((flops.encoder_block(block, count) for count in rows), flops.Cost())
+    cost += flops.Cost(float32=total * layer.d_model)  # of the last norm
+    first = grids[layer.modalities[0]]
+    return flops.Tower(first, total, cost.frozen() if layer.frozen else cost)
