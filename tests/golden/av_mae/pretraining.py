@@ -169,7 +169,7 @@ def _modality(
     name = f"out/token_mask_{theirs}"
     yield near(name, outputs["masked"], arrays[name], EXACT)
     if (name := f"out/mse_{theirs}") in arrays:
-        yield near(name, found[f"{modality}/reconstruction_loss"], arrays[name], LOSS)
+        yield near(name, found[f"reconstruction/{modality}_loss"], arrays[name], LOSS)
     if (name := f"out/metric_sum_{theirs}") in arrays:
         count = arrays[f"out/metric_norm_{theirs}"]
         ours = found[f"mean_squared_error_{modality}"]

@@ -146,7 +146,7 @@ def test_loss_is_that_of_masked_tokens():
         masked = outputs[modality]["masked"].numpy().astype(bool)
         off = (outputs[modality]["predicted"].numpy() - target)[masked]
         loss = np.mean(off**2)
-        np.testing.assert_allclose(found[f"{modality}/reconstruction_loss"], loss, rtol=1e-5)
+        np.testing.assert_allclose(found[f"reconstruction/{modality}_loss"], loss, rtol=1e-5)
         total += 0.5 * loss
     np.testing.assert_allclose(found["total_loss"], total, rtol=1e-5)
     np.testing.assert_allclose(found["mask_ratio_audio"], 0.5)

@@ -27,7 +27,7 @@ class ReconstructionLoss:
     def __init__(self, config: ModelConfig) -> None:
         """Takes patches, targets and weights from the configuration of the model."""
         self._config, self._options = config, config.loss_config
-        each = ("{}/reconstruction_loss", "mean_squared_error_{}", "mask_ratio_{}")
+        each = ("reconstruction/{}_loss", "mean_squared_error_{}", "mask_ratio_{}")
         names = [name.format(m) for name in each for m in config.modalities]
         l2 = ["l2_loss"] if self._options.l2_decay_factor else []
         self.names = (*names, *l2, "total_loss")
@@ -59,7 +59,7 @@ class ReconstructionLoss:
     ) -> dict[str, Tensor]:
         """Returns what `of_modality` found of all modalities, with the total of it."""
         losses = [
-            getattr(self._options, f"{m}_weight") * found[f"{m}/reconstruction_loss"]
+            getattr(self._options, f"{m}_weight") * found[f"reconstruction/{m}_loss"]
             for m in self._config.modalities
         ]
         if self._options.l2_decay_factor:
@@ -91,7 +91,7 @@ class ReconstructionLoss:
         if self._options.normalise_by_output_dimension:
             loss = loss / target.shape[-1]
         return {
-            f"{modality}/reconstruction_loss": loss,
+            f"reconstruction/{modality}_loss": loss,
             f"mean_squared_error_{modality}": mean,
             f"mask_ratio_{modality}": ops.mean(masked),
         }
