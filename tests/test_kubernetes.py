@@ -13,7 +13,7 @@ from vatt import configs, errors
 from vatt.training import cluster
 
 REPOSITORY = Path(__file__).parents[1]
-RECIPES = sorted((REPOSITORY / "configs" / "kubernetes").glob("*.yaml"))
+RECIPES = sorted((REPOSITORY / "containers" / "kubernetes").glob("*.yaml"))
 VATT = """#!/bin/bash
 printf '%s' "$TF_CONFIG"
 printf '\\n%s' "$@"
@@ -58,7 +58,7 @@ def test_what_is_mounted_is_there_and_flags_are_those_of_the_command(recipe):
 
 
 def test_pods_become_workers(tmp_path, monkeypatch):
-    job, container, (service,) = parts(REPOSITORY / "configs/kubernetes/several_nodes.yaml")
+    job, container, (service,) = parts(REPOSITORY / "containers/kubernetes/several_nodes.yaml")
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     name, count = job["metadata"]["name"], spec["completions"]
     (workers,) = (entry["value"] for entry in container["env"] if entry["name"] == "WORKERS")
