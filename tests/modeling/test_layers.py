@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import json
 import math
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.traced import graphs_left_by
 from vatt import configs
 from vatt.errors import UserError
 from vatt.modeling import factory
@@ -472,10 +472,6 @@ def test_wrong_arguments_are_refused_by_the_constructor():
 def test_models_that_were_traced_without_training_are_forgotten(name, more, inputs):
     """TensorFlow remembers a gradient that a layer brings, with graph and weights, for ever."""
 
-    def graphs():
-        gc.collect()
-        return sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects())
-
     def trace():
         options = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_kv": 4, "d_ff": 8}
         options |= more
@@ -484,6 +480,4 @@ def test_models_that_were_traced_without_training_are_forgotten(name, more, inpu
         traced = tf.function(lambda x: backbone(x, training=False), autograph=False)
         traced.get_concrete_function(inputs)
 
-    before = graphs()
-    trace()
-    assert graphs() <= before
+    assert graphs_left_by(trace) <= 0

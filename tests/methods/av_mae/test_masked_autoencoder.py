@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.traced import graphs_left_by
 from vatt import methods
 from vatt.methods.av_mae import config as configuration
 from vatt.methods.av_mae import targets
@@ -199,3 +200,12 @@ def test_tokens_return_to_their_places():
     visible = tf.constant([[[3.0], [1.0]], [[2.0], [0.0]]])  # each is its place
     filled = mask.filled(visible, tf.constant([-1.0]))
     np.testing.assert_array_equal(filled[..., 0], [[-1, 1, -1, 3], [0, -1, 2, -1]])
+
+
+def test_a_model_that_was_traced_without_training_is_forgotten():
+    def trace():
+        model = small.built(small.config())
+        specs = {m: tf.TensorSpec((2, *shape)) for m, shape in small.SHAPES.items()}
+        tf.function(model.towers, autograph=False).get_concrete_function(specs)
+
+    assert graphs_left_by(trace) <= 0

@@ -11,7 +11,7 @@ from typing import Any, Self, Unpack
 import keras
 
 from vatt.configs.base import Config
-from vatt.modeling.layers import activations, norm
+from vatt.modeling.layers import activations, gradients, norm
 from vatt.modeling.layers.attention import Attention
 from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions, build_each
 from vatt.modeling.layers.dropout import dropout, left_out
@@ -284,6 +284,17 @@ class Encoder(ConfiguredLayer):
           rng: source of the dropout masks.
           return_weights: fill the list, one `[batch, heads, tokens, tokens]` for each block.
         """
+        with gradients.only_if(training):
+            return self._run(x, bias, training, rng, return_weights)
+
+    def _run(
+        self,
+        x: Tensor,
+        bias: Tensor | None,
+        training: bool,
+        rng: Randomness | None,
+        return_weights: bool,
+    ) -> tuple[Tensor, list[Tensor]]:
         weights = []
         for block in self.blocks:
             place = child(rng, block.name)
