@@ -301,7 +301,7 @@ class Encoder(ConfiguredLayer):
             if not return_weights:
                 x = run_block(block, x, training, place, bias)
                 continue
-            x, of_block = block(x, bias, training, place, return_weights=True)
+            x, of_block = block(x, bias=bias, training=training, rng=place, return_weights=True)
             weights.append(of_block)
         if self.final_norm is not None:
             x = self.final_norm(x)
