@@ -64,16 +64,18 @@ def config(data_dir, model_dir, arch="vit_tiny", *, mode="train", steps=4, name=
     """Small clips; 8 frames of 32 x 32, or 0.8 s of sound as 8 or 32 mel bins."""
     convolved = arch.startswith(architectures.CONVOLUTIONAL)
     size = 32 if convolved else 16
+    fused = architectures.KINDS[arch] == "fused"
     clip = {
         "name": name,
         "num_frames": 8,
         "frame_size": size,
-        "min_resize": size,
+        "min_resize": 18 if fused else size,
         "video_stride": 1,
         "audio_stride": 1,
         "sample_rate": SAMPLE_RATE,
         "mel_bins": 32 if convolved else 8,
         "batch_size": 4,
+        "audio_seconds": 0.4 if fused else None,
     }
     base = {
         "train": {
@@ -142,8 +144,11 @@ def test_every_architecture_trains_and_is_evaluated(data_dir, tmp_path, arch):
     assert CheckpointStore(run).steps() == steps
     facts = manifest_metadata(run / f"ckpt-{steps[-1]}")
     modality = "audio" if audio else "video"
+    towers = {modality: {"": f"classifier/{modality}/"}}
+    if architectures.KINDS[arch] == "fused":
+        towers = {"video+audio": {"": "classifier/fused/"}}
     assert (facts["kind"], facts["architecture"]) == ("finetune", arch)
-    assert facts["towers"] == {modality: {"": f"classifier/{modality}/"}}
+    assert facts["towers"] == towers
     assert [row["step"] for row in rows(run, "eval")] == steps
     final = json.loads((run / "metrics.json").read_text())
     names = ("sklearn_mAP", "sklearn_AUC", "sklearn_d-prime") if audio else ("top_1_accuracy",)

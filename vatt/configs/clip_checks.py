@@ -32,7 +32,8 @@ def _crops_fit(path: str, data: dataset.Dataset) -> Problems:
     """Squares are no larger than the resized frames that they are cut from."""
     style, size = data.crop_resize_style, data.frame_size
     least = 1.0
-    if style == "Stretched" and data.scale_jitter and data.random_crop:
+    training = path.startswith("train")
+    if style == "Stretched" and training and data.scale_jitter and data.random_crop:
         least = min(1.0, data.min_stretch)
     if int(data.min_resize * least) < size and style in ("VGG", "ShortSide", "Stretched"):
         needed = math.ceil(size / least)

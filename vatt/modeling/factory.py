@@ -21,12 +21,14 @@ def build_backbone(
     Args:
       config: its class says which function builds it (`Backbone.layer`).
       dtype: 'float32' or 'mixed_bfloat16'.
-      name: layer name, by default the modality, 'unified' for a backbone of several.
+      name: layer name, by default the modality; 'fused' for a backbone of video and sound,
+        'unified' for one of text, too.
     """
     module, function = config.layer.split(":")
     builder = getattr(importlib.import_module(module), function)
     if name is None:
-        name = config.modalities[0] if len(config.modalities) == 1 else "unified"
+        several = "unified" if "text" in config.modalities else "fused"
+        name = config.modalities[0] if len(config.modalities) == 1 else several
     return builder(config, name=name, dtype=keras.dtype_policies.get(dtype))
 
 
