@@ -12,6 +12,8 @@ from tests.golden.checks import Arrays, Check, Checks, Note, absolute
 from tests.golden.gdt.recipe import Given
 from vatt.data import mixing, pipeline
 from vatt.evaluation import by_class, metrics
+from vatt.methods.av_mae.config import ModelConfig
+from vatt.methods.av_mae.objective import ReconstructionLoss
 from vatt.modeling.classifier import ClassificationModel
 from vatt.objectives import classification
 
@@ -29,6 +31,7 @@ def close(name: str, ours: float, reference: float) -> Check:
 def losses_file(arrays: Arrays) -> Checks:
     """`losses_mixup_metrics.npz`: losses of classifiers, mixup, figures, views."""
     yield from _losses(arrays)
+    yield from _distances(arrays)
     yield from _mixup(arrays)
     yield from _figures(arrays, "map")
     for name in arrays:
@@ -89,6 +92,16 @@ def _losses(arrays: Arrays) -> Checks:
             if kind == "sigmoid":
                 loss = classification.sigmoid_loss(logits, labels, rarity=False)
             yield close(f"{name}, at once", loss, arrays[name])
+
+
+def _distances(arrays: Arrays) -> Checks:
+    """The mean squared distance of pre-training, summed over the values of a token."""
+    if "mse/value" not in arrays:
+        return
+    loss = ReconstructionLoss(ModelConfig(modalities=("audio",)))
+    outputs = {"predicted": arrays["mse/pred"], "masked": arrays["mse/mask"]}
+    found = loss.of_modality("audio", arrays["mse/target"], outputs)
+    yield close("mse/value", found["mean_squared_error_audio"], arrays["mse/value"])
 
 
 # Mixup -------------------------------------------------------------------------------------------

@@ -68,7 +68,9 @@ def filled(arrays: Arrays, options: Mapping[str, Any]) -> ClassificationModel:
         if name in options["modality_fusion"]
     }
     classes = arrays["w/ProjectionHeadAndClassifier_0/output_projection/bias"].shape[0]
-    model = build_classifier(configured(options), num_classes=classes, multi_label=True)
+    kernels = {m: arrays.get(f"w/{name}/kernel") for m, name in fine_tuned.EMBEDDING.items()}
+    config = configured(options, kernels["audio"])
+    model = build_classifier(config, num_classes=classes, multi_label=True)
     model.build(shapes if len(shapes) > 1 else next(iter(shapes.values())))
     fill(model, arrays, "w/")
     return model
@@ -90,8 +92,8 @@ def fill(model: ClassificationModel, arrays: Arrays, prefix: str) -> None:
     checks.assign(model.variables, names, {**arranged, **left}, prefix)
 
 
-def configured(options: Mapping[str, Any]) -> MBTBase:
-    """Returns our configuration of a published one.
+def configured(options: Mapping[str, Any], heard: np.ndarray | None) -> MBTBase:
+    """Returns our configuration of a published one; `heard` is the projection of sound.
 
     Raises:
         KeyError: an option that is not known here.
@@ -111,8 +113,8 @@ def configured(options: Mapping[str, Any]) -> MBTBase:
         modality_fusion=tuple(OURS[name] for name in options.pop("modality_fusion")),
         temporal_patch_size=time,
         spatial_patch_size=height,
-        audio_temporal_patch_size=height,
-        audio_spectral_patch_size=height,
+        audio_temporal_patch_size=height if heard is None else heard.shape[0],
+        audio_spectral_patch_size=height if heard is None else heard.shape[1],
         fusion_layer=options.pop("fusion_layer"),
         num_bottlenecks=options.pop("n_bottlenecks"),
         use_bottleneck=options.pop("use_bottleneck", True),
@@ -144,11 +146,7 @@ def _losses(arrays: Arrays, meta: Mapping[str, Any], logits: Mapping[str, Any]) 
         for name, value in logits.items():
             key = f"{labels}_{name}" if f"{labels}_{name}" in arrays else labels
             truth = pipeline.smooth_labels(tf.constant(arrays[key]), smoothing)
-            losses.append(
-                classification.softmax_loss(value, truth)
-                if kind == "softmax"
-                else classification.sigmoid_loss(value, truth, rarity=False)
-            )
+            losses.append(_loss(kind, value, truth, arrays.get("in/batch_mask")))
         return tf.add_n(losses) / len(losses)
 
     for name, kind, labels in (
@@ -158,6 +156,16 @@ def _losses(arrays: Arrays, meta: Mapping[str, Any], logits: Mapping[str, Any]) 
     ):
         if name in arrays:
             yield name, mean(kind, labels)
+
+
+def _loss(kind: str, logits: Any, labels: Any, mask: np.ndarray | None) -> Any:
+    """Returns the loss of all rows, or of those that a mask keeps."""
+    if mask is not None:
+        rows = [_loss(kind, logits[r : r + 1], labels[r : r + 1], None) for r in range(len(mask))]
+        return tf.reduce_sum(tf.stack(rows) * mask) / (np.sum(mask) + 1e-8)
+    if kind == "softmax":
+        return classification.softmax_loss(logits, labels)
+    return classification.sigmoid_loss(logits, labels, rarity=False)
 
 
 def _gradients(

@@ -43,7 +43,8 @@ def mapping_file(content: Golden) -> Checks:
         strategy, _, target = case.partition(" -> ")
         modalities = tuple(OURS[name] for name in target.split("+"))
         known = expected if isinstance(expected, Mapping) else None
-        found = _restored(strategy, modalities, *layers[strategy])
+        usual = next(iter(layers.values()))
+        found = _restored(strategy, modalities, *layers.get(strategy, usual))
         if known is None:
             yield Note(f"{case}: the published code fails, {expected}; here all is restored")
             yield from _complete(case, found)
@@ -204,7 +205,7 @@ def layout_file(content: Golden) -> Checks:
     for key in source.shapes:
         yield Check(f"{key}: of a classifier", float(key not in names), 0.0)
         value = source.tensor(key)
-        yield absolute(key, value, content[f"params/{key}"], 0.0)
+        yield absolute(key, value, content[f"{source.facts['entry']}/{key}"], 0.0)
         arranged = source.tensor(key, names.get(key))
         yield absolute(f"{key}, arranged", np.ravel(arranged), np.ravel(value), 0.0)
     yield from _beside(content, source)
