@@ -103,15 +103,16 @@ def summarise(config: configs.ExperimentConfig) -> Summary:
 
     shapes = pipeline.clip_shapes(config.train.input)
     if not isinstance(config, configs.experiment.Pretrain):
-        (modality,) = config.model.modalities
-        classes = config.model.num_classes or CLASSES[modality]
+        modalities = config.model.modalities
+        classes = config.model.num_classes or CLASSES[modalities[-1]]
         model = factory.build_classifier(config.model, num_classes=classes)
-        _build(model, _batch({modality: shapes[modality]})[modality])
-        cost = flops.classifier(model.backbone.features_dim, classes)
-        tower = _tower(f"{modality} {config.model.name}", model.backbone, shapes[modality])
+        own = {modality: shapes[modality] for modality in modalities}
+        _build(model, _only(_batch(own)))
+        cost = flops.classifier(model.backbone.features_dim, classes) * len(modalities)
+        tower = _tower(f"{'+'.join(modalities)} {config.model.name}", model.backbone, _only(own))
         below = {id(variable) for variable in model.backbone.variables}
         classifier = Part("classifier", *_parameters(model, below), cost, cost)
-        return Summary({modality: shapes[modality]}, [tower, classifier], model.backbone, classes)
+        return Summary(own, [tower, classifier], model.backbone, classes)
     import keras
 
     method = methods.of(config)
@@ -148,6 +149,11 @@ def _batch(shapes: Shapes) -> dict[str, tuple[int | None, ...]]:
     return {m: (None, *(shape[1:] if m == "text" else shape)) for m, shape in shapes.items()}
 
 
+def _only(by_modality: Mapping[str, Any]) -> Any:
+    """Returns the only value, or the mapping where there are several."""
+    return next(iter(by_modality.values())) if len(by_modality) == 1 else by_modality
+
+
 def _build(layer: Any, shapes: Any) -> None:
     """Creates the variables of a layer, but not their values."""
     import keras
@@ -173,9 +179,7 @@ def _towers(
     return parts
 
 
-def _tower(
-    name: str, layer: Any, shape: tuple[int, ...], rows: int = 1, shared: Any = None
-) -> Part:
+def _tower(name: str, layer: Any, shape: Any, rows: int = 1, shared: Any = None) -> Part:
     inference, training = (_count(layer, shape, training) for training in (False, True))
     costs = (inference.cost * rows, training.cost * rows)
     tokens = (inference.tokens, training.tokens)
@@ -183,7 +187,7 @@ def _tower(
     return Part(name, *_parameters(layer, without), *costs, inference.grid, tokens)
 
 
-def _count(layer: Any, shape: tuple[int, ...], training: bool = False) -> Any:
+def _count(layer: Any, shape: Any, training: bool = False) -> Any:
     from vatt.modeling import flops
 
     try:
@@ -233,10 +237,10 @@ def _evaluation(summary: Summary, data: configs.dataset.Dataset) -> list[str]:
     from vatt.data import pipeline
 
     shapes = pipeline.clip_shapes(data)
-    modality = next(iter(summary.inputs))
-    views = data.num_windows_test * (3 if data.multi_crop and modality == "video" else 1)
-    cost = _count(summary.backbone, shapes[modality]).cost.forward * views
-    clip = _clip({modality: shapes[modality]})
+    own = {modality: shapes[modality] for modality in summary.inputs}
+    views = data.num_windows_test * (3 if data.multi_crop and "video" in own else 1)
+    cost = _count(summary.backbone, _only(own)).cost.forward * views
+    clip = _clip(own)
     return [f"Evaluation: {views} views of {clip} per sample, {cost / 1e12:.2f} TFLOPs."]
 
 
