@@ -11,8 +11,9 @@ import test_finetune
 from test_finetune import config, one_device, rows, trainer, values
 
 from vatt import configs, methods
+from vatt.data import pipeline
 from vatt.errors import CheckpointError, DataError
-from vatt.experiments import executor, finetune
+from vatt.experiments import executor, finetune, finetune_eval, labelled
 from vatt.methods.av_mae.config import DecoderConfig, ModelConfig
 from vatt.training import checkpoints, layouts, loop
 from vatt.training.rundir import RunDir
@@ -180,3 +181,30 @@ def test_what_does_not_fit_together_is_told_with_the_configuration(override, fie
     told = {problem.path: str(problem) for problem in refused.value.problems}
     assert field in told, told
     assert hint in told[field]
+
+
+@pytest.mark.slow
+def test_crops_of_a_window_are_seen_with_its_sound(data_dir, tmp_path):
+    """Logits of three crops are the mean of those of each crop with the sound of the window."""
+    crops = {"eval": {"input": {"multi_crop": True, "num_windows_test": 2}}}
+    cfg = config(data_dir, tmp_path / "run", ARCH, mode="train_and_eval", steps=2, **crops)
+    strategy = one_device()
+    opened = labelled.open_set(cfg, "eval")
+    model = finetune.build_model(cfg, opened, strategy)
+    kernel = model.classification.kernel
+    kernel.assign(np.random.default_rng(0).normal(size=kernel.shape))
+    job = finetune_eval.Evaluator(cfg, model, strategy, RunDir(tmp_path / "run"))
+    batches = pipeline.evaluation_batches(
+        cfg.eval.input, "acts", "test", data_dir=data_dir, modalities=("video", "audio")
+    )
+    batch = next(iter(batches))
+    video, audio = (batch[m].numpy() for m in ("video", "audio"))
+    assert video.shape[:2] == (4, 6) and audio.shape[:2] == (4, 2)
+    found = job._functions.classify({"video": video, "audio": audio})
+    model.num_test_samples = 1
+    each = [
+        model({"video": video[:, 2 * crop + window], "audio": audio[:, window]})["logits"]
+        for crop in range(3)
+        for window in range(2)
+    ]
+    np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-5)

@@ -150,6 +150,8 @@ def _by_kind(part: _Part, kinds: Sequence[Kind]) -> Iterator[tuple[_Part, Arrays
         yield part, {}
     for kind in found:
         rows = {m: part.taken.clips[m].values for m in kind}
+        crops = max(x.shape[1] for x in rows.values())  # of pictures; all with the same sound
+        rows = {m: np.repeat(x, crops // x.shape[1], axis=1) for m, x in rows.items()}
         flat = {m: x.reshape(-1, *x.shape[2:]) for m, x in rows.items()}  # crops as rows
         yield dataclasses.replace(part, kind=kind), flat
 

@@ -103,5 +103,11 @@ class Functions:
         return self._strategy.run(self._classify_replica, args=(inputs,))
 
     def _classify_replica(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        flat = {m: tf.reshape(clips, [-1, *clips.shape[2:]]) for m, clips in inputs.items()}
+        # Of a window with several crops, which come crop by crop, all are seen with the same sound.
+        most = max(clips.shape[1] for clips in inputs.values())
+        flat = {}
+        for modality, clips in inputs.items():
+            times = [1, most // clips.shape[1], *[1] * (clips.shape.rank - 2)]
+            same = tf.tile(clips, times) if times[1] > 1 else clips
+            flat[modality] = tf.reshape(same, [-1, *clips.shape[2:]])
         return {"logits": self._model(labelled.as_inputs(flat), training=False)["logits"]}
