@@ -6,8 +6,9 @@
 The steps are those of training (towers, losses, gradients, clipping, optimizer) on one batch that
 is there already, so that reading data does not count. Each configuration has a process of its own;
 they take turns. MFU is the share of what plain matrix products reach on the machine, in the
-precision of the case. Compiling is what the first step takes beyond the others. Memory is what a
-process has at its peak after its first step, beyond what it had before.
+precision of the case. Compiling is what the first step takes beyond the others. With `--memory` the
+table has what the process has at the peak of a step beyond what it has between steps. What is freed
+is given back at once then, for which oneDNN with its pools of memory is left out (Linux only).
 
 `vit_base` compares with the plain formulation (`plain_formulation.py`) and, where an interpreter
 that has PyTorch is named, with PyTorch (`compare_torch.py`).
@@ -16,9 +17,9 @@ that has PyTorch is named, with PyTorch (`compare_torch.py`).
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -91,13 +92,14 @@ CASES = {
         "tx_fac_tiny": [TOY],
         "remat": [TOY, override("train.remat=true")],
         "2 micro-batches": [TOY, override("train.micro_batches=2")],
+        "4 clips": [TOY, override("train.input.batch_size=4")],
         "8 micro-batches": [TOY, override("train.micro_batches=8")],
         "8 micro-batches, remat": [TOY, override("train.micro_batches=8,train.remat=true")],
     },
     "toy": {
         "toy.yaml, plain formulation": [TOY, "--plain"],
         "toy.yaml": [TOY],
-        "toy.yaml, towers under XLA": [TOY, override("train.jit_compile=true")],
+        "toy.yaml, towers under XLA": [TOY, override("jit_compile=true")],
         "toy.yaml, mixed_bfloat16": [TOY, BFLOAT16],
     },
     "methods": {
@@ -119,6 +121,7 @@ def main() -> None:
     parser.add_argument("--only", help="cases whose names hold one of these, with | between")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=8, help="in a round")
+    parser.add_argument("--memory", action="store_true", help="measure memory, not time")
     parser.add_argument("--torch_python", help="interpreter that has PyTorch; none: without it")
     parser.add_argument("--worker", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -131,6 +134,8 @@ def main() -> None:
         if (flags[0] != "torch" or arguments.torch_python)
         and (not arguments.only or any(part in name for part in arguments.only.split("|")))
     }
+    if arguments.memory:
+        os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "TF_ENABLE_ONEDNN_OPTS": "0"}
     workers, about = {}, {}
     for name, flags in cases.items():
         workers[name] = subprocess.Popen(
@@ -143,14 +148,21 @@ def main() -> None:
             worker.stdin.write("go\n")
             worker.stdin.flush()
             rounds[name].append(_answer(worker))
-    print("| model | ms per step | ratio | CPU ms | clips/s | GFLOP/s | MFU | compiling | memory |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    base = None
     for name, worker in workers.items():
         worker.stdin.close()
+        about[name] |= _answer(worker)
+    if arguments.memory:
+        print("| model | memory of a step | ratio |\n|---|---|---|")
+        base = about[next(iter(cases))]["mib"]
+        for name, row in about.items():
+            print(f"| {name} | {row['mib']:.0f} MiB | {row['mib'] / base:.2f} |")
+        return
+    print("| model | ms per step | ratio | CPU ms | clips/s | GFLOP/s | MFU | compiling |")
+    print("|---|---|---|---|---|---|---|---|")
+    base = None
+    for name, row in about.items():
         times = [found["ms"] for found in rounds[name]]
         cpu = statistics.median(found["cpu_ms"] for found in rounds[name])
-        row = about[name] | _answer(worker)
         median = statistics.median(times)
         base = base or median
         speed = row["flops"] / median * 1e-6
@@ -158,7 +170,7 @@ def main() -> None:
         print(
             f"| {name} | {median:.0f} ({min(times):.0f}-{max(times):.0f}) | {median / base:.2f} | "
             f"{cpu:.0f} | {1000 * row['clips'] / median:.3g} | {speed:.0f} | {share} | "
-            f"{(row['first_ms'] - median) / 1000:.1f} s | {row['mib']:.0f} MiB |"
+            f"{(row['first_ms'] - median) / 1000:.1f} s |"
         )
 
 
@@ -185,20 +197,28 @@ def serve(run: object, steps: int, about: dict[str, float]) -> None:
       steps: in a round.
       about: operations (`flops`) and `clips` of a step, `peak` operations per second.
     """
-    before = _resident()
     started = time.perf_counter()
     run(1)
     first = 1000 * (time.perf_counter() - started)
-    traced = _resident()
     run(1)
-    print(json.dumps(about | {"first_ms": first, "after_first_mib": traced - before}), flush=True)
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _mib("VmRSS")
+    print(json.dumps(about | {"first_ms": first}), flush=True)
     for _ in sys.stdin:
         started, cpu = time.perf_counter(), time.process_time()
         run(steps)
         wall, cpu = time.perf_counter() - started, time.process_time() - cpu
         print(json.dumps({"ms": 1000 * wall / steps, "cpu_ms": 1000 * cpu / steps}), flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"mib": peak - before}), flush=True)
+    print(json.dumps({"mib": _mib("VmHWM") - before}), flush=True)
+
+
+def _mib(name: str) -> float:
+    """MiB of memory as Linux counts them: `VmRSS` now, `VmHWM` at the peak."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    raise KeyError(name)
 
 
 def _work(arguments: argparse.Namespace) -> None:
@@ -234,12 +254,6 @@ def _work(arguments: argparse.Namespace) -> None:
     about = {"flops": recipe.flops_per_step, "clips": cfg.train.input.batch_size}
     about["peak"] = throughput.matmul_peak(strategy, cfg.precision)
     serve(trainer.run, arguments.steps, about)
-
-
-def _resident() -> float:
-    """MiB this process has now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
 
 
 if __name__ == "__main__":

@@ -51,10 +51,14 @@ class InParts:
         structure: Features = {}
 
         def arguments(values: Sequence[tf.Tensor], index: int, after: Sequence[tf.Tensor]) -> tuple:
-            """Returns what the towers take of a part, which begins when `after` is there."""
+            """Returns what the towers take of a part, which begins when `after` is there.
+
+            The seed waits as well: masks of dropout depend on nothing else.
+            """
             with tf.control_dependencies(after):
                 own = [tf.identity(x) for x in self._part(values, index)]
-            return dict(zip(names, own, strict=True)), seed, first_row + index * rows
+                place = tf.identity(seed), first_row + index * rows
+            return dict(zip(names, own, strict=True)), *place
 
         @tf.custom_gradient
         def features_of(*values: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., Any]]:
