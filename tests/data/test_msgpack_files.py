@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 import pytest
 
+from tests.flax_writer import packed
 from vatt.data.msgpack_files import Array, MsgpackFile
-
-
-def packed(value) -> bytes:
-    """Writes the few kinds of values that checkpoints are made of."""
-    if isinstance(value, dict):
-        items = b"".join(packed(key) + packed(item) for key, item in value.items())
-        return b"\xdf" + struct.pack(">I", len(value)) + items
-    if isinstance(value, list):
-        return bytes([0x90 + len(value)]) + b"".join(map(packed, value))
-    if isinstance(value, str):
-        return b"\xd9" + struct.pack(">B", len(value.encode())) + value.encode()
-    if isinstance(value, bytes):
-        return b"\xc6" + struct.pack(">I", len(value)) + value
-    if isinstance(value, np.ndarray | np.generic):
-        kind = 1 if isinstance(value, np.ndarray) else 3
-        inside = packed([list(value.shape), str(value.dtype), value.tobytes()])
-        return b"\xc9" + struct.pack(">Ib", len(inside), kind) + inside
-    if value is None or isinstance(value, bool):
-        return {None: b"\xc0", False: b"\xc2", True: b"\xc3"}[value]
-    if isinstance(value, float):
-        return b"\xcb" + struct.pack(">d", value)
-    return b"\xd3" + struct.pack(">q", value)
 
 
 def opened(tmp_path, content: bytes) -> MsgpackFile:

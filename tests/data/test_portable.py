@@ -50,7 +50,7 @@ def noisy(samples: int, seed: int = 0) -> np.ndarray:
     return made.astype(np.float32)
 
 
-@pytest.mark.parametrize("features", ["log_mel", "filterbank"])
+@pytest.mark.parametrize("features", ["log_mel", "filterbank", "unscaled_log_mel"])
 @pytest.mark.parametrize("rate", [16000, 24000])
 def test_spectrograms_agree_without_fourier_transforms(features, rate):
     cfg = dataset.Evaluation(

@@ -196,11 +196,18 @@ def test_features_are_made_again_where_another_embedding_is_kept(tmp_path, folds
     assert [part.embedded.shape[-1] for part in features.tests(first, acts(), "audio")] == [0, 0]
 
 
-def test_what_is_classified_is_what_the_card_lists():
+def test_what_is_classified_is_what_the_card_lists_and_the_model_takes(tmp_path):
     assert features.modalities(card("x", tasks=["audio_classification"], video=VIDEO)) == []
     both = acts(paper_splits={"train": 1, "test": 1})
     assert features.modalities(both) == ["video", "audio"]
-    assert list(features.classified([card(), both])) == [(both, "video"), (both, "audio")]
+    made = subject(tmp_path, card(), both)
+    assert list(features.classified(made)) == [(both, "video"), (both, "audio")]
+
+    class Deaf(Model):
+        modalities = ("video",)
+
+    made = subject(tmp_path, both, model=Deaf())
+    assert list(features.classified(made)) == [(both, "video")]
 
 
 @pytest.mark.parametrize("several", [False, True])

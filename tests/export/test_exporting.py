@@ -89,7 +89,7 @@ def check_card(run: Path, told: str) -> None:
     assert "Measured at step 3" in told or "Not known: the run has no evaluation" in told
 
 
-@pytest.mark.parametrize("preset", ["gdt_tiny", "stica_tiny", "ut_fac_tiny"])
+@pytest.mark.parametrize("preset", ["gdt_tiny", "stica_tiny", "ut_fac_tiny", "av_mae_tiny"])
 def test_other_methods_and_presets_without_data_are_compared_on_rendered_videos(preset, tmp_path):
     named = found(preset)
     if preset == "ut_fac_tiny":  # its published words are not here

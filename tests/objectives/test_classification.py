@@ -98,6 +98,13 @@ def test_rare_labels_weigh_more():
     np.testing.assert_allclose(np.abs(gradient[3]), 1 / 2 / 4, rtol=1e-6)
 
 
+def test_without_rarity_rows_weigh_alike(logits, many_hot):
+    loss = classification.sigmoid_loss(logits, many_hot, rarity=False)
+    x, y = np.asarray(logits, np.float64), np.asarray(many_hot, np.float64)
+    entropy = y * np.log1p(np.exp(-x)) + (1 - y) * np.log1p(np.exp(x))
+    np.testing.assert_allclose(loss, entropy.sum(axis=1).mean(), rtol=1e-5)
+
+
 def test_nobody_has_a_label(logits):
     labels = np.zeros((ROWS, CLASSES), "float32")
     value, gradient = value_and_gradient(classification.sigmoid_loss, logits, labels)

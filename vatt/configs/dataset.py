@@ -82,8 +82,9 @@ class Dataset(base.Config):
 
     Where `raw_audio` is false, a model hears spectrograms, of `audio_features`: "log_mel", VATT's,
     whose values are brought to [0, 1], "filterbank", log energies of 16-bit samples
-    (`vatt.data.filterbank`), or "unscaled_log_mel", whose values are as loud as the sound
-    (`spectrum`). Of all, `mel_bins` is the number of bands, `stft_length` and
+    (`vatt.data.filterbank`), "unscaled_log_mel", whose values are as loud as the sound
+    (`spectrum`), or "stored", which records hold in place of waveforms (`audio.feature` of a card).
+    Of all, `mel_bins` is the number of bands, `stft_length` and
     `stft_step` are window and step, and (value - `audio_mean`) / `audio_std` is what is heard.
     `audio_seconds`: how long the sound of a clip is; None is as long as its pictures at a
     `video_stride` of 1.
@@ -136,7 +137,7 @@ class Dataset(base.Config):
     stft_length: Window = 0.04267
     stft_step: Window = 0.02134
     mel_bins: Count = 80
-    audio_features: base.choice("log_mel", "filterbank", "unscaled_log_mel") = "log_mel"
+    audio_features: base.choice("log_mel", "filterbank", "unscaled_log_mel", "stored") = "log_mel"
     spectrum: Spectrum = Field(default_factory=Spectrum)
     audio_mean: Number = 0.0
     audio_std: Positive = 1.0

@@ -79,9 +79,13 @@ class VideoInfo(_Part):
 
 
 class AudioInfo(_Part):
-    """Sound of a data set."""
+    """Sound of a data set.
+
+    `feature`: the extracted feature that is its spectrogram, in place of waveforms.
+    """
 
     sample_rate: int = pydantic.Field(gt=0, le=10**6)
+    feature: str | None = None
 
 
 class TextInfo(_Part):
@@ -201,6 +205,9 @@ class Card(_Part):
     def _features_fit(self) -> Card:
         if self.features and self.record_type != "SequenceExample":
             raise ValueError("features need record_type: SequenceExample, whose lists they are")
+        sound = self.audio.feature if self.audio else None
+        if sound is not None and sound not in self.features:
+            raise ValueError(f"audio.feature: '{sound}' is none of features")
         return self
 
     @pydantic.model_validator(mode="after")

@@ -21,6 +21,7 @@ from vatt.data.features import (
     RecordSchema,
 )
 from vatt.data.parsing import Record, parse
+from vatt.data.stored_sound import StoredSound
 from vatt.data.views import EvaluationView, View
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class ClipSpec:
     record_type: str = "SequenceExample"  # or "Example"
     record_fps: float | None = None  # of the records, where it is another one than `fps`
     windows: bool = False  # frames evenly in a window of time, instead of a stride apart
+    stored: StoredSound | None = None  # a spectrogram is read; then `samples` are its times
 
     @property
     def rate(self) -> float:
@@ -94,6 +96,17 @@ class ClipSpec:
         return sampling.window_offsets(length, windows, self.samples, self.audio_stride)
 
 
+def record_of(serialized: tf.Tensor, spec: ClipSpec) -> Record:
+    """Parses a record of a set, with the feature that is its sound where there is one."""
+    features = {spec.stored.name: spec.stored.width} if spec.stored else None
+    return parse(serialized, spec.schema, spec.record_type, features)
+
+
+def sound_of(record: Record, spec: ClipSpec) -> tf.Tensor:
+    """The whole sound of a record: float32 [samples], of stored spectrograms [times, bands]."""
+    return spec.stored.times(record) if spec.stored else record.waveform
+
+
 def frame_count(record: Record, spec: ClipSpec) -> tf.Tensor:
     """Int32 number of frames; a record without frames fails."""
     count = tf.shape(record.frames)[0]
@@ -103,9 +116,9 @@ def frame_count(record: Record, spec: ClipSpec) -> tf.Tensor:
 
 
 def present(waveform: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The waveform, or one zero sample when there is none, and the mask 1.0 or 0.0."""
-    present = tf.shape(waveform)[0] > 0
-    return tf.cond(present, lambda: waveform, lambda: tf.zeros([1])), tf.cast(present, tf.float32)
+    """The sound, or one zero sample or time when there is none, and the mask 1.0 or 0.0."""
+    present, silence = tf.shape(waveform)[0] > 0, tf.zeros([1, *waveform.shape[1:]])
+    return tf.cond(present, lambda: waveform, lambda: silence), tf.cast(present, tf.float32)
 
 
 def absent(modality: str, shape: Sequence[int]) -> tf.Tensor:
@@ -173,9 +186,15 @@ def training_audio(
     cfg: configs.dataset.Dataset,
     spec: ClipSpec,
 ) -> tf.Tensor:
-    """Waveform [samples, 1] or spectrogram [time, mel, 1] from sample `start` on, augmented."""
+    """Waveform [samples, 1] or spectrogram [time, mel, 1] from sample `start` on, augmented.
+
+    Of a stored spectrogram, `waveform` [times, bands], only rolling and masks change anything.
+    """
     start = _shifted(start, tf.shape(waveform)[0], seeds, cfg, spec)
     positions = sampling.indices(start, tf.shape(waveform)[0], spec.samples, spec.audio_stride)
+    if spec.stored:
+        stored = tf.gather(waveform, positions)[..., tf.newaxis]
+        return _masked(representation.normalised(stored, cfg), seeds, cfg)
     samples = _levelled(tf.gather(waveform, positions), waveform, cfg)
     # Evaluation sets have none of the following.
     if gain := getattr(cfg, "audio_gain", 0.0):
@@ -185,7 +204,11 @@ def training_audio(
         samples *= sampling.uniform(seeds[sampling.VOLUME], (), 1.0 - jitter, 1.0 + jitter)
     if noise:
         samples = audio.add_noise(samples, seeds[sampling.NOISE], noise)
-    heard = representation.of(samples, cfg)
+    return _masked(representation.of(samples, cfg), seeds, cfg)
+
+
+def _masked(heard: tf.Tensor, seeds: tf.Tensor, cfg: configs.dataset.Dataset) -> tf.Tensor:
+    """A spectrogram [time, mel, 1], rolled and masked as the configuration says."""
     if getattr(cfg, "audio_roll", False):
         heard = audio.rolled(heard, seeds[sampling.ROLL])
     masks = audio.masks_of(cfg)
@@ -205,7 +228,8 @@ def _shifted(
     seconds = getattr(cfg, "audio_shift", 0.0)
     if not seconds:
         return start
-    moved = sampling.uniform(seeds[sampling.SHIFT], (), -seconds, seconds) * cfg.sample_rate
+    rate = 1.0 / cfg.stft_step if spec.stored else cfg.sample_rate
+    moved = sampling.uniform(seeds[sampling.SHIFT], (), -seconds, seconds) * rate
     last = length - (spec.samples - 1) * spec.audio_stride - 1
     moved = start + tf.cast(tf.round(moved), tf.int32)
     return tf.clip_by_value(moved, 0, tf.maximum(last, 0))
@@ -223,7 +247,8 @@ def training_sound(
 
     A record without sound fails.
     """
-    length, steps, stride = tf.shape(record.waveform)[0], spec.samples, spec.audio_stride
+    sound = sound_of(record, spec)
+    length, steps, stride = tf.shape(sound)[0], spec.samples, spec.audio_stride
     check = tf.debugging.Assert(length > 0, [f"a record of data set {spec.name} has no sound"])
     with tf.control_dependencies([check]):
         if first is None:
@@ -232,7 +257,7 @@ def training_sound(
             count = tf.shape(record.frames)[0]
             loops = cfg.sound_loops
             start = sampling.synchronised_offset(first, count, length, steps, stride, loops)
-    return training_audio(record.waveform, start, noise, seeds, cfg, spec)
+    return training_audio(sound, start, noise, seeds, cfg, spec)
 
 
 def _levelled(samples: tf.Tensor, waveform: tf.Tensor, cfg: configs.dataset.Dataset) -> tf.Tensor:
@@ -277,7 +302,7 @@ def labelled_clip(
     for: it says nothing about its label.
     """
     seeds = sampling.seeds_per_use(seed)
-    record = parse(serialized, spec.schema, spec.record_type)
+    record = record_of(serialized, spec)
     view = views.for_classifier(cfg)
     noise = getattr(cfg, "audio_noise", 0.0)  # evaluation sets have none (published)
     clip = synchronised_clip(record, seeds, view, noise, cfg, spec, modalities)
@@ -319,8 +344,10 @@ def evaluation_audio(
     length = tf.shape(waveform)[0]
     offsets = spec.sound_starts(length, windows)
     positions = sampling.indices(offsets, length, spec.samples, spec.audio_stride)
-    samples = _levelled(tf.gather(waveform, positions), waveform, cfg)  # [windows, samples]
-    return representation.of(samples, cfg)
+    taken = tf.gather(waveform, positions)  # [windows, samples] or, stored, [windows, times, bands]
+    if spec.stored:
+        return representation.normalised(taken[..., tf.newaxis], cfg)
+    return representation.of(_levelled(taken, waveform, cfg), cfg)
 
 
 def evaluation_clip(
@@ -335,7 +362,7 @@ def evaluation_clip(
 
     Of `modalities` (VIDEO, AUDIO, TEXT) each is delivered; one that the set lacks is zeros.
     """
-    record = parse(serialized, spec.schema, spec.record_type)
+    record = record_of(serialized, spec)
     clip = {
         "label_text": tf.strings.reduce_join(record.label_text, separator="|"),
         "source": record.source,
@@ -352,7 +379,7 @@ def evaluation_clip(
             clip[VIDEO] = tf.zeros([number, spec.frames, size, size, 3])
             clip["thumbnail"] = tf.zeros([THUMBNAILS, size, size, 3], tf.uint8)
     if AUDIO in modalities:
-        waveform, mask = present(record.waveform if spec.has_audio else tf.zeros([0]))
+        waveform, mask = present(sound_of(record, spec) if spec.has_audio else tf.zeros([0]))
         clip[AUDIO], clip[AUDIO_MASK] = evaluation_audio(waveform, spec, windows, cfg), mask
     if TEXT in modalities:
         seconds = tf.cast(tf.shape(record.frames)[0], tf.float32) / (spec.fps or 1.0)

@@ -100,7 +100,7 @@ class Clips(Examples):
         noise = getattr(self.cfg, "audio_noise", 0.0)
 
         def make(seed: tf.Tensor, serialized: tf.Tensor) -> Batch:
-            record = clips.parse(serialized, spec.schema, spec.record_type)
+            record = clips.record_of(serialized, spec)
             seeds = sampling.seeds_per_use(seed)
             return clips.synchronised_clip(
                 record, seeds, view, noise, self.cfg, spec, self._modalities

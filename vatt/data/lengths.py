@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 
 from vatt.configs.dataset import PUBLISHED_RATES
+from vatt.data import stored_sound
 from vatt.data.features import AUDIO, VIDEO
 from vatt.errors import DataError
 
@@ -25,8 +26,11 @@ def check(
     A picture alone has no rate.
 
     Raises:
-      DataError: nothing says how the pictures of the set become clips.
+      DataError: nothing says how the pictures of the set become clips, or its sound is not what the
+        configuration reads.
     """
+    if AUDIO in modalities:
+        stored_sound.check(cfg, card)
     if VIDEO not in modalities or not card.video or "image_classification" in card.tasks:
         return
     rate = card.video.fps
@@ -43,7 +47,8 @@ def check(
             "repeated; fps and video_stride of its input decide",
             *(card.name, rate, rate / spec.frame_stride),
         )
-    sound = spec.samples * spec.audio_stride / cfg.sample_rate
+    step = cfg.stft_step if spec.stored else 1.0 / cfg.sample_rate
+    sound = spec.samples * spec.audio_stride * step
     if AUDIO in modalities and card.audio and abs(spec.seconds - sound) > 0.05 * sound:
         _say(
             "data set '%s': clips have %.3g s of pictures beside %.3g s of sound; fps and strides "

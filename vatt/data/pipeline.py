@@ -33,6 +33,7 @@ from vatt.data import (
     mixing,
     representation,
     sampling,
+    stored_sound,
     streams,
     text,
 )
@@ -249,14 +250,15 @@ def clip_spec(cfg: configs.dataset.Dataset, card: cards.Card, video_stride: int)
             f"--sample_rate={cfg.sample_rate}."
         )
     rate = card.video.fps if card.video else cfg.fps or PUBLISHED_FPS
+    stored = stored_sound.of(cfg, card)
     return clips.ClipSpec(
         name=card.name,
         frames=cfg.num_frames,
         video_stride=video_stride,
         fps=float(cfg.fps or rate),
         record_fps=float(rate),
-        samples=cfg.num_audio_samples,
-        audio_stride=cfg.audio_stride,
+        samples=cfg.num_spectrogram_times if stored else cfg.num_audio_samples,
+        audio_stride=1 if stored else cfg.audio_stride,
         has_video=card.video is not None,
         has_audio=card.audio is not None,
         has_text=card.text is not None,
@@ -264,6 +266,7 @@ def clip_spec(cfg: configs.dataset.Dataset, card: cards.Card, video_stride: int)
         schema=RECORD.renamed(card.fields),
         record_type=card.record_type,
         windows=cfg.clip_sampling == "windows",
+        stored=stored,
     )
 
 

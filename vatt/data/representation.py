@@ -34,6 +34,10 @@ def of(
     """
     if cfg.raw_audio:
         return samples[..., tf.newaxis]
+    if cfg.audio_features == "stored":
+        raise DataError(
+            "audio_features=stored: spectrograms are read from records; of a waveform none is made"
+        )
     how = (cfg.sample_rate, cfg.mel_bins, cfg.stft_length, cfg.stft_step)
     if cfg.audio_features == "filterbank":
         found = log_filterbank(samples, *how)
@@ -42,7 +46,17 @@ def of(
         found = unscaled_log_mel(samples, cfg.sample_rate, cfg.mel_bins, length, step, cfg.spectrum)
     else:
         found = audio.minmax_normalise(log_mel(samples, *how))
-    return (found - cfg.audio_mean) / cfg.audio_std
+    return normalised(found, cfg)
+
+
+def normalised(spectrogram: tf.Tensor, cfg: configs.dataset.Dataset) -> tf.Tensor:
+    """What is heard of a spectrogram, of any shape: by `audio_mean` and `audio_std`."""
+    return (spectrogram - cfg.audio_mean) / cfg.audio_std
+
+
+def _samples(cfg: configs.dataset.Dataset) -> tuple[int, int]:
+    """Samples of a window, and from one to the next."""
+    return int(cfg.sample_rate * cfg.stft_length), int(cfg.sample_rate * cfg.stft_step)
 
 
 def _samples(cfg: configs.dataset.Dataset) -> tuple[int, int]:

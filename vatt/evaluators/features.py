@@ -1,6 +1,6 @@
 """Features of a frozen model for the folds of labelled sets, each clip once, kept on disk.
 
-    for card, modality in classified(cards):
+    for card, modality in classified(subject):
         for fold in folds(subject, card, modality):
             fold.train.pooled, fold.test.labels
 
@@ -74,11 +74,12 @@ def modalities(card: Card) -> list[str]:
     return [m for m in found if getattr(card, m) is not None and card.classes and card.folds()]
 
 
-def classified(cards: Sequence[Card]) -> Iterator[tuple[Card, str]]:
-    """Yields every labelled set with every modality in which it is classified."""
-    for card in cards:
+def classified(subject: Subject[Pretrained]) -> Iterator[tuple[Card, str]]:
+    """Yields labelled sets with each modality that they are classified in and the model takes."""
+    for card in subject.cards:
         for modality in modalities(card):
-            yield card, modality
+            if modality in subject.model.modalities:
+                yield card, modality
 
 
 def pair_with_text(pairs: Sequence[Pair], modality: str) -> Pair | None:

@@ -29,7 +29,7 @@ def published_probe(subject: Subject[Pretrained]) -> Iterator[Measure]:
 
 
 def _probe(subject: Subject[Pretrained], kind: str) -> Iterator[Measure]:
-    for card, modality in features.classified(subject.cards):
+    for card, modality in features.classified(subject):
         if kind == measures.PUBLISHED_PROBE and card.multi_label:
             logging.info("%s: the published probe is for one label per clip", card.name)
             continue

@@ -18,7 +18,7 @@ PROJECTED_CLIPS = 1000
 
 def evaluate(subject: Subject[Pretrained]) -> Iterator[Measure]:
     """Writes `eval/projections/<set>-<modality>-<step>.npz` of every labelled set's first fold."""
-    for card, modality in features.classified(subject.cards):
+    for card, modality in features.classified(subject):
         _project(subject, card, modality, features.tests(subject, card, modality)[0])
     return iter(())
 

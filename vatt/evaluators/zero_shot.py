@@ -23,7 +23,7 @@ from vatt.modeling.pretraining import Pair
 
 def evaluate(subject: Subject[Pretrained]) -> Iterator[Measure]:
     """Yields measures of every labelled set that has names of classes."""
-    for card, modality in features.classified(subject.cards):
+    for card, modality in features.classified(subject):
         pair = features.pair_with_text(subject.model.pairs, modality)
         if pair is None:
             continue

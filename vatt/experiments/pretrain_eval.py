@@ -46,16 +46,17 @@ class Evaluator(evaluator.Evaluator):
         if self._words is not None and cfg.mode != "eval":
             vocabularies.check_same(cfg.train.input, self._words)
         for card in self._cards:
-            labelled = features.modalities(card)
+            labelled = [m for m in features.modalities(card) if m in model.modalities]
             if retrieval.TASK in card.tasks:
                 pipeline.check_split(card, cfg.eval.input.split)
                 if card.text and TEXT in model.modalities:
                     vocabulary.check_words(card, cfg.eval.input.split, self._words, FIELD)
             elif not labelled:
+                probed = [features.TASKS[m] for m in features.TASKS if m in model.modalities]
                 raise DataError(
                     f"eval.input.name: '{card.name}' serves {card.tasks}; pretraining is evaluated "
                     "by zero-shot retrieval and by probes, on sets whose card lists one of the "
-                    f"tasks {', '.join((retrieval.TASK, *features.TASKS.values()))}"
+                    f"tasks {', '.join((retrieval.TASK, *probed))}"
                 )
             for split in (split for fold in card.folds() if labelled for split in fold):
                 card.shards(split)  # probes read files: sets from code have none

@@ -114,7 +114,8 @@ def waveform_of(model: Model) -> Value:
     if cfg.audio_level is not None:
         forms.append(f"brought to a level of {cfg.audio_level:g} dB (RMS)")
     if not cfg.raw_audio:
-        kind = "log-mel spectrogram" if cfg.audio_features == "log_mel" else "log filterbank"
+        filters = cfg.audio_features == "filterbank"
+        kind = "log filterbank" if filters else "log-mel spectrogram"
         forms.append(f"made a {kind} of {cfg.mel_bins} bands")
     inside = f". Inside, it is {', '.join(forms)}" if forms else ""
     return Value(

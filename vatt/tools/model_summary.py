@@ -39,6 +39,7 @@ PUBLISHED: dict[str, tuple[int, int, float | None]] = {
     "ut_fac": (182_653_696, 162_990_336, None),
     "ut_fac_medium": (182_653_696, 162_990_336, None),
     "mmv_fac": (58_630_208, 38_899_168, None),
+    "av_mae_large": (595_849_984, 595_849_984, None),
     "vit_base": (87_753_616, 87_753_616, 9.09),
     "vit_medium": (154_753_424, 154_753_424, 15.02),
     "vit_medium agnostic": (156_852_624, 156_852_624, 15.02),
@@ -50,6 +51,7 @@ PUBLISHED: dict[str, tuple[int, int, float | None]] = {
     "spt_medium": (151_697_935, 151_697_935, None),
     "i3d": (12_711_824, 12_697_264, None),
     "resnet2d_50": (24_634_703, 24_581_583, None),
+    "mbt_large": (607_002_127, 607_002_127, None),
 }
 
 Shapes = Mapping[str, tuple[int, ...]]

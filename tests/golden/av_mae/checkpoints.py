@@ -67,6 +67,8 @@ def _configured(shapes: Shapes) -> ModelConfig:
     if "video" in ours:
         kernel = shapes["embedding_rgb/kernel"]
         patches = {"temporal_patch_size": kernel[0], "spatial_patch_size": kernel[1]}
+        if kernel[2] != kernel[1]:
+            patches["spatial_patch_width"] = kernel[2]
     if "audio" in ours:
         times, bands = shapes["embedding_spectrogram/kernel"][:2]
         patches |= {"audio_temporal_patch_size": times, "audio_spectral_patch_size": bands}

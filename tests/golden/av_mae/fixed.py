@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from tests.golden.av_mae.pretraining import near
 from tests.golden.checks import Arrays, Check, Checks, absolute
-from vatt.configs import experiment
 from vatt.methods.av_mae import targets
 from vatt.methods.av_mae.config import LossConfig
 from vatt.methods.av_mae.masks import Mask, tube
@@ -85,14 +84,9 @@ def optimiser_file(arrays: Arrays) -> Checks:
         return
     meta = json.loads(str(arrays["pretrain/meta"]))
     rate = _cosine(meta["base_learning_rate"], meta["warmup_steps"], meta["total_steps"])
-    config = experiment.FlaxAdamOptimizer(
-        learning_rate=rate,
-        beta_1=meta["beta1"],
-        beta_2=meta["beta2"],
-        epsilon=meta["eps"],
-        weight_decay=meta["explicit_weight_decay"] or 0.0,
-    )
-    optimizer = optimizers.build(config)
+    decay = meta["explicit_weight_decay"] or 0.0
+    numbers = (meta["beta1"], meta["beta2"], meta["eps"], decay)
+    optimizer = optimizers.FlaxAdam(rate, *numbers, name="optimizer")
     first = "pretrain/w0/"
     names = [name.removeprefix(first) for name in arrays if name.startswith(first)]
     variables = [_variable(name, arrays[first + name]) for name in names]
@@ -114,10 +108,9 @@ def _variable(name: str, value: np.ndarray) -> keras.Variable:
         return keras.Variable(value, name=leaf)
 
 
-def _cosine(base: float, warmup: int, total: int) -> experiment.CosineDecayLearningRate:
-    return experiment.CosineDecayLearningRate(
-        learning_rate_base=base, warmup_steps=warmup, total_steps=total
-    )
+def _cosine(base: float, warmup: float, total: int) -> schedules.CosineDecay:
+    """Returns the schedule of a file, whose warm-up need not end with a step."""
+    return schedules.CosineDecay(base, total, 0.0, warmup)
 
 
 # Of `schedules.npz`, which does not say them.
@@ -134,7 +127,7 @@ def schedules_file(arrays: Arrays) -> Checks:
         meta = json.loads(str(arrays[meta])) if meta in arrays else _AUDIOSET
         epoch, base = meta["steps_per_epoch"], meta["base_learning_rate"]
         total = round(epoch * meta["epochs"])
-        schedule = schedules.build(_cosine(base, round(epoch * meta["warmup_epochs"]), total))
+        schedule = _cosine(base, epoch * meta["warmup_epochs"], total)
         steps = arrays[f"{case}/steps"]
         inside = steps < total
         found = np.array([float(schedule(step)) for step in steps[inside]])

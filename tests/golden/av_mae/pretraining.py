@@ -68,6 +68,7 @@ def configured(meta: Mapping[str, Any]) -> ModelConfig:
         masking_strategy=loss.get("masking_strategy", "random"),
         temporal_patch_size=frames,
         spatial_patch_size=height,
+        spatial_patch_width=None if width == height else width,
         audio_temporal_patch_size=height,
         audio_spectral_patch_size=width,
         **{f"{m}_mask": shares[THEIRS[m]] for m in ours},

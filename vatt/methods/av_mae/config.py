@@ -81,9 +81,9 @@ class LossConfig(Config):
 class ModelConfig(PretrainModel, Transformer):
     """A masked autoencoder of video and sound, or of one of them (`modalities`).
 
-    Patches of video have `temporal_patch_size` frames of `spatial_patch_size` pixels square, those
-    of a spectrogram `audio_temporal_patch_size` times and `audio_spectral_patch_size` bands; what
-    remains at the end of an axis is left out.
+    Patches of video have `temporal_patch_size` frames of `spatial_patch_size` pixels square, or
+    `spatial_patch_width` wide, those of a spectrogram `audio_temporal_patch_size` times and
+    `audio_spectral_patch_size` bands; what remains at the end of an axis is left out.
 
     `encoder_strategy`: each modality has an encoder ("separate_encoders"), they share one and are
     encoded one after the other ("same_encoder") or as one sequence ("concat_and_encode"), or the
@@ -105,6 +105,7 @@ class ModelConfig(PretrainModel, Transformer):
     modalities: Modalities = MODALITIES
     temporal_patch_size: Count = 2
     spatial_patch_size: Count = 16
+    spatial_patch_width: Count | None = None
     audio_temporal_patch_size: Count = 16
     audio_spectral_patch_size: Count = 16
     encoder_strategy: base.choice(SEPARATE, EARLY, SHARED, MID) = MID
@@ -136,7 +137,8 @@ class ModelConfig(PretrainModel, Transformer):
     def patch(self, modality: str) -> tuple[int, ...]:
         """Returns the size of a patch: frames, rows and columns, or times and bands."""
         if modality == "video":
-            return (self.temporal_patch_size, self.spatial_patch_size, self.spatial_patch_size)
+            height = self.spatial_patch_size
+            return (self.temporal_patch_size, height, self.spatial_patch_width or height)
         return (self.audio_temporal_patch_size, self.audio_spectral_patch_size)
 
     def mask(self, modality: str) -> float:
@@ -182,29 +184,26 @@ class ModelConfig(PretrainModel, Transformer):
 
     def clip_problems(self, path: str, data: dataset.Dataset) -> Problems:
         """Yields clips of which no patch, or no visible or masked token, is left."""
-        axes = {"video": {"num_frames": data.num_frames, "frame_size": data.frame_size}}
-        axes["audio"] = {"audio_seconds": data.num_spectrogram_times, "mel_bins": data.mel_bins}
         if "audio" in self.modalities and data.raw_audio:
             accepted = "expected false: the model hears spectrograms"
             yield Problem(f"{path}.raw_audio", True, accepted)
             return
+        if "video" in self.modalities and data.space_to_depth:
+            accepted = "expected false: the model takes patches of whole pictures"
+            yield Problem(f"{path}.space_to_depth", True, accepted)
         tokens: dict[str, tuple[int, int]] = {}
         for modality in self.modalities:
-            sizes, patch = axes[modality], self.patch(modality)
-            short = [
-                Problem(
-                    f"{path}.{field}",
-                    getattr(data, field),
-                    f"gives {size} {_UNITS[field]}, less than a patch of {side} of {modality}",
-                )
-                for (field, size), side in zip(sizes.items(), patch, strict=False)
+            sides = list(zip(_axes(modality, data), self.patch(modality), strict=True))
+            short = {
+                field: f"gives {size} {_UNITS[field]}, less than a patch of {side} of {modality}"
+                for (field, size), side in sides
                 if size < side
-            ]
-            yield from short
+            }
+            for field, accepted in short.items():
+                yield Problem(f"{path}.{field}", getattr(data, field), accepted)
             if not short:
-                grid = [n // p for n, p in zip(sizes.values(), patch, strict=False)]
-                per_step = grid[1] ** 2 if modality == "video" else grid[1]
-                tokens[modality] = (grid[0], per_step)
+                times, *beside = (size // side for (_, size), side in sides)
+                tokens[modality] = (times, math.prod(beside))
         yield from self._mask_problems(path, tokens)
 
     def _mask_problems(self, path: str, tokens: Mapping[str, tuple[int, int]]) -> Problems:
@@ -237,6 +236,14 @@ _UNITS = {
     "audio_seconds": "times of the spectrogram",
     "mel_bins": "bands",
 }
+
+
+def _axes(modality: str, data: dataset.Dataset) -> list[tuple[str, int]]:
+    """Returns how long the axes of a clip are, with the field that says so."""
+    if modality == "video":
+        size = data.frame_size
+        return [("num_frames", data.num_frames), ("frame_size", size), ("frame_size", size)]
+    return [("audio_seconds", data.num_spectrogram_times), ("mel_bins", data.mel_bins)]
 
 
 class Pretrain(experiment.Pretrain):

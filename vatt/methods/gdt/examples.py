@@ -59,7 +59,7 @@ class SetsOfClips(Examples):
         lengths.check(self.cfg, card, spec, (VIDEO, self.other))
 
         def make(seed: tf.Tensor, serialized: tf.Tensor) -> Batch:
-            record = clips.parse(serialized, spec.schema, spec.record_type)
+            record = clips.record_of(serialized, spec)
             seeds = sampling.view_seeds(seed, self._shifts, self._directions)
             return self._example(record, seeds, spec)
 

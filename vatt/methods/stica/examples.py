@@ -51,7 +51,7 @@ class TwoViews(Examples):
         several = [views.of_config(self.cfg, self.cfg.crop_resize_style)] * VIEWS
 
         def make(seed: tf.Tensor, serialized: tf.Tensor) -> Batch:
-            record = clips.parse(serialized, spec.schema, spec.record_type)
+            record = clips.record_of(serialized, spec)
             seeds = sampling.view_seeds(seed, 1, VIEWS)
             videos, firsts = clips.training_views(record, seeds, several, self.cfg, spec)
             example = {VIDEO: tf.concat(videos, axis=0)}

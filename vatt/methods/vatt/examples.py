@@ -139,11 +139,11 @@ def pretraining_clip(
     """
     seeds = sampling.seeds_per_use(seed)
     view = views.of_config(cfg, cfg.crop_resize_style)
-    record = clips.parse(serialized, spec.schema, spec.record_type)
+    record = clips.record_of(serialized, spec)
     count = clips.frame_count(record, spec)
     offset = spec.random_start(seeds[sampling.OFFSET], count)
     if spec.has_audio:
-        waveform, audio_mask = clips.present(record.waveform)
+        waveform, audio_mask = clips.present(clips.sound_of(record, spec))
         start = sampling.synchronised_offset(
             offset, count, tf.shape(waveform)[0], spec.samples, spec.audio_stride
         )
