@@ -37,3 +37,23 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def read_only(disk: Path) -> Iterator[None]:
+    """Nothing can be written on a mounted `disk` while the block runs."""
+    remount = ["mount", "-o", "remount"]
+    subprocess.run([*remount, "-r", str(disk)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*remount, "-w", str(disk)], check=True)
+
+
+def fill(file: Path) -> None:
+    """Writes a file until not a byte is free on its disk."""
+    with contextlib.suppress(OSError), file.open("wb", buffering=0) as opened:
+        for size in (2**16, 2**12, 1):
+            with contextlib.suppress(OSError):
+                while opened.write(bytes(size)):
+                    pass

@@ -196,6 +196,10 @@ class MuonOptimizer(OptimizerConfig):
 class TrainConfig(base.Config):
     """The loop. Steps are optimizer updates.
 
+    The last `max_checkpoints` are kept; beside them those whose step is a multiple of
+    `keep_every_steps`, and the one that is the best so far by the figure `keep_best`, a name of
+    metrics.json.
+
     `max_bad_steps`: consecutive steps with a loss or gradient that is not finite that are skipped
     before the run is stopped. `log_every_steps`: None logs once per `iterations_per_loop`.
     `watchdog_s`: seconds without progress of the training, evaluations not counted, after which the
@@ -221,6 +225,8 @@ class TrainConfig(base.Config):
 
     input: SerializeAsAny[dataset.Dataset] | None = None
     max_checkpoints: Steps = 50
+    keep_every_steps: Steps | None = None
+    keep_best: str | None = None
     iterations_per_loop: Steps = 50
     save_checkpoint_freq: Steps = 10_000
     optimizer: SerializeAsAny[OptimizerConfig] = Field(default_factory=OptimizerConfig)

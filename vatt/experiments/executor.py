@@ -10,6 +10,7 @@ the checkpoint named by --override_checkpoint (`checkpoint_path`); random initia
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,7 +23,7 @@ from vatt import configs
 from vatt.configs import experiment
 from vatt.data.bad_records import BadRecords
 from vatt.errors import EXIT_PREEMPTED, CheckpointError
-from vatt.experiments import remarks
+from vatt.experiments import remarks, selection
 from vatt.experiments.evaluator import Evaluator
 from vatt.experiments.finetune import Finetune
 from vatt.experiments.pretrain import Pretrain
@@ -187,7 +188,10 @@ class _Run:
 
         self.workers.on_chief(claim)
         evaluate = {} if evaluator is None else {"on_checkpoint": evaluator.on_saved}
-        code = loop.train(recipe, cfg, self.strategy, rundir, workers=self.workers, **evaluate)
+        named = cfg.train.keep_best
+        best = functools.partial(selection.best, rundir.path, named) if named else None
+        more = {"workers": self.workers, "best": best, **evaluate}
+        code = loop.train(recipe, cfg, self.strategy, rundir, **more)
         if evaluator and code == 0 and not self.workers.on_chief(evaluator.catch_up):
             code = _asked_to_stop()
         recipe.bad_records.summary()

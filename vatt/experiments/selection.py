@@ -1,11 +1,17 @@
-"""Which checkpoint's figures count as those of a fine-tuning: `eval.best_on_test_of_last`."""
+"""Which checkpoint counts: for the figures of a fine-tuning, and for what a training keeps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
+from vatt.errors import UserError, nearest
 from vatt.evaluation import measures
+from vatt.reporting import figures, history
 from vatt.reporting.history import Measures
+from vatt.training.rundir import METRICS
 
 
 def chosen(found: Measures, last: int) -> Measures:
@@ -21,3 +27,37 @@ def chosen(found: Measures, last: int) -> Measures:
     steps, values = own.select(name=first).series()
     best = int(np.argmax(np.nan_to_num(values[-last:], nan=-np.inf)))
     return own.at_step(int(steps[-last:][best]))
+
+
+def best(folder: Path, name: str, steps: Sequence[int]) -> int | None:
+    """Returns which of some steps the best evaluation of a run is of: `train.keep_best`.
+
+    Of equal ones the earliest; None where none of them has been evaluated.
+
+    Args:
+      folder: of the run.
+      name: of the figure, as in metrics.json.
+      steps: to choose from.
+
+    Raises:
+      UserError: there is no such figure, or nobody knows whether high values are good ones.
+    """
+    if not (folder / METRICS).exists():
+        return None
+    found = history.read(folder / METRICS).measures
+    newest = [measure for _, measure in found]
+    named = dict(zip(measures.own_names(newest), newest, strict=True))
+    if not named:
+        return None
+    if name not in named:
+        raise UserError(f"train.keep_best: no figure is called {name!r}.{nearest(name, named)}")
+    pick = figures.of(named[name].name).best
+    if pick is None:
+        raise UserError(
+            f"train.keep_best: of {name!r} it is not known whether high or low values are good"
+        )
+    at, values = found.where(lambda measure: measure is named[name]).series()
+    usable = np.isin(at, steps) & np.isfinite(values)
+    if not usable.any():
+        return None
+    return int(at[usable][np.argmax(values[usable] == pick(values[usable]))])

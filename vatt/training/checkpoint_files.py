@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vatt.data.torch_files import ENDINGS
@@ -13,6 +15,30 @@ _MANIFEST = re.compile(r"ckpt-(\d+)\.json$")
 _NUMBERED = r"checkpoint_\d+"
 _FLAX = re.compile(rf"{_NUMBERED}|.*\.msgpack", re.IGNORECASE)
 _BUNDLE = re.compile(r"ckpt-(\d+)\.(index|data-\d{5}-of-\d{5})$")
+
+
+Best = Callable[[Sequence[int]], int | None]  # the best of some steps, None for none
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints of a run stay.
+
+    Attributes:
+      last: so many of the newest ones; 0 removes none.
+      every: beside them those whose step is a multiple of it; 0 for none.
+      best: chooses one more from the steps of all, if any.
+    """
+
+    last: int = 0
+    every: int = 0
+    best: Best | None = None
+
+    def superfluous(self, steps: Sequence[int]) -> list[int]:
+        """Returns which of the steps of all checkpoints, oldest first, do not stay."""
+        older = steps[: -self.last] if self.last > 0 else []
+        best = self.best(steps) if older and self.best else None
+        return [s for s in older if s != best and not (self.every and s % self.every == 0)]
 
 
 def committed(folder: str | os.PathLike) -> list[int]:

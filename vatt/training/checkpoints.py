@@ -31,8 +31,9 @@ from absl import logging
 
 from vatt import __version__
 from vatt.errors import CheckpointError, WriteError, nearest
-from vatt.files import cannot_write, read_json, replace_text, sha256
+from vatt.files import cannot_write, read_json, replace_text, sha256, writing
 from vatt.training import checkpoint_files
+from vatt.training.checkpoint_files import Retention
 
 _PENDING = "pending.json"
 _STATE_FILE = "checkpoint"
@@ -59,10 +60,10 @@ class Damage:
 class CheckpointStore:
     """The checkpoints of one run, in one folder."""
 
-    def __init__(self, folder: str | os.PathLike, keep: int = 0) -> None:
+    def __init__(self, folder: str | os.PathLike, keep: int | Retention = 0) -> None:
         """Opens `folder`; `keep` > 0 keeps that many of the newest checkpoints."""
         self.folder = Path(folder)
-        self._keep = keep
+        self._keep = keep if isinstance(keep, Retention) else Retention(keep)
 
     def steps(self) -> list[int]:
         """Steps of the committed checkpoints, oldest first (not verified)."""
@@ -80,7 +81,7 @@ class CheckpointStore:
         try:
             return self._save(prefix, step, tensors, metadata)
         except (OSError, WriteError, tf.errors.OpError) as error:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(WriteError):
                 self.clean()
             if isinstance(error, WriteError):
                 raise CheckpointError(f"{error}; earlier checkpoints are intact") from error
@@ -117,7 +118,15 @@ class CheckpointStore:
         return prefix
 
     def clean(self) -> None:
-        """Removes what an interrupted save left behind: only files it noted down itself."""
+        """Removes what an interrupted save left behind: only files it noted down itself.
+
+        Raises:
+          WriteError: nothing can be changed on that disk.
+        """
+        with writing(self.folder):
+            self._clean()
+
+    def _clean(self) -> None:
         pending = self.folder / _PENDING
         _temporary(pending).unlink(missing_ok=True)
         if not pending.exists():
@@ -137,7 +146,7 @@ class CheckpointStore:
         pending.unlink()
 
     def _prune(self) -> None:
-        for step in self.steps()[: -self._keep] if self._keep > 0 else []:
+        for step in self._keep.superfluous(self.steps()):
             self._manifest(step).unlink()
             self._remove_bundle(f"ckpt-{step}")
 

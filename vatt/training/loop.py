@@ -8,6 +8,7 @@ exactly as if it had never stopped.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from absl import logging
 from vatt import configs
 from vatt.errors import EXIT_PREEMPTED, CheckpointError, DivergedError
 from vatt.training import peers, signals
+from vatt.training.checkpoint_files import Best, Retention
 from vatt.training.checkpoints import CheckpointStore
 from vatt.training.rundir import RunDir
 from vatt.training.throughput import Progress, matmul_peak
@@ -45,12 +47,13 @@ def train(
     rundir: RunDir,
     on_checkpoint: Callable[[int], object] = lambda step: None,
     workers: peers.Alone = peers.ALONE,
+    best: Best | None = None,
 ) -> int:
     """Trains up to `total_steps`; returns the exit code (0, or 42 when asked to stop).
 
     Goes on from the newest valid checkpoint of the run's folder, where there is one, else trains
     the model as the recipe has it. `on_checkpoint` runs after every save; of several workers, the
-    chief alone calls it, as it alone writes.
+    chief alone calls it, as it alone writes. `best` chooses a step to keep.
 
     Raises:
       DivergedError: a loss or gradient was not finite; nothing of that step was applied.
@@ -58,7 +61,7 @@ def train(
       UserError: workers that would not begin alike.
     """
     trainer = Trainer(recipe, cfg.train, strategy, cfg.seed)
-    store = CheckpointStore(rundir.path, keep=cfg.train.max_checkpoints)
+    store = CheckpointStore(rundir.path, _retention(cfg.train, best))
     total = cfg.train.optimizer.learning_rate.total_steps
     start = _restore(trainer, store, workers)
     if start >= total:
@@ -67,8 +70,7 @@ def train(
     if workers.chief:
         rundir.forget_after(start)
     trainer.start(start)
-    size, peak = cfg.train.input.batch_size, matmul_peak(strategy, cfg.precision)
-    progress = Progress(total, start, size, recipe.flops_per_step, peak)
+    progress = _progress(recipe, cfg, strategy, start)
     with signals.stop_requests() as asked, signals.watchdog(cfg.train.watchdog_s) as watchdog:
         host = _Host(trainer, cfg.train.iterations_per_loop, lambda: workers.any(asked()), watchdog)
         while trainer.step < total:
@@ -85,7 +87,7 @@ def train(
             whole = True  # nothing of what is due was broken off
             if due or stop:
                 if workers.chief:
-                    store.save(trainer.step, trainer.variables(), **recipe.checkpoint_metadata)
+                    store.save(trainer.step, trainer.variables(), **_facts(recipe, cfg))
                 watchdog.alive()
                 stop = host.asked_to_stop()
                 if due and not stop:
@@ -98,6 +100,24 @@ def train(
                 return _preempted(progress, trainer.step)
     progress.done()
     return 0
+
+
+def _retention(cfg: configs.experiment.TrainConfig, best: Best | None) -> Retention:
+    return Retention(cfg.max_checkpoints, cfg.keep_every_steps or 0, best)
+
+
+def _progress(
+    recipe: Recipe, cfg: configs.ExperimentConfig, strategy: tf.distribute.Strategy, start: int
+) -> Progress:
+    total, size = cfg.train.optimizer.learning_rate.total_steps, cfg.train.input.batch_size
+    peak = matmul_peak(strategy, cfg.precision)
+    return Progress(total, start, size, recipe.flops_per_step, peak)
+
+
+def _facts(recipe: Recipe, cfg: configs.ExperimentConfig) -> dict[str, object]:
+    """Returns what a manifest says; the hash is that of the file config.yaml which holds `cfg`."""
+    text = configs.to_yaml(cfg).encode(errors="backslashreplace")
+    return {**recipe.checkpoint_metadata, "config_sha256": hashlib.sha256(text).hexdigest()}
 
 
 def _next_goal(step: int, cfg: configs.experiment.TrainConfig, total: int) -> int:

@@ -40,6 +40,8 @@ _FREE_KEYS = (
     "strategy_config",
     "eval",
     "train.max_checkpoints",
+    "train.keep_every_steps",
+    "train.keep_best",
     "train.log_every_steps",
     "train.watchdog_s",
     "train.input.num_parallel_calls",

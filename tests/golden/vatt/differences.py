@@ -114,6 +114,8 @@ EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
     ),
     experiment.LearningRate: ("type", "times_replicas"),
     experiment.TrainConfig: (
+        "keep_every_steps",
+        "keep_best",
         "max_bad_steps",
         "log_every_steps",
         "watchdog_s",
