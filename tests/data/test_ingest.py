@@ -167,12 +167,18 @@ def test_bytes_do_not_depend_on_workers_or_the_order_of_rows(media, tmp_path):
     head = "path,start,end,label"
     one = table(media / "one.csv", head, *rows)
     two = table(media / "two.csv", head, *rows[::-1])
-    assert run(one, tmp_path / "one", "--num_shards=3") == 0
-    command = [sys.executable, "-m", "vatt.data.ingest", f"--manifest={two}"]
-    command += [f"--output_dir={tmp_path / 'two'}", *OPTIONS, "--num_shards=3", "--workers=2"]
-    environment = os.environ | {"PYTHONHASHSEED": "77", "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, check=True, env=environment, cwd=ROOT, capture_output=True)
+    for manifest, workers, hash_seed in ((one, 1, "1"), (two, 2, "77")):
+        output = tmp_path / manifest.stem
+        command = [sys.executable, "-m", "vatt.data.ingest", f"--manifest={manifest}"]
+        command += [f"--output_dir={output}", *OPTIONS, "--num_shards=3", f"--workers={workers}"]
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+        subprocess.run(command, check=True, env=environment, cwd=ROOT, capture_output=True)
     assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+    cards_of = [cards.read(tmp_path / name / "card.yaml") for name in ("one", "two")]
+    assert [card.labels for card in cards_of] == [["l0", "l1", "l2"]] * 2
+    ids = [{source: clip.label_indices for source, clip in clips(tmp_path / name).items()}
+           for name in ("one", "two")]  # fmt: skip
+    assert ids[0] == ids[1] and len(ids[0]) == 24
     assert len(hashes(tmp_path / "one")) == 3
     summary = json.loads((tmp_path / "one" / "manifest.json").read_text())
     assert {s["file"]: s["sha256"] for s in summary["shards"]} == hashes(tmp_path / "one")

@@ -141,6 +141,29 @@ def test_attention(use_bias, scaled):
     assert np.all(np.asarray(weights)[0, :, :, 3:] == 0.0)
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_a_row_without_any_token_stays_finite(dtype, training):
+    """R16: as softmax of equal scores, not 0/0; so do its gradients."""
+    layer = Attention(10, num_heads=3, d_kv=4, dtype=dtype, name="a")
+    layer.build((None, None, 10))
+    randomise(layer)
+    x, mask = tf.constant(normal(2, 5, 10)), np.array([[0] * 5, [1, 1, 1, 0, 0]], "float32")
+    x = tf.cast(x, layer.compute_dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs, _ = layer(x, bias=padding_bias(mask), training=training)
+        total = tf.reduce_sum(tf.cast(outputs, "float32") ** 2)
+    assert outputs.dtype == layer.compute_dtype
+    found = [outputs, *tape.gradient(total, [x, *(v.value for v in layer.trainable_variables)])]
+    for values in found:
+        assert np.isfinite(tf.cast(values, "float32").numpy()).all()
+    _, weights = layer(x, bias=padding_bias(mask), return_weights=True)
+    rows = tf.cast(weights, "float32").numpy()
+    np.testing.assert_allclose(rows.sum(-1), 1.0, atol=0.01)
+    np.testing.assert_array_equal(rows[1, :, :, 3:], 0.0)
+
+
 def test_gated_feed_forward():
     layer = FeedForward(6, 8, activation="geglu", name="f")
     layer.build((None, None, 6))

@@ -180,7 +180,7 @@ def test_sigkill_at_random_moments_of_saving_loses_at_most_one_save(tmp_path):
         text=True,
         env=os.environ | {"PYTHONPATH": os.getcwd()},
     )
-    for _ in range(10):
+    for _ in range(20):
         print(file=starter.stdin, flush=True)
         number = int(starter.stdout.readline())
         reported = 0

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import importlib.metadata
 import json
+import os
+import platform
 import re
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 import small_disk
+import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
+import vatt
 from vatt import configs, locks
 from vatt.errors import UserError, WriteError
 from vatt.locks import HeldError
@@ -31,7 +40,7 @@ LOSS = "model_config.loss_config.bridge.0.temperature"
         ("train.optimizer.name=AdamW", "train.optimizer.name"),
     ],
 )
-def test_another_configuration_is_refused_by_its_keys(tmp_path, override, path):
+def test_another_configuration_is_refused_by_its_keys(tmp_path, override, path, caplog):
     folder = RunDir(tmp_path)
     folder.claim(configs.resolve(**TOY))
     before = (tmp_path / "config.yaml").read_text()
@@ -40,7 +49,10 @@ def test_another_configuration_is_refused_by_its_keys(tmp_path, override, path):
         folder.claim(changed)
     assert path in str(caught.value)
     assert (tmp_path / "config.yaml").read_text() == before
-    folder.claim(changed, allow_change=True)
+    with caplog.at_level("WARNING", logger="absl"):
+        folder.claim(changed, allow_change=True)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("configuration changed on resume: ") and path in said
     assert configs.from_yaml(tmp_path / "config.yaml") == changed
 
 
@@ -103,6 +115,36 @@ def test_a_file_beside_the_configuration_that_is_another_one(tmp_path, content):
     (tmp_path / "vocabulary.txt").write_bytes(content)
     with pytest.raises(UserError, match=r"vocabulary\.txt: differs from what this run would write"):
         RunDir(tmp_path).claim(configs.resolve(**TOY), {"vocabulary.txt": "a\r\nü\n"})
+
+
+def test_every_launch_is_recorded_with_what_it_takes_to_repeat_it(tmp_path):
+    """R36: configuration, command, versions, commit, devices."""
+    cfg, run = configs.resolve(**TOY, params_override="seed=5"), RunDir(tmp_path)
+    commands = [["vatt", "pretrain", "--seed=5"], ["vatt", "pretrain", "--allow_config_change"]]
+    for command in commands:
+        run.claim(cfg)
+        run.record_launch(cfg, command)
+    assert configs.from_yaml(tmp_path / "config.yaml") == cfg
+    launches = json.loads((tmp_path / "run.json").read_text())["launches"]
+    assert [launch["command"] for launch in launches] == commands
+    for launch in launches:
+        assert launch["vatt"] == vatt.__version__ and launch["mode"] == cfg.mode
+        assert launch["python"] == platform.python_version()
+        for name in ("tensorflow", "keras", "numpy", "av"):
+            assert launch["versions"][name] == importlib.metadata.version(name)
+        devices = [device.name for device in tf.config.list_logical_devices()]
+        assert launch["devices"] == devices and "/device:CPU:0" in devices
+        assert abs(time.time() - _seconds(launch["started"])) < 600
+        assert f"{os.cpu_count()} cores" in launch["machine"]
+    root = Path(vatt.__file__).parents[1]
+    if (root / ".git").exists():
+        asked = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        head = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        assert {launch["git_commit"].removesuffix("-dirty") for launch in launches} == {head}
+
+
+def _seconds(stamp):
+    return datetime.datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%S%z").timestamp()
 
 
 def test_a_run_of_an_earlier_version_goes_on(tmp_path):

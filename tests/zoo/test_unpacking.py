@@ -96,6 +96,29 @@ def test_a_header_that_is_all_of_the_memory(tmp_path):
     assert "a header of 1073741824 bytes" in refused(tmp_path, tmp_path / "x.tar.gz")
 
 
+def test_a_bomb_leaves_nothing_on_the_disk(tmp_path):
+    """R42: a gibibyte of zeros in a megabyte is refused before a byte of it is written."""
+    info = tarfile.TarInfo("latest_model.pth")
+    info.size = 2**30
+    with gzip.open(tmp_path / "x.tar.gz", "wb", compresslevel=1) as file:
+        file.write(info.tobuf())
+        for _ in range(2**30 // 2**24):
+            file.write(bytes(2**24))
+        file.write(bytes(1024))
+    assert (tmp_path / "x.tar.gz").stat().st_size < 2**23
+    assert "more than 100 times as many bytes as itself" in refused(tmp_path, tmp_path / "x.tar.gz")
+    assert list((tmp_path / "to").glob("*")) == []
+
+
+def test_bytes_that_belong_to_no_file_are_counted_too(tmp_path):
+    with gzip.open(tmp_path / "x.tar.gz", "wb", compresslevel=1) as file:
+        file.write(archive(tmp_path / "x.tar", member("a", b"1")).read_bytes())
+        for _ in range(20):
+            file.write(bytes(2**24))
+    (tmp_path / "x.tar").unlink()
+    assert "more than 100 times" in refused(tmp_path, tmp_path / "x.tar.gz")
+
+
 def test_a_disk_with_too_little_room(tmp_path, monkeypatch):
     path = archive(tmp_path / "x.tar", member("a", b"12345"))
     monkeypatch.setattr("shutil.disk_usage", lambda _path: type("usage", (), {"free": 4}))

@@ -18,7 +18,9 @@ from vatt.files import cannot_write, inside, make_folder, writing
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 MAX_FILES = 10_000
 MAX_BYTES = 2**37  # of all files together
+MAX_RATIO = 100  # of that to the archive; weights have less than two
 _TOO_LARGE = "it has more bytes than any checkpoint"
+_TOO_DENSE = f"its files have more than {MAX_RATIO} times as many bytes as itself"
 _MAX_READ = 2**24  # bytes at once: a header may ask for any number
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError)
 
@@ -40,7 +42,8 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
       WriteError: they cannot be written.
     """
     made: list[Path] = []
-    left = MAX_BYTES
+    left = min(MAX_BYTES, MAX_RATIO * archive.stat().st_size + _MAX_READ)
+    too_large = _TOO_LARGE if left == MAX_BYTES else _TOO_DENSE
     try:
         with closing(_opened(archive)) as content, tarfile.open(fileobj=content, mode="r:") as tar:
             while member := tar.next():
@@ -48,14 +51,16 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
                 if member.isdir():
                     continue
                 left -= member.size
-                _check(member, left, len(made))
+                if left < 0:
+                    raise ValueError(too_large)
+                _check(member, len(made))
                 path = inside(folder, member.name)
                 _write(tar, member, path)
                 made.append(path)
             while rest := content.read(_MAX_READ):  # the checksum of what is packed is at its end
                 left -= len(rest)
                 if left < 0:
-                    raise ValueError(_TOO_LARGE)
+                    raise ValueError(too_large)
     except _DAMAGED as error:
         reason = short(" ".join(str(error).split()) or type(error).__name__, 200)
         raise DataError(f"{archive}: it cannot be unpacked ({reason})") from None
@@ -84,10 +89,10 @@ def _opened(archive: Path) -> _Bounded:
     return _Bounded(gzip.open(archive) if packed else open(archive, "rb"))
 
 
-def _check(member: tarfile.TarInfo, left: int, files: int) -> None:
+def _check(member: tarfile.TarInfo, files: int) -> None:
     if not member.isreg() or member.issparse():
         raise ValueError(f"'{short(member.name)}' in it is no plain file")
-    if left < 0 or member.size < 0:
+    if member.size < 0:
         raise ValueError(_TOO_LARGE)
     if files >= MAX_FILES:
         raise ValueError(f"more than {MAX_FILES} files")

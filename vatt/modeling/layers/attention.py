@@ -128,7 +128,8 @@ def _probabilities(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
     """Returns `softmax(q k^T + bias)`, `[batch, heads, tokens, tokens]`, computed in float32."""
     scores = ops.cast(ops.matmul(q, ops.swapaxes(k, -1, -2)), "float32")
     if bias is not None:
-        scores = scores + ops.cast(bias, "float32")
+        # In float16 padding is -inf by now, of which a fully masked row would be 0 / 0.
+        scores = scores + ops.maximum(ops.cast(bias, "float32"), MASKED)
     return ops.cast(ops.softmax(scores, axis=-1), q.dtype)
 
 
