@@ -42,6 +42,26 @@ def test_a_request_breaks_off_what_may_be_broken_off():
             pytest.fail("began, although asked to stop before")
 
 
+@pytest.mark.parametrize("chained", [True, False])
+def test_a_request_that_a_library_makes_another_error_of_is_still_one(chained):
+    """pybind11 gives RuntimeError with the names of both where one comes while another is made."""
+
+    def call_library():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except signals.Interrupted as error:
+            if chained:
+                raise ValueError("lost") from error
+        raise RuntimeError("ORIGINAL InvalidArgumentError REPLACED BY Interrupted: <EMPTY MESSAGE>")
+
+    with pytest.raises(signals.Interrupted), signals.stop_requests(at_once=True):
+        call_library()
+    with pytest.raises(OSError, match="disk"), signals.stop_requests(at_once=True):
+        with signals.stop_requests():
+            signal.raise_signal(signal.SIGTERM)
+        raise OSError("the disk is full")
+
+
 def test_another_thread_wakes_the_main_one():
     with pytest.raises(signals.Interrupted), signals.stop_requests(at_once=True):
         asking = threading.Timer(0.1, signals.ask_to_stop)

@@ -54,12 +54,28 @@ def stop_requests(at_once: bool = False) -> Iterator[Callable[[], bool]]:
         if at_once and _asked:
             raise Interrupted
         yield lambda: bool(_asked)
+    except Exception as error:
+        if at_once and _comes_of_interrupted(error):
+            raise Interrupted from error
+        raise
     finally:
         _at_once.pop()
         for number, handler in previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if not _at_once:
             _asked.clear()
+
+
+def _comes_of_interrupted(error: BaseException | None) -> bool:
+    """Whether a library, in the midst of which `Interrupted` was raised, made this error of it.
+
+    C++ code does that to an exception that comes while it handles another one of Python's.
+    """
+    while error is not None:
+        if isinstance(error, Interrupted) or Interrupted.__name__ in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def asked_to_stop() -> bool:
