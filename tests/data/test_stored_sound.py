@@ -12,6 +12,7 @@ import yaml
 
 from vatt import configs
 from vatt.data import cards, pipeline
+from vatt.data.check import command
 from vatt.data.examples import Clips
 from vatt.errors import DataError
 
@@ -128,3 +129,15 @@ def test_a_set_of_waveforms_and_a_card_of_nothing_are_told(data_dir):
     path.write_text(path.read_text().replace("feature: floats", "feature: flaots"))
     with pytest.raises(DataError, match="'flaots' is none of features"):
         cards.load("heard", data_dir)
+
+
+def test_a_set_is_checked_by_the_sound_that_it_has(data_dir, capsys):
+    path = data_dir / "heard" / "card.yaml"
+    card = yaml.safe_load(path.read_text()) | {"labels": None, "num_classes": 3}
+    path.write_text(yaml.safe_dump(card | {"tasks": ["audio_classification"], "video": None}))
+    code = command.main([str(path.parent), "--workers=1"])
+    told = capsys.readouterr().out
+    assert code == 0 and "the card has" not in told and "no sound" not in told, told
+    path.write_text(path.read_text().replace("melspec/feature/", "other/"))
+    assert command.main([str(path.parent), "--workers=1"]) != 0
+    assert "no sound" in capsys.readouterr().out

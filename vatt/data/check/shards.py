@@ -92,7 +92,7 @@ class _Reading:
         from vatt.data import records
 
         clip, fault = records.examine(data, self.card)
-        tasks, sound = self.card.tasks, clip is not None and clip.waveform is not None
+        tasks, sound = self.card.tasks, clip is not None and _is_heard(clip, self.card)
         if fault and sound and not clip.frames and (AUDIO_TASK in tasks or not tasks):
             return records.examine(data, self.card.model_copy(update={"video": None}))
         if not fault and not sound and tasks == [AUDIO_TASK]:
@@ -128,6 +128,14 @@ class _Reading:
             "clips": self.clips,
             "shown": self.shown,
         }
+
+
+def _is_heard(clip: ClipRecord, card: Card) -> bool:
+    """Whether a clip has sound: a waveform, or the feature that the card names in its place."""
+    stored = card.audio.feature if card.audio else None
+    if stored is None:
+        return clip.waveform is not None
+    return len(clip.features.get(stored, ())) > 0
 
 
 def _empty(clip: ClipRecord) -> bool:
