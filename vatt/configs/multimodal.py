@@ -23,9 +23,10 @@ class MBTBase(Encoder, FineTuned):
     `share_encoder` they have the same layers. `pooling`: how the states of the tokens of a modality
     become its feature, "token" by a learned one of their own. `modality_vectors`: added to them.
 
-    Patches of video have `temporal_patch_size` frames of `spatial_patch_size` pixels square, those
-    of a spectrogram `audio_temporal_patch_size` times and `audio_spectral_patch_size` bands; what
-    remains at the end of a spectrogram is left out. `video_patch_init`: first values of the video's
+    Patches of video have `temporal_patch_size` frames of `spatial_patch_size` pixels square, or
+    `spatial_patch_width` wide, those of a spectrogram `audio_temporal_patch_size` times and
+    `audio_spectral_patch_size` bands; what remains at the end of a spectrogram is left out.
+    `video_patch_init`: first values of the video's
     projection, "fan_in" for all frames of a patch, "central" for the middle one alone, "average"
     the same for all.
 
@@ -55,6 +56,7 @@ class MBTBase(Encoder, FineTuned):
     modality_fusion: base.sequence(base.choice(*MODALITIES)) = MODALITIES
     temporal_patch_size: Count = 2
     spatial_patch_size: Count = 16
+    spatial_patch_width: Count | None = None
     audio_temporal_patch_size: Count = 16
     audio_spectral_patch_size: Count = 16
     fusion_layer: WholeNumber = 8
@@ -78,7 +80,8 @@ class MBTBase(Encoder, FineTuned):
     def patch(self, modality: str) -> tuple[int, ...]:
         """Returns the size of a patch: frames, rows and columns, or times and bands."""
         if modality == "video":
-            return (self.temporal_patch_size, self.spatial_patch_size, self.spatial_patch_size)
+            height = self.spatial_patch_size
+            return (self.temporal_patch_size, height, self.spatial_patch_width or height)
         return (self.audio_temporal_patch_size, self.audio_spectral_patch_size)
 
     def problems(self, path: str) -> Problems:
@@ -97,8 +100,12 @@ class MBTBase(Encoder, FineTuned):
     def clip_problems(self, path: str, data: dataset.Dataset, owner: str) -> Problems:
         """Yields clips that the patches do not cover evenly, and spectrograms without a patch."""
         if "video" in self.modalities:
-            frames, pixels = self.temporal_patch_size, self.spatial_patch_size
-            yield from covers_frames(path, data, frames, pixels, owner)
+            frames, *sides = self.patch("video")
+            for pixels in dict.fromkeys(sides):
+                yield from covers_frames(path, data, frames, pixels, owner)
+            if data.space_to_depth:
+                accepted = f"expected false: {owner} takes patches of whole pictures"
+                yield Problem(f"{path}.space_to_depth", True, accepted)
         if "audio" in self.modalities:
             yield from holds_patch(path, data, *self.patch("audio"), owner)
 

@@ -99,9 +99,7 @@ def configured(options: Mapping[str, Any], heard: np.ndarray | None) -> MBTBase:
         KeyError: an option that is not known here.
     """
     options = dict(options)
-    height, width, time = options["patches"].pop("size")
-    if height != width:
-        raise KeyError(f"patches of {height} x {width} pixels")
+    height, across, time = options["patches"].pop("size")
     encoding = options.pop("temporal_encoding_config", {})
     width, heads = options.pop("hidden_size"), options.pop("num_heads")
     cfg = MBTBase(
@@ -113,8 +111,9 @@ def configured(options: Mapping[str, Any], heard: np.ndarray | None) -> MBTBase:
         modality_fusion=tuple(OURS[name] for name in options.pop("modality_fusion")),
         temporal_patch_size=time,
         spatial_patch_size=height,
+        spatial_patch_width=across,
         audio_temporal_patch_size=height if heard is None else heard.shape[0],
-        audio_spectral_patch_size=height if heard is None else heard.shape[1],
+        audio_spectral_patch_size=across if heard is None else heard.shape[1],
         fusion_layer=options.pop("fusion_layer"),
         num_bottlenecks=options.pop("n_bottlenecks"),
         use_bottleneck=options.pop("use_bottleneck", True),

@@ -148,7 +148,8 @@ def _configured(shapes: Shapes) -> MBTBase:
     kernels = {m: shapes.get(f"{fine_tuned.EMBEDDING[m]}/kernel") for m in MODALITIES}
     patches = {}
     if kernels["video"]:
-        patches["temporal_patch_size"], patches["spatial_patch_size"] = kernels["video"][:2]
+        names = ("temporal_patch_size", "spatial_patch_size", "spatial_patch_width")
+        patches |= dict(zip(names, kernels["video"], strict=False))
     if kernels["audio"]:
         times, bands = kernels["audio"][:2]
         patches |= {"audio_temporal_patch_size": times, "audio_spectral_patch_size": bands}
