@@ -170,8 +170,8 @@ def test_a_set_without_one_of_the_modalities_is_refused(data_dir, tmp_path):
         ("train.input.num_frames=7", "train.input.num_frames", "Try 6 or 8"),
         (BANDS, "train.input.band_mask_width", "mel_bins"),
         ("train.input.mixup_apart=true", "train.input.mixup_apart", "mixup true"),
-        ("train.input.min_resize=224", "train.input.min_resize", "Try min_resize 249"),
-        ("eval.input.test_resize=200", "eval.input.test_resize", "at least frame_size"),
+        ("train.input.min_resize=50", "train.input.min_resize", "Try min_resize 54"),
+        ("eval.input.test_resize=40", "eval.input.test_resize", "at least frame_size"),
         (CLIPPED, "train.gradient_clip_norm_cls", "clip_together"),
     ],
 )

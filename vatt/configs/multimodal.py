@@ -123,6 +123,18 @@ class MBTLarge(Medium, MBTBase):
 class MBTTiny(Tiny, MBTBase):
     """Not published: trains on a CPU. Made for clips of av_mae_tiny, whose layers it has."""
 
+    clip_defaults: ClassVar[Mapping[str, Any]] = {
+        **MBTBase.clip_defaults,
+        "num_frames": 8,
+        "video_stride": 2,
+        "fps": 10.0,
+        "frame_size": 48,
+        "min_resize": 56,
+        "test_resize": 56,
+        "mel_bins": 64,
+        "audio_seconds": 1.6,
+    }
+
     name: str = "mbt_tiny"
     num_layers: Layers = 4
     fusion_layer: WholeNumber = 3
