@@ -440,7 +440,7 @@ def _feature(values) -> tf.train.Feature:
 @pytest.mark.parametrize("record_type", ["SequenceExample", "Example"])
 def test_example_cards_of_the_documentation_read_shards_of_others(tmp_path, record_type):
     content = [yaml.safe_load(block) for block in blocks("yaml")]
-    [content] = [card for card in content if card["record_type"] == record_type]
+    [content] = [card for card in content if card.get("record_type") == record_type]
     path = write_card(tmp_path / content["name"], **content)
     names = [f"class {n}" for n in range(content["num_classes"])]
     path.with_name(content["label_file"]).write_text("\n".join(names))
