@@ -99,6 +99,15 @@ def test_a_manifest_of_nonsense_is_damage(tmp_path, text):
     assert store.newest_valid() == 1
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\\u0000b", "ckpt-1.index/x"])
+def test_a_manifest_with_impossible_names_is_damage(tmp_path, name):
+    store = saved(tmp_path, 1, 2)
+    text = f'{{"files": {{"{name}": {{"bytes": 1, "sha256": ""}}}}}}'
+    (tmp_path / "ckpt-2.json").write_text(text)
+    assert "cannot be read" in str(store.verify(2)) and len(str(store.verify(2))) < 500
+    assert store.newest_valid() == 1
+
+
 def test_a_manifest_without_files_is_damage(tmp_path):
     store = saved(tmp_path, 1, 2)
     (tmp_path / "ckpt-2.json").write_text('{"files": {}}')

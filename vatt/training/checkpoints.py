@@ -175,12 +175,16 @@ class CheckpointStore:
             return Damage(manifest, "lists no files")
         for name, (size, checksum) in files.items():
             file = self.folder / name
-            if not file.exists():
+            try:
+                found = file.stat().st_size
+                if found != size:
+                    return Damage(file, f"{found} bytes instead of {size}")
+                if sha256(file) != checksum:
+                    return Damage(file, "checksum differs from the manifest")
+            except FileNotFoundError:
                 return Damage(file, "missing")
-            if file.stat().st_size != size:
-                return Damage(file, f"{file.stat().st_size} bytes instead of {size}")
-            if sha256(file) != checksum:
-                return Damage(file, "checksum differs from the manifest")
+            except (OSError, ValueError) as error:  # no name of a file
+                return Damage(manifest, f"a file in it cannot be read ({_first_line(error)[:80]})")
         return None
 
     def newest_valid(self) -> int | None:

@@ -25,7 +25,7 @@ from vatt.data.ingest import rolling
 from vatt.data.ingest.markup import lines_of, plain
 from vatt.data.ingest.rolling import Cue
 from vatt.data.ingest.tables import Table
-from vatt.errors import DataError, nearest
+from vatt.errors import DataError, nearest, short
 from vatt.notices import Notices
 
 Caption = tuple[float, float, str]
@@ -204,12 +204,13 @@ def _of_block(path: Path, lines: list[str], marks: list[int], subrip: bool) -> I
 
 def _shift(path: Path, line: str, media_start: float) -> float:
     """Returns what a map adds to times: they are those of a video that starts at `media_start`."""
-    parts = dict(part.strip().split(":", 1) for part in line.removeprefix(_TIME_MAP).split(","))
+    parts = (part.strip().partition(":") for part in line.removeprefix(_TIME_MAP).split(","))
+    given = {name: value for name, _, value in parts}
     try:
-        shift = int(parts["MPEGTS"]) / _TICKS - seconds(parts["LOCAL"]) - media_start
-    except (KeyError, ValueError):
+        shift = int(given["MPEGTS"]) / _TICKS - seconds(given["LOCAL"]) - media_start
+    except (KeyError, ValueError, OverflowError):
         raise DataError(
-            f"{path}: '{line}' is not {_TIME_MAP}LOCAL:00:00:00.000,MPEGTS:900000"
+            f"{path}: '{short(line)}' is not {_TIME_MAP}LOCAL:00:00:00.000,MPEGTS:900000"
         ) from None
     return (shift + _WRAP / 2) % _WRAP - _WRAP / 2
 

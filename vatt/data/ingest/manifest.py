@@ -154,12 +154,12 @@ def _check_name(name: str, where: str = "") -> None:
     Raises:
       DataError: the reason.
     """
-    feature = name.removeprefix(FEATURE)
+    shown, feature = short(name), name.removeprefix(FEATURE)
     if feature != name and not FEATURE_NAME.fullmatch(feature):
-        raise DataError(f"{where}'{name}': the name of a feature is letters, digits and _ only")
+        raise DataError(f"{where}'{shown}': the name of a feature is letters, digits and _ only")
     if feature == name and name not in COLUMNS:
-        close = nearest(name, (*COLUMNS, FEATURE + name.rpartition("/")[2]))
-        raise DataError(f"{where}'{name}' is unknown; known: {', '.join(_KNOWN)}.{close}")
+        close = nearest(shown, (*COLUMNS, FEATURE + shown.rpartition("/")[2]))
+        raise DataError(f"{where}'{shown}' is unknown; known: {', '.join(_KNOWN)}.{close}")
 
 
 def _rows(number: int, fields: object, default_split: str) -> list[Row]:
