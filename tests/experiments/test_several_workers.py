@@ -1,4 +1,4 @@
-"""Two local workers over TF_CONFIG: they train, evaluate, stop, go on and fail together."""
+"""Local workers over TF_CONFIG, mostly two: they train, evaluate, stop, go on and fail together."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ import test_pretrain
 from vatt import configs
 from vatt.errors import EXIT_CHECKPOINT, EXIT_PREEMPTED, EXIT_USAGE, EXIT_WORKER
 from vatt.experiments import executor
-from vatt.training.checkpoints import CheckpointStore
+from vatt.training.checkpoints import CheckpointStore, open_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEADLINE_S, LOST_S = 300, 60
@@ -37,12 +37,12 @@ def addresses(count=2):
 
 
 class Workers:
-    """Two processes that train together; what they say is in files beside the runs."""
+    """Processes that train together; what they say is in files beside the runs."""
 
-    def __init__(self, folder, *given, program=("-m", "vatt.main"), flags=(), alone=False):
-        """`given`: the configuration of each, one for both."""
-        members, self.processes, self.files = addresses(), [], []
-        for index in range(1 if alone else 2):
+    def __init__(self, folder, *given, program=("-m", "vatt.main"), flags=(), alone=False, count=2):
+        """`given`: the configuration of each, one for all."""
+        members, self.processes, self.files = addresses(count), [], []
+        for index in range(1 if alone else count):
             config = folder / f"{len(list(folder.iterdir()))}.yaml"
             config.write_text(configs.to_yaml(given[index % len(given)]))
             self.files.append(config.with_suffix(".log"))
@@ -86,7 +86,7 @@ class Workers:
 def finished(*args, **kwargs):
     workers = Workers(*args, **kwargs)
     codes = workers.codes()
-    assert codes == [0, 0], workers.said(0) + workers.said(1)
+    assert codes == [0] * len(codes), "".join(map(workers.said, range(len(codes))))
     return workers
 
 
@@ -168,6 +168,26 @@ def test_a_request_to_any_worker_stops_all_and_they_go_on_together(labelled_dir,
     assert workers.codes() == [EXIT_PREEMPTED] * 2
     steps = [row["step"] for row in test_pretrain.rows(tmp_path / "run", "train")]
     assert steps == sorted(set(steps)) and steps[-1] == store.steps()[-1] > step
+
+
+def test_four_workers_lose_and_repeat_no_step(labelled_dir, tmp_path):
+    """R11: 120 steps; the third of four is asked to stop, and all stop after the same step."""
+    run, steps = tmp_path / "run", 120
+    cfg = test_finetune.config(labelled_dir, run, steps=steps)  # a clip for each
+    cfg.train.save_checkpoint_freq, cfg.train.log_every_steps = 1000, 1
+    cfg.train.iterations_per_loop = 1
+    workers = Workers(tmp_path, cfg, count=4)
+    workers.wait_for(lambda: (run / "metrics.jsonl").exists() and len(losses(run)) >= 10)
+    workers.send(2, signal.SIGTERM)
+    assert workers.codes() == [EXIT_PREEMPTED] * 4, workers.said(0) + workers.said(2)
+    (step,) = CheckpointStore(run).steps()
+    assert 10 <= step < steps
+    assert all(f"saved ckpt-{step}" in workers.said(index) for index in range(4))
+
+    finished(tmp_path, cfg, count=4)
+    assert [row["step"] for row in test_pretrain.rows(run, "train")] == list(range(1, steps + 1))
+    last = open_checkpoint(run / f"ckpt-{steps}")
+    assert last.get_tensor("step") == last.get_tensor("optimizer/optimizer/iteration") == steps
 
 
 SLOW = """

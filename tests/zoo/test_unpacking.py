@@ -97,15 +97,15 @@ def test_a_header_that_is_all_of_the_memory(tmp_path):
 
 
 def test_a_bomb_leaves_nothing_on_the_disk(tmp_path):
-    """R42: a gibibyte of zeros in a megabyte is refused before a byte of it is written."""
+    """R42: 256 MiB of zeros in a megabyte are refused before a byte of them is written."""
     info = tarfile.TarInfo("latest_model.pth")
-    info.size = 2**30
+    info.size = 2**28
     with gzip.open(tmp_path / "x.tar.gz", "wb", compresslevel=1) as file:
         file.write(info.tobuf())
-        for _ in range(2**30 // 2**24):
+        for _ in range(2**28 // 2**24):
             file.write(bytes(2**24))
         file.write(bytes(1024))
-    assert (tmp_path / "x.tar.gz").stat().st_size < 2**23
+    assert (tmp_path / "x.tar.gz").stat().st_size < 2**21
     assert "more than 100 times as many bytes as itself" in refused(tmp_path, tmp_path / "x.tar.gz")
     assert list((tmp_path / "to").glob("*")) == []
 
