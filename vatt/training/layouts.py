@@ -81,6 +81,7 @@ class Layout(Protocol):
 
     def fits(self, model: keras.Model) -> bool:
         """Returns whether a whole model is of the kind that is in the checkpoint."""
+        return bool(self.model_keys(model))
 
     def fix(self) -> str:
         """Returns the flags of a run that takes such a checkpoint."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -153,22 +153,31 @@ def pretrain_layout(content: Golden) -> Checks:
     if "global_step" in content:
         step = checkpoint.get_tensor("global_step")
         yield absolute("global_step", step, np.asarray(content["global_step"]), 0.0)
-    yield from _beside(content, checkpoint)
+    yield from weights_beside(content, "pretrain", checkpoint.shapes, checkpoint.get_tensor)
 
 
-def _beside(content: Golden, checkpoint: FlaxCheckpoint) -> Checks:
-    """The weights after the last step of the optimizer's file beside it, where it has those."""
+def weights_beside(
+    content: Golden, part: str, shapes: Shapes, tensor: Callable[[str], np.ndarray]
+) -> Checks:
+    """The weights after the last step of the optimizer's file beside it, where it has those.
+
+    Args:
+      content: a checkpoint of a training.
+      part: "pretrain" or "finetune".
+      shapes: of its weights, by name.
+      tensor: gives one of them by name.
+    """
     steps = content.path.with_name("optimiser_steps.npz")
     if not steps.exists():
         return
     with np.load(steps) as arrays:
-        last = max(int(n.split("/")[1][1:]) for n in arrays if n.startswith("pretrain/w"))
-        first = f"pretrain/w{last}/"
+        last = max(int(n.split("/")[1][1:]) for n in arrays if n.startswith(f"{part}/w"))
+        first = f"{part}/w{last}/"
         stored = {n.removeprefix(first): arrays[n] for n in arrays if n.startswith(first)}
-    if set(stored) != set(checkpoint.shapes):
+    if set(stored) != set(shapes):
         return
     for name, value in stored.items():
-        yield absolute(f"{name} after step {last}", checkpoint.get_tensor(name), value, 0.0)
+        yield absolute(f"{name} after step {last}", tensor(name), value, 0.0)
 
 
 HANDLERS = {

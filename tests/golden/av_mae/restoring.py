@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 
+from tests.golden.av_mae.checkpoints import weights_beside
 from tests.golden.checks import Check, Checks, Golden, Note, absolute
 from vatt import configs, methods
 from vatt.configs.multimodal import MBTBase
@@ -209,7 +210,7 @@ def layout_file(content: Golden) -> Checks:
         yield absolute(key, value, content[f"{source.facts['entry']}/{key}"], 0.0)
         arranged = source.tensor(key, names.get(key))
         yield absolute(f"{key}, arranged", np.ravel(arranged), np.ravel(value), 0.0)
-    yield from _beside(content, source)
+    yield from weights_beside(content, "finetune", source.shapes, source.tensor)
 
 
 def _every_name(shapes: Shapes) -> dict[str, str]:
@@ -232,21 +233,6 @@ def _every_name(shapes: Shapes) -> dict[str, str]:
         model = _built(config, 3, clip)
         found |= {name: path for path, name in fine_tuned.classifier_names(model).items()}
     return found
-
-
-def _beside(content: Golden, source: sources.Source) -> Checks:
-    """The weights after the last step of the optimizer's file beside it, where it has those."""
-    steps = content.path.with_name("optimiser_steps.npz")
-    if not steps.exists():
-        return
-    with np.load(steps) as arrays:
-        last = max(int(n.split("/")[1][1:]) for n in arrays if n.startswith("finetune/w"))
-        first = f"finetune/w{last}/"
-        stored = {n.removeprefix(first): arrays[n] for n in arrays if n.startswith(first)}
-    if set(stored) != set(source.shapes):
-        return
-    for name, value in stored.items():
-        yield absolute(f"{name} after step {last}", source.tensor(name), value, 0.0)
 
 
 HANDLERS = {

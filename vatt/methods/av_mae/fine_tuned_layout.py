@@ -51,10 +51,6 @@ class FineTuned(Layout):
         """Returns the key of the "kernel" or "bias" of the layer before the classifier's last."""
         return fine_tuned.head_name("representation", leaf)
 
-    def fits(self, model: keras.Model) -> bool:
-        """Returns whether a whole model is of the kind that is in the checkpoint."""
-        return bool(self.model_keys(model))
-
     def fix(self) -> str:
         """Returns the flags of a run that takes such a checkpoint."""
         return "pass --task=finetune and the --model_arch that it is of, such as mbt_large"

@@ -92,10 +92,6 @@ class Pretrained(Layout):
         """Returns which part of the published model a tensor belongs to."""
         return key.partition("/")[0]
 
-    def fits(self, model: keras.Model) -> bool:
-        """Returns whether a whole model is of the kind that is in the checkpoint."""
-        return bool(self.model_keys(model))
-
     def fix(self) -> str:
         """Returns the flags of a run that takes such a checkpoint."""
         return "pass the --model_arch that it is of, such as av_mae_large"

@@ -83,10 +83,6 @@ class Published(Layout):
         module = last if leaf in ("kernel", "bias") else f"{CLASSIFIER}.0"
         return f"{module}.{published.LEAVES[leaf]}"
 
-    def fits(self, model: keras.Model) -> bool:
-        """Returns whether a whole model is of the kind that is in the checkpoint."""
-        return bool(self.model_keys(model))
-
     def fix(self) -> str:
         """Returns the flags of a run that takes such a checkpoint."""
         if self.kind == FINETUNE:
