@@ -75,6 +75,13 @@ def vit_base(batch: int) -> dict[str, list[str]]:
     }
 
 
+def three_towers(*more: str) -> list[str]:
+    """Flags for `tx_fac_bbs` (video, sound and text) on 8 clips of 32x112x112, with Adam."""
+    clip = "train.input={frame_size: 112, min_resize: 112, num_frames: 32, batch_size: 8}"
+    return [TOY, "--model_arch=tx_fac_bbs", override("train.optimizer.name=Adam"),
+            override(clip), *more]  # fmt: skip
+
+
 # The first of each is what the others are divided by.
 CASES = {
     "drop_token": {
@@ -95,6 +102,10 @@ CASES = {
         "4 clips": [TOY, override("train.input.batch_size=4")],
         "8 micro-batches": [TOY, override("train.micro_batches=8")],
         "8 micro-batches, remat": [TOY, override("train.micro_batches=8,train.remat=true")],
+    },
+    "micro_batches": {
+        "tx_fac_bbs": three_towers(),
+        "8 micro-batches": three_towers(override("train.micro_batches=8")),
     },
     "toy": {
         "toy.yaml, plain formulation": [TOY, "--plain"],
