@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,20 @@ def test_the_second_is_refused_and_told_who_the_first_is(tmp_path, holder):
     assert told.startswith(f"{tmp_path}: another run is at work there (")
     for part in (getpass.getuser(), socket.gethostname(), f"process {holder.pid}", "since 20"):
         assert part in told
+    assert re.search(r", for \d+ s\)$", told)
+
+
+@pytest.mark.parametrize(
+    ("lasting", "told"), [(50, "50 s"), (700, "12 min"), (11_000, "3 h"), (690_000, "8 days")]
+)
+def test_how_long_it_has_been_there_is_told(tmp_path, holder, lasting, told):
+    now = time.time()
+    os.utime(tmp_path / "lock", (now, now - lasting))
+    with (
+        pytest.raises(locks.HeldError, match=f", for {told}\\)$"),
+        locks.held(tmp_path / "lock", "another run"),
+    ):
+        pass
 
 
 def test_nothing_is_left_of_a_lock_and_it_can_be_taken_again(tmp_path, holder):

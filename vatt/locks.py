@@ -146,5 +146,15 @@ def _myself() -> str:
 
 def _holder(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return path.read_text(encoding="utf-8", errors="replace") or "it has just begun"
+        told = path.read_text(encoding="utf-8", errors="replace")
+        lasting = max(time.time() - path.stat().st_mtime, 0.0)
+        return f"{told}, for {_rounded(lasting)}" if told else "it has just begun"
     return "it has just ended"
+
+
+def _rounded(seconds: float) -> str:
+    """A time as one number: "45 s", "12 min", "3 h", "8 days"."""
+    for limit, size, unit in ((90, 1, "s"), (5400, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} days"
