@@ -10,7 +10,7 @@ set -euo pipefail
 started_in=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/setup.sh
-set_up requirements.txt
+set_up requirements.lock
 
 if [ "$#" -gt 0 ]; then
   # Paths in the arguments are meant from where the command was typed.

@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/setup.sh
-set_up requirements.txt requirements-dev.txt
+set_up requirements.lock requirements-dev.lock
 
 selection=(-m "not slow")
 if [ "${1:-}" = "--all" ]; then

@@ -1,4 +1,4 @@
-# Sourced by run.sh and test.sh at the top of the checkout: makes .venv, installs pinned packages.
+# Sourced by run.sh and test.sh at the top of the checkout: makes .venv, installs what is locked.
 
 # Prints the interpreter to make .venv with: $PYTHON, else the newest of 3.13 to 3.11 that starts.
 find_python() {
@@ -23,7 +23,8 @@ find_python() {
   return 2
 }
 
-# set_up FILE...: installs the requirement files, once. The marker holds their checksum and is
+# set_up FILE...: installs the packages of lock files, once; one with another checksum than the file
+# says is refused. The marker holds their checksum and is
 # written last: a .venv interrupted half-way is finished by the next call, a finished one costs
 # nothing.
 set_up() {
@@ -46,6 +47,7 @@ set_up() {
   echo "Installing $*: a few minutes the first time"
   local file arguments=()
   for file in "$@"; do arguments+=(-r "$file"); done
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check "${arguments[@]}"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+    "${arguments[@]}"
   printf '%s\n' "$wanted" >"$marker"
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_project_files import ROOT, supported
+from tests.test_project_files import ROOT, locked, supported
 
 CPU, GPU = ROOT / "containers" / "Dockerfile", ROOT / "containers" / "Dockerfile.gpu"
 
@@ -60,16 +60,24 @@ def test_versions_are_those_of_the_project():
     [base] = arguments(CPU, "FROM")
     assert re.fullmatch(r"python:(3\.\d+)-slim", base)[1] in supported()
     pinned = re.findall(r"^[\w.-]+==[\w.]+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
-    [command] = arguments(GPU, "RUN")
-    [package] = [word for word in shlex.split(command) if "==" in word]
-    assert package.replace("[and-cuda]", "") in pinned
     # The package is built with what requirements.txt brings, nothing else is fetched.
     assert {"setuptools", "wheel"} <= {name.partition("==")[0] for name in pinned}
     installs = [rest for rest in arguments(CPU, "RUN") if rest.startswith("pip")]
     assert installs == [
-        "pip install -r requirements.txt",
+        "pip install --require-hashes -r requirements.lock",
         "pip install --no-deps --no-build-isolation .",
     ]
+
+
+def test_the_image_for_gpus_adds_what_is_locked_and_changes_no_version():
+    [copied] = arguments(GPU, "COPY")
+    lock, folder = shlex.split(copied)
+    assert (ROOT / lock).is_file() and is_sent(lock)
+    [command] = arguments(GPU, "RUN")
+    assert command.startswith(f"pip install --require-hashes -r {folder}{Path(lock).name} &&")
+    added, own = locked(lock), locked("requirements.lock")
+    assert {name: version for name, version in added.items() if name in own}.items() <= own.items()
+    assert "tensorflow" in added and any(name.startswith("nvidia-") for name in added)
 
 
 @pytest.mark.parametrize("path", [CPU, GPU], ids=lambda path: path.name)
