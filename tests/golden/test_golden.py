@@ -74,14 +74,14 @@ def test_some_golden_files_pass(shared_dir, capsys, only):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("folder", "files"), [("conformance", 69), ("conformance_gdt", 20), ("conformance_av_mae", 38)]
+    ("folder", "files"), [("conformance", 69), ("conformance_gdt", 20), ("conformance_av_mae", 39)]
 )
 def test_all_golden_files_pass(shared_dir, folder, files):
     """Also those that build full-size models: in a process that gives the memory back."""
     arguments = [sys.executable, "-m", "tests.golden", str(shared_dir / folder)]
     result = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
-    assert int(re.search(r"(\d+) pass, 0 fail, [01] not-covered", result.stdout)[1]) >= files
+    assert int(re.search(r"(\d+) pass, 0 fail, 0 not-covered", result.stdout)[1]) >= files
 
 
 def test_wrong_numbers_fail(shared_dir, tmp_path, capsys):

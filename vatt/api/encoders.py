@@ -13,6 +13,7 @@ from vatt.data.features import TEXT
 from vatt.evaluators.subject import POOLED, Arrays
 from vatt.experiments import labelled
 from vatt.experiments.pretrain_eval import Functions
+from vatt.modeling.backbones.bottleneck import BottleneckTransformer
 from vatt.modeling.classifier import ClassificationModel
 from vatt.modeling.pretraining import Pair, PretrainingModel
 
@@ -26,6 +27,7 @@ class Encoder(Protocol):
       pairs: which of its embeddings are compared.
       spaces: of each space the keys of the embeddings in it, by modality.
       parameters: how many numbers its weights are.
+      published: whether SavedModels of such models were published, called on all modalities.
     """
 
     modalities: Sequence[str]
@@ -33,12 +35,16 @@ class Encoder(Protocol):
     pairs: Sequence[Pair]
     spaces: Sequence[Mapping[str, str]]
     parameters: int
+    published: bool
 
     def __call__(self, clips: Mapping[str, object]) -> Arrays:
         """Returns what is known of clips [rows, ...] by modality, float32 [rows, d] by key."""
 
     def of_rows(self, clips: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Returns the same in a graph, of any number of rows."""
+
+    def as_published(self, clips: Mapping[str, tf.Tensor]) -> tf.Tensor | dict[str, tf.Tensor]:
+        """Returns what published SavedModels do of clips [rows, ...] of all modalities."""
 
 
 class PretrainedEncoder:
@@ -49,6 +55,7 @@ class PretrainedEncoder:
     def __init__(self, model: PretrainingModel) -> None:
         """Compiles nothing yet."""
         self._functions = Functions(model, in_batches, tf.distribute.get_strategy())
+        self._model, self.published = model, bool(model.published_tokens)
         self.modalities, self.pairs, self.spaces = model.modalities, model.pairs, model.spaces
         self.parameters = model.count_params()
 
@@ -67,6 +74,12 @@ class PretrainedEncoder:
         found = self._functions.of_rows(clips)
         return {key: found[key] for key in self._ordered(modality, found)}
 
+    def as_published(self, clips: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the tokens of each modality after the last layer, [rows, tokens, d] by name."""
+        towers = self._model.towers(clips)
+        names = self._model.published_tokens
+        return {names[m]: tf.cast(towers[m]["features"], tf.float32) for m in towers}
+
     def _ordered(self, modality: str, found: Mapping[str, object]) -> list[str]:
         """Keys of a modality, in the order in which pairs name them."""
         keys = [space_of(pair, modality) for pair in self.pairs]
@@ -82,6 +95,7 @@ class ClassifierEncoder:
     def __init__(self, model: ClassificationModel) -> None:
         """Compiles nothing yet."""
         self._model, self.modalities = model, model.modalities
+        self.published = isinstance(model.backbone, BottleneckTransformer)
         self.together = len(model.modalities) > 1
         self.parameters = model.count_params()
 
@@ -97,6 +111,10 @@ class ClassifierEncoder:
         """Returns the same in a graph, of any number of rows."""
         outputs = self._model(labelled.as_inputs(clips), training=False)
         return {key: tf.cast(outputs[key], tf.float32) for key in (POOLED, LOGITS)}
+
+    def as_published(self, clips: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Returns logits, [rows, classes]."""
+        return self.of_rows(clips)[LOGITS]
 
 
 def space_of(pair: Pair, modality: str) -> str | None:

@@ -59,11 +59,6 @@ def _samples(cfg: configs.dataset.Dataset) -> tuple[int, int]:
     return int(cfg.sample_rate * cfg.stft_length), int(cfg.sample_rate * cfg.stft_step)
 
 
-def _samples(cfg: configs.dataset.Dataset) -> tuple[int, int]:
-    """Samples of a window, and from one to the next."""
-    return int(cfg.sample_rate * cfg.stft_length), int(cfg.sample_rate * cfg.stft_step)
-
-
 def check(cfg: configs.dataset.Dataset) -> None:
     """Refuses what no sound could become.
 

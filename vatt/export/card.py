@@ -20,7 +20,7 @@ from vatt.errors import DataError, UserError
 from vatt.evaluation import summary
 from vatt.experiments import media_settings
 from vatt.export import snippets
-from vatt.export.formats import Format
+from vatt.export.formats import CALL, Format
 from vatt.export.signatures import Signature
 from vatt.reporting import about, history
 
@@ -130,7 +130,8 @@ def _other_precision(run: about.Run | None) -> str:
 
 def _functions(functions: Sequence[Signature]) -> Iterator[str]:
     for one in functions:
-        yield f"### `{one.name}`"
+        title = "`model({...})`, as published" if one.name == CALL else f"`{one.name}`"
+        yield f"### {title}"
         rows = [
             (way, f"`{name}`", f"`{value}`", value.meaning)
             for way, values in (("in", one.inputs), ("out", one.outputs))

@@ -16,7 +16,7 @@ from vatt.api.model import Model
 from vatt.api.naming import Named
 from vatt.data import text
 from vatt.data.features import TEXT
-from vatt.export import card, formats, places, samples, signatures, verification
+from vatt.export import called, card, formats, places, samples, signatures, verification
 from vatt.export.formats import Format
 from vatt.export.signatures import Signature
 from vatt.files import writing
@@ -70,8 +70,8 @@ def export(
     places.check(folder, overwrite)
     form = formats.FORMATS[name]
     model = building.build(named)
-    functions = signatures.of_model(model, form)
-    calls, where = samples.calls(model, named, clips, form.strings)
+    functions = [*signatures.of_model(model, form), *called.of_model(model, form)]
+    calls, where = samples.calls(model, named, clips, form)
     with places.replacing(folder, overwrite) as partial:
         with writing(folder, tf.errors.OpError):
             form.write(functions, partial)

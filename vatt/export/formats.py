@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PRECISION = "precision=float32"  # in which every runtime computes, for `naming.find`
 ONNX_OPSET = 18
+CALL, DEFAULT = "__call__", "serving_default"
 _SHOWN = 300  # characters of a converter's message
 
 
@@ -45,6 +46,7 @@ class Format:
       strings: whether sentences can go in.
       float64: whether it computes in it.
       fourier: whether it has Fourier transforms of any length.
+      called: whether what is loaded can be called itself, as published models are.
       own_gradients: whether layers are traced as in training, with gradients of their own. LiteRT
         knows gelu by the backend's operations only, of which ONNX lacks one (erfc); a SavedModel
         keeps no gradients but those of its operations.
@@ -56,6 +58,7 @@ class Format:
     strings: bool = False
     float64: bool = True
     fourier: bool = False
+    called: bool = False
     own_gradients: bool = False
 
 
@@ -74,12 +77,14 @@ def _saved_model(signatures: Sequence[Signature], folder: Path) -> None:
 
     root = tf.Module()
     for signature in signatures:
-        setattr(root, signature.name, _of_one_value(signature))
+        setattr(root, signature.name, signature.mapped or _of_one_value(signature))
     root.weights_of_functions = [v for s in signatures for v in _concrete(s).variables]
     root.resources = [table for signature in signatures for table in signature.resources]
     served = {signature.name: _concrete(signature) for signature in signatures}
-    if len(signatures) == 1:
-        served["serving_default"] = _concrete(signatures[0])
+    if CALL in served:
+        served[DEFAULT] = served.pop(CALL)
+    elif len(signatures) == 1:
+        served[DEFAULT] = _concrete(signatures[0])
     with _log_level_kept():
         tf.saved_model.save(root, str(folder), signatures=served)
 
@@ -184,7 +189,7 @@ def _converting(function: str, name: str) -> Iterator[None]:
 FORMATS = {
     found.name: found
     for found in (
-        Format("saved_model", _saved_model, strings=True, fourier=True),
+        Format("saved_model", _saved_model, strings=True, fourier=True, called=True),
         Format("onnx", _onnx, ("onnx", "onnxruntime", "tf2onnx"), own_gradients=True),
         Format("litert", _litert, ("ai_edge_litert",), float64=False),
         Format("keras", _saved_model, strings=True, fourier=True),

@@ -27,7 +27,11 @@ def _tensorflow(folder):
 
     def run(function, inputs):
         given = {name: tf.constant(values) for name, values in inputs.items()}
-        found = loaded.signatures[function](**given)
+        if function == "__call__":
+            found = loaded(given)
+            found = found if isinstance(found, dict) else {"logits": found}
+        else:
+            found = loaded.signatures[function](**given)
         return {name: values.numpy() for name, values in found.items()}
 
     return run

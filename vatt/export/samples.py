@@ -27,6 +27,8 @@ from vatt.errors import DataError
 from vatt.evaluation import predictions
 from vatt.evaluators.subject import Arrays
 from vatt.experiments import media_settings
+from vatt.export import called
+from vatt.export.formats import CALL, DEFAULT, Format
 from vatt.export.signatures import CLASSIFY, FRAMES, IDS, PROBABILITIES, SENTENCES, WAVEFORM
 
 Clips = configs.dataset.Evaluation | configs.dataset.Finetune
@@ -60,7 +62,7 @@ class _Clip:
 
 
 def calls(
-    model: Model, named: Named, files: Sequence[Path], strings: bool
+    model: Model, named: Named, files: Sequence[Path], form: Format
 ) -> tuple[list[Call], str]:
     """Returns calls of all functions of a model, and where their clips are from.
 
@@ -68,7 +70,8 @@ def calls(
       model: the live one.
       named: what it was loaded from.
       files: media files to take; none takes clips of the run's sets.
-      strings: whether a function of text takes sentences.
+      form: how it is written: whether a function of text takes sentences, and whether a published
+        model is called.
 
     Raises:
       DataError: there is no clip that has what the model takes.
@@ -76,10 +79,13 @@ def calls(
     lasting = [m for m in (VIDEO, AUDIO) if m in model.modalities]
     found, said, where = _clips(model, named, files, lasting)
     if model.labels:
-        return _of_clips(model, CLASSIFY, lasting, found), where
-    made = [call for m in lasting for call in _of_clips(model, m, [m], found)]
+        made = _of_clips(model, CLASSIFY, lasting, found)
+    else:
+        made = [call for m in lasting for call in _of_clips(model, m, [m], found)]
     if TEXT in model.modalities:
-        made.append(_of_text(model, said or SAID, strings))
+        made.append(_of_text(model, said or SAID, form.strings))
+    if form.called and model.parts[0].published:
+        made += _as_published(model, found)
     return made, where
 
 
@@ -210,6 +216,52 @@ def _of_clip(model: Model, modalities: Sequence[str], clip: _Clip) -> tuple[Arra
     return {name: values[None] for name, values in inputs.items()}, found
 
 
+def _as_published(model: Model, found: Sequence[_Clip]) -> list[Call]:
+    """Calls as of published models: of one row and of two, the latter without what is not used.
+
+    What is seen and heard together may be of different clips.
+    """
+    with_each = ([clip for clip in found if clip.has(m)] for m in model.modalities)
+    rows = [_row_as_published(model, row) for row in zip(*with_each, strict=False)][:2]
+    given = called.inputs_of(model)
+    made = []
+    for function, group, names in (
+        (CALL, rows[:1], list(given)),
+        (CALL, rows, [called.NAMES[m] for m in model.modalities]),
+        (DEFAULT, rows, list(given)),
+    ):
+        inputs, expected = _joined(group)
+        for name in names:
+            inputs.setdefault(name, np.zeros((len(group), *given[name].shape[1:]), np.float32))
+        made.append(Call(function, inputs, expected))
+    return made
+
+
+def _row_as_published(model: Model, row: Sequence[_Clip]) -> tuple[Arrays, Arrays]:
+    """A row of clips, one for each modality, and what the model gives for it."""
+    encoder, reader, _ = model.parts
+    cfg, inputs, rows = reader.input, {}, {}
+    view = called.view_of(cfg)
+    for modality, clip in zip(model.modalities, row, strict=True):
+        name = called.NAMES[modality]
+        if modality == AUDIO:
+            sound, rows[modality] = _heard(clip, cfg)
+            inputs[name] = sound[None, :, None]
+        else:
+            rows[modality] = _evaluated(clip, view).numpy()
+            plain = dataclasses.replace(view, zero_centred=True, normalise=None)
+            inputs[name] = _evaluated(clip, plain).numpy()
+    made = encoder.as_published({m: tf.constant(values) for m, values in rows.items()})
+    made = made if isinstance(made, dict) else {LOGITS: made}
+    return inputs, {name: values.numpy() for name, values in made.items()}
+
+
+def _evaluated(clip: _Clip, view: views.EvaluationView) -> tf.Tensor:
+    """What evaluation makes of pictures, [crops, ...]."""
+    record = parsing.Record(clip.frames, clip.waveform, *[tf.zeros([0])] * 6)
+    return clips.evaluation_video(record, clip.spec, 1, view)[0]
+
+
 def _seen(clip: _Clip, cfg: Clips) -> tuple[np.ndarray, np.ndarray]:
     """Pictures, and what evaluation makes of them, [crops, ...]."""
     spec = clip.spec
@@ -217,8 +269,7 @@ def _seen(clip: _Clip, cfg: Clips) -> tuple[np.ndarray, np.ndarray]:
     places = spec.positions(spec.starts(count, 1), count)[0]
     encoded = tf.gather(clip.frames, places)
     pictures = tf.stack([tf.io.decode_jpeg(one, channels=3) for one in tf.unstack(encoded)])
-    record = parsing.Record(clip.frames, clip.waveform, *[tf.zeros([0])] * 6)
-    made, _ = clips.evaluation_video(record, spec, 1, views.for_evaluation(cfg))
+    made = _evaluated(clip, views.for_evaluation(cfg))
     return pictures.numpy(), (vision.space_to_depth(made) if cfg.space_to_depth else made).numpy()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -57,6 +57,7 @@ class Signature:
       outputs: by name.
       function: the traced `tf.function`.
       resources: tables that it looks words up in.
+      mapped: the same of a mapping of inputs, where the loaded object itself is called with one.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Signature:
     outputs: Mapping[str, Value]
     function: tf.types.experimental.PolymorphicFunction
     resources: Sequence[object] = ()
+    mapped: tf.types.experimental.PolymorphicFunction | None = None
 
     @property
     def specs(self) -> list[tf.TensorSpec]:
@@ -73,14 +75,20 @@ class Signature:
 
 def of_model(model: Model, form: Format) -> list[Signature]:
     """Returns the functions of a model, loaded in float32, traced for a format."""
-    runtime = Runtime(float64=form.float64, fourier=form.fourier)
-    with contextlib.nullcontext() if form.own_gradients else gradients.plain():
+    with tracing(form) as runtime:
         if model.labels:
             return [_classifier(model, runtime)]
         return [
             _texts(model, form.strings) if modality == TEXT else _clips(model, modality, runtime)
             for modality in model.modalities
         ]
+
+
+@contextlib.contextmanager
+def tracing(form: Format) -> Iterator[Runtime]:
+    """While functions are traced for a format; gives what its runtime can do."""
+    with contextlib.nullcontext() if form.own_gradients else gradients.plain():
+        yield Runtime(float64=form.float64, fourier=form.fourier)
 
 
 # -- inputs ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vatt.api.model import Model
-from vatt.export.formats import Format
+from vatt.export.formats import CALL, Format
 from vatt.export.signatures import IDS, SENTENCES, Signature, Value
 
 _SIZES = {"batch": 2, "height": 120, "width": 160}
@@ -18,7 +18,7 @@ def of(form: Format, functions: Sequence[Signature], model: Model, modules: Sequ
     The code is to be run in the folder of the export.
     """
     install, write = _WAYS[form.name]
-    shown = [one for one in functions if one is functions[0] or one.name == "text"]
+    shown = [one for one in functions if one is functions[0] or one.name in ("text", CALL)]
     lines = [f"import {module}  # its operations" for module in modules]
     lines += write(shown)
     if model.labels:
@@ -41,6 +41,9 @@ def _given(value: Value, name: str) -> str:
 def _tensorflow(functions: Sequence[Signature]) -> list[str]:
     lines = ["import numpy as np, tensorflow as tf", 'model = tf.saved_model.load(".")']
     for one in functions:
+        if one.name == CALL:
+            lines.append(f"published = model({_mapping(one)})")
+            continue
         given = ", ".join(
             f"{name}=tf.constant({_given(value, name)})" for name, value in one.inputs.items()
         )

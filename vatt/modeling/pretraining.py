@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -49,10 +50,15 @@ class PretrainingModel(keras.Model):
       modalities: the inputs it takes, by their names in a batch.
       read_in_training: names of the features that `train_outputs` reads; nothing else is kept of
         towers that take a batch in parts.
+      reconstruction_notes: sentences on what `reconstructions` shows, for whoever looks at it.
+      published_tokens: names of each modality's tokens in what published SavedModels return; empty
+        where none were published.
     """
 
     modalities: tuple[str, ...] = ()
     read_in_training: tuple[str, ...] = ("features_pooled",)
+    reconstruction_notes: tuple[str, ...] = ()
+    published_tokens: Mapping[str, str] = MappingProxyType({})
 
     def build(self, shapes: Mapping[str, Sequence[int | None]]) -> None:
         """Creates every variable; `shapes` are those of an example, by modality."""
@@ -135,6 +141,22 @@ class PretrainingModel(keras.Model):
         `rng` is the source of what is drawn here, for these rows.
         """
         return features
+
+    def reconstructions(
+        self, inputs: Mapping[str, Tensor], rng: Randomness
+    ) -> dict[str, dict[str, Tensor]]:
+        """Returns, by modality, what is predicted of clips of which parts are masked.
+
+        Empty for models that predict nothing of what they are given. Else, of each modality:
+
+        - `given` and `predicted` `[rows, *axes, channels]`: what is to be predicted and what is, in
+          the range of the inputs; of frames some, of every axis what patches cover;
+        - `seen` and `masked` `[rows, *axes, 1]`, 1 or 0: what the encoder sees, and where the
+          prediction counts.
+
+        `rng` is the source of the masks; nothing else is drawn.
+        """
+        return {}
 
     def embed(self, features: Features) -> dict[str, Tensor]:
         """Returns embeddings `[rows, d]` by key, from the towers' features outside training.

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from vatt.configs.transformers import Encoder as EncoderConfig
-from vatt.methods.av_mae import targets
+from vatt.methods.av_mae import published, targets
 from vatt.methods.av_mae.config import (
     EARLY,
     JOINT_DECODER,
@@ -42,6 +42,7 @@ class MaskedAutoencoder(PretrainingModel):
     """
 
     read_in_training = ("predicted", "masked")
+    published_tokens = published.MODALITIES
 
     def __init__(self, config: ModelConfig, dtype: DType = "float32"):
         super().__init__(name=config.model_name, dtype=dtype)
@@ -180,11 +181,13 @@ class MaskedAutoencoder(PretrainingModel):
             return _as_one(encoded, lambda x: run(self.fusion, x, "all"))
         return encoded
 
-    def decode(self, tokens: Tokens, rng: Randomness | None = None) -> Tokens:
+    def decode(
+        self, tokens: Tokens, training: bool = False, rng: Randomness | None = None
+    ) -> Tokens:
         """Returns what the tokens of each modality predict."""
 
         def run(layer: Encoder, x: Tensor, name: str) -> Tensor:
-            return layer(x, training=True, rng=child(child(rng, "decoder"), name))[0]
+            return layer(x, training=training, rng=child(child(rng, "decoder"), name))[0]
 
         if self.config.decoder_strategy == JOINT_DECODER:
             decoded = _as_one(tokens, lambda x: run(self.decoder, x, "all"))
@@ -200,6 +203,7 @@ class MaskedAutoencoder(PretrainingModel):
         masks: Mapping[str, Mask],
         rng: Randomness | None = None,
         shuffles: Mapping[str, Tensor] | None = None,
+        training: bool = True,
     ) -> Features:
         """Returns `predicted` `[rows, tokens, values]` and `masked` `[rows, tokens]` by modality.
 
@@ -208,9 +212,10 @@ class MaskedAutoencoder(PretrainingModel):
           masks: of their tokens; only those that are visible are embedded and encoded.
           rng: source of dropout, and of shuffles where they are not given.
           shuffles: where each token of a modality goes, int32 `[rows, tokens]`.
+          training: whether dropout is active.
         """
         visible = {m: self.backbone(m)(inputs[m], masks[m].visible) for m in self.modalities}
-        encoded = self.encode(visible, training=True, rng=rng)
+        encoded = self.encode(visible, training=training, rng=rng)
         projected = {m: self.head(m).projection(x) for m, x in encoded.items()}
         if self.config.use_inpainting:
             tokens, flags = self._inpainted(projected, rng, shuffles)
@@ -220,7 +225,7 @@ class MaskedAutoencoder(PretrainingModel):
                 for m, x in projected.items()
             }
             flags = {m: mask.flags for m, mask in masks.items()}
-        found = self.decode(tokens, rng)
+        found = self.decode(tokens, training=training, rng=rng)
         return {m: {"predicted": found[m], "masked": flags[m]} for m in self.modalities}
 
     def _inpainted(
@@ -255,6 +260,56 @@ class MaskedAutoencoder(PretrainingModel):
             return features
         squares = sum(ops.sum(ops.square(v)) for v in self.trainable_variables)
         return {**features, SQUARES: {"sum": squares}}
+
+    # Pictures ------------------------------------------------------------------------------------
+
+    @property
+    def reconstruction_notes(self) -> tuple[str, ...]:
+        """What has to be said of `reconstructions`."""
+        found, options = [], self.config.loss_config
+        if options.standardise_per_patch or options.standardise_per_patch_channels:
+            found.append(
+                "Targets are normalised patch by patch: predictions are shown with the mean and the"
+                " standard deviation of the true patch, which the model is not asked for."
+            )
+        if self.config.use_inpainting:
+            found.append(
+                "Each modality is predicted from the visible patches of the other one, which stand"
+                " in the first places of its sequence: there nothing is predicted."
+            )
+        if options.reconstruct_grayscale:
+            found.append("Pictures are predicted without colours, and shown so.")
+        return tuple(found)
+
+    def reconstructions(
+        self, inputs: Mapping[str, Tensor], rng: Randomness
+    ) -> dict[str, dict[str, Tensor]]:
+        """Returns what masked clips become; see `PretrainingModel.reconstructions`.
+
+        Of the frames of a patch the middle one is shown.
+        """
+        masks = self.masks(inputs, rng)
+        features = self.reconstruct(inputs, masks, rng, training=False)
+        found = {}
+        for modality, outputs in features.items():
+            x, patch = ops.cast(inputs[modality], "float32"), self.config.patch(modality)
+            grid = self.backbone(modality).embedding.grid(x.shape)
+
+            def joined(values: Tensor, channels: int, grid=grid, patch=patch) -> Tensor:
+                return targets.picture(values, grid, patch, channels)
+
+            def spread(flags: Tensor, patch=patch) -> Tensor:
+                return ops.repeat(flags[..., None], math.prod(patch[-2:]), axis=-1)
+
+            options, channels = self.config.loss_config, x.shape[-1]
+            predicted = targets.restored(outputs["predicted"], x, patch, options)
+            found[modality] = {
+                "given": joined(targets.raw(x, patch, options), channels),
+                "predicted": joined(predicted, channels),
+                "seen": joined(spread(1.0 - masks[modality].flags), 1),
+                "masked": joined(spread(outputs["masked"]), 1),
+            }
+        return found
 
     # Costs ---------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
-"""What a masked token is to be: the values in its patch, float32."""
+"""What a masked token is to be: the values in its patch, float32; and predictions as pictures."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from keras import ops
@@ -31,26 +32,87 @@ def of(x: Tensor, patch: Sequence[int], options: LossConfig) -> Tensor:
       patch: sizes along the axes.
       options: what is done to the values.
     """
+    values = raw(x, patch, options)
+    if (apart := _axis(x, options)) is None:
+        return values
+    by_colour = _by_colour(values, x, apart)
+    mean, deviation = _moments(by_colour, apart)
+    return ops.reshape((by_colour - mean) / deviation, ops.shape(values))
+
+
+def raw(x: Tensor, patch: Sequence[int], options: LossConfig) -> Tensor:
+    """Returns targets before they are standardised, `[rows, tokens, values]`; see `of`."""
     x, coloured = ops.cast(x, "float32"), x.shape[-1] == len(GREY)
     if options.reconstruct_grayscale and coloured:
         grey = ops.sum(x * ops.convert_to_tensor(GREY, "float32"), axis=-1, keepdims=True)
         x = ops.broadcast_to(grey, ops.shape(x))
-    values, channels = flat_patches(x, patch), x.shape[-1]
+    values = flat_patches(x, patch)
     if options.select_central_frame and len(patch) == 3:
         frames = ops.reshape(values, (*_rows(values), patch[0], -1))
         values = frames[:, :, patch[0] // 2]
-    if options.standardise_per_patch:
-        return _standardised(values, -1)
-    if options.standardise_per_patch_channels and coloured:
-        by_colour = ops.reshape(values, (*_rows(values), -1, channels))
-        return ops.reshape(_standardised(by_colour, -2), ops.shape(values))
     return values
+
+
+def restored(predicted: Tensor, x: Tensor, patch: Sequence[int], options: LossConfig) -> Tensor:
+    """Returns predictions in the values of `x`: of targets without mean and deviation, with both.
+
+    Those of the true patch are taken, which nothing predicts.
+
+    Args:
+      predicted: `[rows, tokens, values]`.
+      x: see `of`.
+      patch: see `of`.
+      options: see `of`.
+    """
+    predicted = ops.cast(predicted, "float32")
+    if (apart := _axis(x, options)) is None:
+        return predicted
+    mean, deviation = _moments(_by_colour(raw(x, patch, options), x, apart), apart)
+    by_colour = _by_colour(predicted, x, apart)
+    return ops.reshape(by_colour * deviation + mean, ops.shape(predicted))
+
+
+def picture(values: Tensor, grid: Sequence[int], patch: Sequence[int], channels: int) -> Tensor:
+    """Returns patches as what they are cut from, of several frames the middle one.
+
+    Args:
+      values: `[rows, tokens, values]`, of all frames of a patch or of its middle one.
+      grid: tokens along the axes.
+      patch: sizes along the axes.
+      channels: of a value's place.
+
+    Returns:
+      `[rows, times, height, width, channels]`, or `[rows, times, bands, channels]`.
+    """
+    *times, rows, columns = grid
+    *_, height, width = patch
+    frames = values.shape[-1] // (height * width * channels)
+    split = ops.reshape(
+        values, (-1, math.prod(times), rows, columns, frames, height, width, channels)
+    )[:, :, :, :, frames // 2]
+    joined = ops.transpose(split, (0, 1, 2, 4, 3, 5, 6))
+    return ops.reshape(joined, (-1, *times, rows * height, columns * width, channels))
+
+
+def _axis(x: Tensor, options: LossConfig) -> int | None:
+    """Returns which axis of `[rows, tokens, values]` or `[..., values, channels]` is standardised.
+
+    None where none is.
+    """
+    if options.standardise_per_patch:
+        return -1
+    coloured = x.shape[-1] == len(GREY)
+    return -2 if options.standardise_per_patch_channels and coloured else None
+
+
+def _by_colour(values: Tensor, x: Tensor, axis: int) -> Tensor:
+    return values if axis == -1 else ops.reshape(values, (*_rows(values), -1, x.shape[-1]))
 
 
 def _rows(values: Tensor) -> tuple[Tensor | int, int]:
     return ops.shape(values)[0], values.shape[1]
 
 
-def _standardised(x: Tensor, axis: int) -> Tensor:
+def _moments(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     mean, variance = ops.moments(x, axes=[axis], keepdims=True)
-    return (x - mean) / ops.sqrt(variance + EPSILON)
+    return mean, ops.sqrt(variance + EPSILON)
