@@ -90,6 +90,18 @@ def test_only_visible_tokens_are_encoded(monkeypatch):
     np.testing.assert_array_equal(np.sum(features["video"]["masked"], axis=1), 24)
 
 
+def test_only_visible_patches_are_projected():
+    """Nothing as wide as the encoder has all tokens of a modality."""
+    model = small.built(small.config(d_model=28, d_kv=14))
+    clips = {m: tf.TensorSpec(x.shape) for m, x in small.batch().items()}
+    traced = tf.function(lambda x: model.towers(x, True, rng()), autograph=False)
+    graph = traced.get_concrete_function(clips).graph
+    shapes = {tuple(x.shape) for op in graph.get_operations() for x in op.outputs if x.shape.rank}
+    for tokens, visible in ((32, 8), (12, 6)):
+        assert {(4, tokens, 12), (4, visible, 28)} <= shapes  # in the decoder, in the encoder
+        assert not {(4, tokens, 28), (4 * tokens, 28)} & shapes
+
+
 def test_masks_are_functions_of_seed_step_and_row():
     model, batch = small.built(small.config()), small.batch(6)
     whole = model.masks(batch, rng())
