@@ -1,6 +1,6 @@
 """A training step of `vit_base` in PyTorch: one case of `train_step.py`, which starts it.
 
-    PYTHON benchmarks/compare_torch.py {eager,compiled} {float32,bfloat16} BATCH STEPS
+    PYTHON benchmarks/compare_torch.py {eager,compiled} {float32,bfloat16} BATCH STEPS [cuda]
 
 The same computation: 32x224x224 in patches of 4x16x16, DropToken 50 % before the projection, three
 position tables with a layer norm, an aggregation token, 12 pre-norm blocks of 768 with exact gelu,
@@ -60,7 +60,7 @@ class Classifier(nn.Module):
         """Maps clips `[batch, frames, height, width, channels]` to logits."""
         (t, h, w), (pt, ph, pw) = GRID, PATCH
         patches = video.view(-1, t, pt, h, ph, w, pw, 3).permute(0, 1, 3, 5, 2, 4, 6, 7)
-        kept = torch.randperm(t * h * w)[: t * h * w // 2]
+        kept = torch.randperm(t * h * w, device=video.device)[: t * h * w // 2]
         tokens = self.patches(patches.reshape(len(video), t * h * w, -1)[:, kept])
         a, b, c = self.tables
         places = (a[:, None, None] + b[:, None] + c).view(-1, WIDTH)
@@ -71,43 +71,50 @@ class Classifier(nn.Module):
         return self.head(functional.dropout(self.final_norm(x)[:, 0], RATE))
 
 
-def peak(dtype: torch.dtype) -> float:
+def peak(dtype: torch.dtype, device: str) -> float:
     """Operations per second of plain matrix products."""
-    x = torch.randn(1536, 1536).to(dtype)
+    side = 1536 if device == "cpu" else 8192
+    x = torch.randn(side, side, device=device).to(dtype)
+    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
     x @ x
     seconds = []
     for _ in range(4):
+        wait()
         started = time.perf_counter()
         x @ x
+        wait()
         seconds.append(time.perf_counter() - started)
-    return 2 * 1536**3 / min(seconds)
+    return 2 * side**3 / min(seconds)
 
 
 def main() -> None:
-    """Answers `train_step.py`."""
+    """Answers `train_step.py` or `gpu_step.py`."""
     how, precision, batch, steps = *sys.argv[1:3], *map(int, sys.argv[3:5])
+    device = sys.argv[5] if len(sys.argv) > 5 else "cpu"
     torch.manual_seed(0)
-    model = Classifier().train()
+    model = Classifier().train().to(device)
     called = torch.compile(model) if how == "compiled" else model
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-    video = torch.rand(batch, 32, 224, 224, 3) * 2 - 1
-    labels = torch.arange(batch) % 8
+    video = torch.rand(batch, 32, 224, 224, 3, device=device) * 2 - 1
+    labels = torch.arange(batch, device=device) % 8
 
     def run(count: int) -> None:
         for _ in range(count):
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
                 loss = functional.cross_entropy(called(video), labels)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
+        loss.item()  # waits for the device
 
     tokens = GRID[0] * GRID[1] * GRID[2] // 2 + 1
     dense = 2 * tokens * (4 * WIDTH**2 + 2 * WIDTH * INNER)
     forward = LAYERS * (dense + 4 * tokens**2 * WIDTH)
     forward += 2 * (tokens - 1) * 3 * PATCH[0] * PATCH[1] * PATCH[2] * WIDTH
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    serve(run, steps, {"flops": 3.0 * forward * batch, "clips": batch, "peak": peak(dtype)})
+    about = {"flops": 3.0 * forward * batch, "clips": batch, "peak": peak(dtype, device)}
+    serve(run, steps, about)
 
 
 if __name__ == "__main__":
