@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from vatt.configs import dataset
+from vatt.configs import dataset, tokens
 from vatt.configs.problems import Problem, Problems
 
 _LEAST_BLURRED = 6  # pixels: half of the kernel of `vatt.data.appearance.Blur` must be less
@@ -17,6 +17,7 @@ def problems(path: str, data: dataset.Dataset) -> Problems:
     yield from _random_masks(path, data)
     yield from _bands(path, data)
     yield from _mixing(path, data)
+    yield from tokens.problems(path, data)
 
 
 def _mixing(path: str, data: dataset.Dataset) -> Problems:
