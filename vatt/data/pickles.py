@@ -5,8 +5,8 @@
 A pickle is a program: with Python's own module, a file that asks for `os.system` gets it. Here a
 name that a pickle asks for is a text, and what is made by it comes from a table of functions of the
 caller; a name that is not in the table ends the reading and is told. Of the operations only those
-are known that PyTorch files are made of, with what Python 2 wrote instead. What is wrong with a
-pickle is a ValueError.
+are known that files of PyTorch and pickles of arrays are made of, with what Python 2 wrote instead.
+What is wrong with a pickle is a ValueError.
 
 Lists, mappings and tuples may refer to each other in circles and to any depth: who walks through
 them must not follow all.
@@ -14,11 +14,13 @@ them must not follow all.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
 MAX_OPERATIONS = 2_000_000  # a model of 300 tensors takes 12 000
+_SMALL = 256  # bytes: more of them stay where they are
 _MAX_KEY = 60  # bits of a number; larger ones can be chosen to have one hash
 
 Make = Callable[[tuple[Any, ...]], Any]
@@ -32,13 +34,25 @@ class Name:
         self.text, self.make = text, make
 
 
-class Inert:
+class Stateful:
+    """An object that a pickle gives its content after it was made."""
+
+    def set_state(self, state: Any) -> None:
+        """Takes the content; ValueError where it cannot be that."""
+        raise NotImplementedError
+
+
+class Inert(Stateful):
     """An object that only is there: which class it was of, and what it would be made from."""
 
     def __init__(self, name: str, arguments: tuple[Any, ...]) -> None:
         """Takes "module.name" and arguments, which nobody evaluates."""
         self.name, self.arguments = name, arguments
         self.state: Any = None
+
+    def set_state(self, state: Any) -> None:
+        """Keeps it."""
+        self.state = state
 
 
 class Mapped(dict):
@@ -66,23 +80,26 @@ def refuse(arguments: object) -> Any:
 
 
 def read(
-    buffer: bytes,
+    buffer: bytes | mmap.mmap,
     start: int,
     names: Mapping[str, Make],
     persistent: Make = refuse,
+    most: int = MAX_OPERATIONS,
 ) -> tuple[Any, int]:
     """Returns what a pickle holds, and where it ends.
 
     Args:
-      buffer: bytes that it stands in.
+      buffer: bytes that it stands in, or a file that is mapped for reading. Long bytes in the
+        pickle are views of it.
       start: where it begins.
       names: by "module.name", what makes something of the arguments that the pickle gives.
       persistent: makes something of an identifier outside the pickle.
+      most: operations.
 
     Raises:
       ValueError: it is damaged or cut off, asks for another name, or is unreasonable.
     """
-    machine = _Machine(buffer, start, names, persistent)
+    machine = _Machine(buffer, start, names, persistent, most)
     try:
         return machine.run(), machine.place
     except (struct.error, UnicodeError):
@@ -96,16 +113,21 @@ class _Machine:
     """One pass over the operations of a pickle."""
 
     def __init__(
-        self, buffer: bytes, place: int, names: Mapping[str, Make], persistent: Make
+        self,
+        buffer: bytes | mmap.mmap,
+        place: int,
+        names: Mapping[str, Make],
+        persistent: Make,
+        most: int,
     ) -> None:
-        self.place, self._buffer = place, buffer
+        self.place, self._buffer, self._most = place, buffer, most
         self._names, self._persistent = names, persistent
         self._stack: list[Any] = []
         self._marked: list[list[Any]] = []  # stacks below the marks
         self._memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        for _ in range(MAX_OPERATIONS):
+        for _ in range(self._most):
             code = self._take(1)
             if code == b".":
                 if len(self._stack) != 1 or self._marked:
@@ -114,10 +136,10 @@ class _Machine:
             operation = _OPERATIONS.get(code)
             if operation is None:
                 raise ValueError(
-                    f"operation {code!r} at byte {self.place - 1}: no PyTorch file has it"
+                    f"operation {code!r} at byte {self.place - 1}: none that is read here"
                 )
             operation(self)
-        raise ValueError(f"more than {MAX_OPERATIONS} operations")
+        raise ValueError(f"more than {self._most} operations")
 
     # -- bytes -----------------------------------------------------------------------------
 
@@ -156,7 +178,15 @@ class _Machine:
         self._stack.append(self._take(count).decode("utf-8", "surrogatepass"))
 
     def _bytes(self, form: str) -> None:
-        self._stack.append(self._take(self._number(form)))
+        count = self._number(form)
+        if count <= _SMALL:
+            self._stack.append(self._take(count))
+            return
+        found = memoryview(self._buffer)[self.place : self.place + count]
+        if len(found) < count:
+            raise struct.error
+        self.place += count
+        self._stack.append(found)
 
     # -- containers ------------------------------------------------------------------------
 
@@ -197,7 +227,7 @@ class _Machine:
             raise TypeError
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             # The hash of nested tuples may take for ever.
-            if type(key) in (tuple, list, dict, Mapped):
+            if type(key) in (tuple, list, dict, Mapped, memoryview):
                 raise ValueError(f"a mapping has a {type(key).__name__} for a key")
             if type(key) is int and key.bit_length() > _MAX_KEY:
                 raise ValueError(f"a mapping has a number of {key.bit_length()} bits for a key")
@@ -245,8 +275,8 @@ class _Machine:
 
     def _build(self) -> None:
         state, target = self._stack.pop(), self._stack[-1]
-        if type(target) is Inert:
-            target.state = state
+        if isinstance(target, Stateful):
+            target.set_state(state)
         elif type(target) is not Mapped:
             raise ValueError(f"sets attributes of a {type(target).__name__}, which has none")
 
@@ -270,10 +300,13 @@ _OPERATIONS: dict[bytes, Callable[[_Machine], None]] = {
     b"\x8a": lambda m: m._long(),
     b"X": lambda m: m._text("<I"),
     b"\x8c": lambda m: m._text("<B"),
+    b"\x8d": lambda m: m._text("<Q"),
     b"U": lambda m: m._text("<B"),  # of Python 2
     b"T": lambda m: m._text("<i"),  # of Python 2
     b"C": lambda m: m._bytes("<B"),
     b"B": lambda m: m._bytes("<I"),
+    b"\x8e": lambda m: m._bytes("<Q"),
+    b"\x96": lambda m: m._bytes("<Q"),  # that may be changed
     b"(": lambda m: m._mark(),
     b")": lambda m: m._constant(()),
     b"]": lambda m: m._constant([]),

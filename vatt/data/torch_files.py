@@ -13,6 +13,7 @@ is a ValueError, for anything else in it than tensors and plain values as well.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import struct
@@ -21,7 +22,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -111,21 +112,22 @@ class TorchFile:
     """A file of `torch.save`.
 
     Attributes:
-      path: of the file.
-      content: the object in it: plain values, lists, mappings and `Tensor`s.
+      source: path of the file, or its content.
+      content: the object in it: plain values, lists, mappings, `Tensor`s and `Storage`s.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, source: str | os.PathLike | bytes | memoryview) -> None:
         """Reads everything but the numbers.
 
         Raises:
           OSError: the file cannot be read.
           ValueError: it is of another kind, damaged, cut off, or holds code.
         """
-        self.path = Path(path)
+        self.source = source if isinstance(source, bytes | memoryview) else Path(source)
         self._storages: dict[str, Storage] = {}
-        with open(self.path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        with self._opened() as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             begin = file.read(4)
         if not begin:
             raise ValueError("an empty file")
@@ -144,6 +146,9 @@ class TorchFile:
         if (total := sum(storage.bytes for storage in self._storages.values())) > size:
             raise ValueError(f"{total} bytes of numbers in a file of {size}")
 
+    def _opened(self) -> BinaryIO:
+        return open(self.source, "rb") if isinstance(self.source, Path) else io.BytesIO(self.source)
+
     def array(self, tensor: Tensor) -> np.ndarray:
         """Returns the numbers of a tensor.
 
@@ -161,7 +166,7 @@ class TorchFile:
         return np.array(view, order="C")
 
     def _bytes(self, place: _Place, name: str) -> bytes:
-        with open(self.path, "rb") as file:
+        with self._opened() as file:
             file.seek(place.start)
             content = file.read(place.size)
         if len(content) < place.size:
@@ -173,7 +178,7 @@ class TorchFile:
     # -- containers ------------------------------------------------------------------------
 
     def _read_stream(self, size: int) -> tuple[Any, dict[str, _Place]]:
-        with open(self.path, "rb") as file:
+        with self._opened() as file:
             begin = file.read(MAX_PICKLE)
         names = _names()
         try:
@@ -206,7 +211,7 @@ class TorchFile:
             reason = "cut off" if size < needed else "something stands behind its end"
             raise ValueError(f"{reason}: {size} bytes, expected are {needed}; copy it again")
         places = {}
-        with open(self.path, "rb") as file:
+        with self._opened() as file:
             for key in keys:
                 storage = self._storages[key]
                 file.seek(place)
@@ -243,7 +248,7 @@ class TorchFile:
     def _members(self, size: int) -> dict[str, _Place]:
         """Returns where the members of the archive stand; packed ones are not unpacked."""
         try:
-            with zipfile.ZipFile(self.path) as archive:
+            with self._opened() as file, zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
         except OSError:
             raise
@@ -252,7 +257,7 @@ class TorchFile:
         if len(members) > _MAX_MEMBERS:
             raise ValueError(f"{len(members)} members, more than {_MAX_MEMBERS}")
         places: dict[str, _Place] = {}
-        with open(self.path, "rb") as file:
+        with self._opened() as file:
             for member in members:
                 name = _shown(member.filename)
                 if member.filename in places:
@@ -306,7 +311,7 @@ def _names() -> Mapping[str, pickles.Make]:
     table |= {f"torch.{n}Storage": pickles.refuse for n in _OTHER_TYPES}
     mapping = dict.fromkeys(("collections.OrderedDict", "collections.defaultdict"), _mapping)
     tensors = {
-        "torch._utils._rebuild_tensor_v2": _tensor,
+        "torch._utils._rebuild_tensor_v2": tensor,
         "torch._utils._rebuild_parameter": _parameter,
     }
     return table | mapping | tensors
@@ -325,8 +330,12 @@ def _parameter(arguments: tuple[Any, ...]) -> Tensor:
     return arguments[0]
 
 
-def _tensor(arguments: tuple[Any, ...]) -> Tensor:
-    """Makes a tensor of (storage, offset, shape, strides, ...) where it lies within its storage."""
+def tensor(arguments: tuple[Any, ...]) -> Tensor:
+    """Makes a tensor of (storage, offset, shape, strides, ...).
+
+    Raises:
+      ValueError: it does not lie within its storage.
+    """
     storage, offset, shape, strides = arguments[:4]
     if type(storage) is not Storage:
         raise ValueError("of something that is no storage")
