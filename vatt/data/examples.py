@@ -45,6 +45,11 @@ class Examples:
         return self.shapes
 
     @property
+    def rows(self) -> int:
+        """Rows of a batch that a record becomes, in `whole_batch`."""
+        return 1
+
+    @property
     def vocabulary(self) -> Vocabulary | None:
         """The words whose numbers are the text of an example; None without such text."""
         return None

@@ -62,6 +62,8 @@ class RecordSchema:
 
 RECORD = RecordSchema()
 FEATURE_NAME = re.compile(r"[A-Za-z0-9_]+")  # of extracted features: feature/<name>
+SPECTROGRAM = "logmel"  # the usual name of the one that is a log-mel spectrogram
+SPECTROGRAM_RATE = 16_000  # Hz of the sound that it is made of
 
 # Batches, as the pipeline delivers them and the model takes them.
 VIDEO = "video"  # float32 [batch, frames, height, width, 3]

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
+from vatt.configs import tokens
 from vatt.configs.dataset import PUBLISHED_FPS
 from vatt.data import (
     cards,
@@ -39,6 +40,7 @@ from vatt.data import (
 )
 from vatt.data.bad_records import BadRecords
 from vatt.data.features import AUDIO, JOINED, LABEL, RECORD, TEXT, VIDEO
+from vatt.data.tokens import batches as token_batches
 from vatt.errors import DataError
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def training_batches(
         examples.whole_batch,
         seed=seed,
         start_step=start_step,
-        batch_size=batch_size,
+        batch_size=(batch_size or cfg.batch_size) // examples.rows,
         worker=worker,
         bad_records=bad_records,
     )
@@ -117,10 +119,13 @@ def evaluation_batches(
       size, 3]; audio float32 [batch, windows, samples, 1] (or [..., time, mel, 1]) and audio_mask;
       text int32 [batch, 1, words], text_mask and caption. Always: valid float32 [batch], label_text
       ("|"-joined) and source string [batch], index int64 [batch] and, for a set with labels, label
-      float32 [batch, classes]. A modality that the set lacks is zeros.
+      float32 [batch, classes]. A modality that the set lacks is zeros. Of tokens, what
+      `tokens.batches.evaluation` says.
     """
     batch_size = batch_size or cfg.batch_size
     card = load_card(name, data_dir)
+    if tokens.of(cfg) is not None:
+        return token_batches.evaluation(cfg, card, split, batch_size, bad_records)
     _check_frames(cfg, training=False)
     spec = clip_spec(cfg, card, cfg.video_stride)
     lengths.check(cfg, card, spec, modalities)
@@ -217,7 +222,12 @@ def load_cards(
 
 
 def clip_shapes(cfg: configs.dataset.Dataset) -> dict[str, tuple[int, ...]]:
-    """Shapes of a clip by modality, without the batch axis; text is `(candidates, words)`."""
+    """Shapes of a clip by modality, without the batch axis; text is `(candidates, words)`.
+
+    Of tokens, of everything that a model gets of a row, by name.
+    """
+    if (wanted := tokens.of(cfg)) is not None:
+        return wanted.shapes
     size, frames = cfg.frame_size, cfg.num_frames
     video = (frames, size, size, 3)
     if cfg.space_to_depth:
