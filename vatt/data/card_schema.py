@@ -95,10 +95,11 @@ class TextInfo(_Part):
 
 
 class FeatureInfo(_Part):
-    """Extracted features of one kind."""
+    """Extracted features of one kind; `recipe` says how they were made, where that is known."""
 
     width: int = pydantic.Field(ge=1, le=MOST_RECORDS)  # values per vector
     rate: float = pydantic.Field(ge=1e-6, le=10**6)  # vectors per second
+    recipe: dict[str, str | int | float | bool] | None = None
 
 
 class Split(_Part):

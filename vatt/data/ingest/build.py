@@ -74,7 +74,7 @@ def ingest(
             *(fps, min_side, sample_rate, jpeg_quality),
             options.caption_context,
             labels,
-            features.plan(listing.rows, options.feature_rate, listing.root),
+            features.plan(listing.rows, listing.rates(options), listing.root),
             options.caption_language,
             options.downmix,
         )

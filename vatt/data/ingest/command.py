@@ -91,6 +91,16 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
         help="vectors per second in the files of the column feature/NAME; may be given several "
         "times",
     )
+    group.add_argument(
+        "--feature",
+        type=_feature,
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER:FORM",
+        help="for --format feature_files: features of a folder below --media_root, in files of the "
+        "form 2d, 3d or spec; may be given several times (resnet152=features:2d, "
+        "resnext101=features:3d, logmel=audio_features:spec)",
+    )
 
 
 def _add_record_options(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +153,19 @@ def _rate(text: str) -> tuple[str, float]:
     return name, real(1e-4, 1e6)(number)
 
 
+def _feature(text: str) -> tuple[str, tuple[str, str]]:
+    from vatt.data.ingest.sources import feature_files
+
+    name, sign, place = text.partition("=")
+    folder, _, form = place.rpartition(":")
+    if not (sign and folder and FEATURE_NAME.fullmatch(name) and form in feature_files.FORMS):
+        raise argparse.ArgumentTypeError(
+            f"{text} is not NAME=FOLDER:FORM, as in resnet152=features:2d; forms are "
+            f"{', '.join(feature_files.FORMS)}"
+        )
+    return name, (folder, form)
+
+
 def _options(arguments: argparse.Namespace) -> sources.Options:
     from vatt.data import workers as pool
 
@@ -158,6 +181,7 @@ def _options(arguments: argparse.Namespace) -> sources.Options:
         downmix=arguments.downmix,
         workers=arguments.workers or pool.available_cores(),
         feature_rate=arguments.feature_rate,
+        feature=dict(arguments.feature),
     )
 
 

@@ -6,7 +6,9 @@
 
 Vector k of a file is of the time from k / rate to (k + 1) / rate. A clip has those of which some
 part lies in it; one that is a whole file has all of them. An archive (`.npz`) has the vectors under
-the key `features`, or has one key. Nothing is unpickled.
+the key `features`, or has one key. Of a file that is called `*_spec.npz`, as published ones are,
+the array is [width, steps]. Vectors may also stand in a pickle, of which no code is run
+(`vatt.data.ingest.pickled`).
 """
 
 from __future__ import annotations
@@ -23,14 +25,17 @@ import numpy as np
 
 from vatt.data import archives
 from vatt.data.features import RECORD
-from vatt.data.ingest import manifest
+from vatt.data.ingest import manifest, pickled
 from vatt.data.ingest.manifest import Row
 from vatt.errors import DataError, UserError, nearest
 
 ENDINGS = (".npy", ".npz")
 KEY = "features"
+TURNED = "_spec.npz"  # ending of files with [width, steps]
 MAX_BYTES = 2**30  # of the features of one clip, and of an unpacked file: a record is below 2 GiB
+UNEQUAL = "features of unequal length"  # a notice
 _TOLERANCE = 1e-6  # of a vector, for times that are no binary fractions
+_ALIKE = 0.05  # share of the time by which lengths may differ, beside two vectors
 
 
 @dataclass(frozen=True)
@@ -91,16 +96,8 @@ def read(root: Path, name: str) -> np.ndarray:
       DataError: there is no such file, it leads out of `root`, or holds something else.
     """
     try:
-        path = manifest.locate(root, name)
-    except ValueError as error:
-        raise DataError(f"{name}: {error}") from None
-    if path.suffix.lower() not in ENDINGS:
-        raise DataError(
-            f"{name}: features must be one of {', '.join(ENDINGS)}, not '{path.suffix}'"
-        )
-    try:
-        packed = zipfile.is_zipfile(path)
-        vectors = _unpacked(path) if packed else archives.mapped(path)
+        place = manifest.place_in_pickle(name)
+        vectors = pickled.read(root, name) if place else _of_file(root, name)
     except FileNotFoundError:
         raise DataError(f"{name}: there is no such file of features") from None
     except (OSError, ValueError) as error:
@@ -111,6 +108,20 @@ def read(root: Path, name: str) -> np.ndarray:
         shape = list(vectors.shape)
         raise DataError(f"{name}: has the shape {shape}, not [steps, width]")
     return vectors
+
+
+def _of_file(root: Path, name: str) -> np.ndarray:
+    """The array in a file."""
+    try:
+        path = manifest.locate(root, name)
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from None
+    if path.suffix.lower() not in ENDINGS:
+        raise DataError(
+            f"{name}: features must be one of {', '.join(ENDINGS)}, not '{path.suffix}'"
+        )
+    vectors = _unpacked(path) if zipfile.is_zipfile(path) else archives.mapped(path)
+    return vectors.T if name.endswith(TURNED) and vectors.ndim == 2 else vectors
 
 
 def _unpacked(path: Path) -> np.ndarray:
@@ -165,6 +176,17 @@ def of_row(row: Row, kinds: Sequence[Kind], root: Path) -> list[File]:
             raise file.error("there is no vector in it")
         files.append(file)
     return files
+
+
+def unequal(files: Sequence[File]) -> str:
+    """Says how long features of one clip last where they are not about equally long; else ""."""
+    if not files:
+        return ""
+    shortest, longest = (choose(files, key=lambda file: file.seconds) for choose in (min, max))
+    slack = 2.0 * max(1.0 / file.kind.rate for file in files) + _ALIKE * longest.seconds
+    if longest.seconds - shortest.seconds <= slack:
+        return ""
+    return ", ".join(f"{file.kind.name} {file.seconds:.1f} s" for file in files)
 
 
 def of_clip(files: Sequence[File], start: float, end: float) -> dict[str, np.ndarray]:

@@ -35,13 +35,27 @@ EXACT, TRIM, PIECE, STILL = "exact", "trim", "piece", "still"  # values of `Row.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _SHOWN = 5
+PICKLES = (".pkl", ".pickle")
+_IN_PICKLE = re.compile(r"(.+\.(?:pkl|pickle))#(\d{1,9})/([^/]+)")
+
+
+def in_pickle(path: str, row: int, key: str) -> str:
+    """Returns what stands for a path where features are in a pickle: "test.pkl#3/2d"."""
+    return f"{path}#{row}/{key}"
+
+
+def place_in_pickle(name: str) -> tuple[str, int, str] | None:
+    """Returns the path, row and key of such a name; None of the path of a file."""
+    place = _IN_PICKLE.fullmatch(name)
+    return (place[1], int(place[2]), place[3]) if place else None
 
 
 @dataclass(frozen=True)
 class Row:
     """One clip. Paths are as written in the manifest; `start` and `end` None mean the file's.
 
-    `path` is empty where there are only features: those are (name, path), in order of names.
+    `path` is empty where there are only features: those are (name, path), in order of names. `name`
+    is what the clip is called where no file of its own stands for it.
 
     `fit` says how the times belong to the file: EXACT as they are, TRIM the file may end before the
     clip, PIECE as TRIM, and a file that is no longer than the clip has been cut to it already,
@@ -59,16 +73,18 @@ class Row:
     timed_captions: tuple[Caption, ...] = ()  # with times from the start of the file
     fit: str = EXACT
     features: tuple[tuple[str, str], ...] = ()
+    name: str = ""
 
     @property
     def source(self) -> str:
-        """The file that stands for the clip: the media file, else the first one of features."""
-        return self.path or (self.features[0][1] if self.features else "")
+        """What stands for the clip: its name, the media file, else the first one of features."""
+        return self.name or self.path or (self.features[0][1] if self.features else "")
 
     @property
     def files(self) -> list[str]:
         """All files the clip is made of."""
-        return [name for name in (self.path, self.captions, *dict(self.features).values()) if name]
+        features = ((place_in_pickle(name) or (name,))[0] for _, name in self.features)
+        return [name for name in (self.path, self.captions, *features) if name]
 
 
 def read_manifest(path: str | Path, split: str = "train") -> list[Row]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vatt.data.features import other_folds, splits_of
+from vatt.data.ingest import manifest
 from vatt.data.ingest.sources import files
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def tell(listing: Listing, kept: Sequence[dict[str, Any]], folder: Path) -> None
     names: dict[str, str] = {}  # by place
     alike: dict[str, dict[str, set[str]]] = {}  # splits by place, by the place without ending
     for row in listing.rows:
+        if any(manifest.place_in_pickle(name) for _, name in row.features):
+            continue  # its name is that of no file
         place = _place(root, row.source)
         names.setdefault(place, row.source)
         alike.setdefault(_stem(place), {}).setdefault(place, set()).add(row.split)

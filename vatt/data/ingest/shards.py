@@ -131,8 +131,9 @@ def _fingerprint(rows: tuple[Row, ...], settings: Settings) -> str:
         del fields["line"]
         # As fields were when the first shards were made, so that finished ones are kept.
         fields["told"] = fields.pop("timed_captions")
-        if not row.features:
-            del fields["features"]
+        for name in ("features", "name"):  # later ones
+            if not fields[name]:
+                del fields[name]
         parts.append([fields, *(version(root / name) for name in row.files)])
     used = {name for row in rows for name, _ in row.features}
     parts += [[kind.name, kind.rate, kind.width] for kind in settings.features if kind.name in used]
@@ -203,6 +204,8 @@ def read_record(row: Row, settings: Settings, notices: Notices) -> ClipRecord:
     files = feature_files.of_row(row, settings.features, root)
     clip = _read_media(row, root, settings) if row.path else _without_media(row, files)
     notices.extend(clip.notices)
+    if lengths := feature_files.unequal(files):
+        notices.add(feature_files.UNEQUAL, lengths)
     if clip.waveform is not None and levels.is_silent(clip.waveform, settings.sample_rate):
         notices.add(levels.SILENT)
     whole = row.start is None and row.end is None

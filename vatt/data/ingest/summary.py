@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vatt.data.features import splits_of
+from vatt.data.features import SPECTROGRAM, SPECTROGRAM_RATE, splits_of
 from vatt.data.ingest import levels
 from vatt.files import replace_text
 
@@ -226,7 +226,7 @@ def write_card(
         notes=known.notes,
         tasks=known.tasks or _tasks(seen or bool(features), audio, text, bool(labels), pictures),
         video=cards.VideoInfo(fps=fps, height=height, width=width) if video else None,
-        audio=cards.AudioInfo(sample_rate=sample_rate) if audio else None,
+        audio=_sound(sample_rate if audio else None, features),
         text=cards.TextInfo() if text else None,
         features=features,
         splits=_splits(stats),
@@ -240,6 +240,17 @@ def write_card(
     card.labels = list(labels) or None  # as reading the card again would give
     cards.write(card, folder)
     return card
+
+
+def _sound(sample_rate: int | None, features: Mapping[str, Any]) -> cards.AudioInfo | None:
+    """Waveforms, or the feature that is a spectrogram; None where there is neither."""
+    from vatt.data import cards
+
+    if sample_rate is not None:
+        return cards.AudioInfo(sample_rate=sample_rate)
+    if SPECTROGRAM in features:
+        return cards.AudioInfo(sample_rate=SPECTROGRAM_RATE, feature=SPECTROGRAM)
+    return None
 
 
 def _tasks(video: bool, audio: bool, text: bool, labels: bool, pictures: bool) -> list[str]:

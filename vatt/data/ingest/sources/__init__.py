@@ -4,14 +4,16 @@
     listing.rows       # one `manifest.Row` per clip and split
     listing.root       # the folder their paths are relative to
 
-| format    | what it is                                                            | module      |
-|-----------|-----------------------------------------------------------------------|-------------|
-| manifest  | CSV, TSV or JSONL file with one clip per row                          | manifest    |
-| folder    | videos or sounds: split/class/file, class/file, split/file or file    | tree        |
-| images    | pictures in the same kinds of trees                                   | tree        |
-| howto100m | captions of videos: one JSON file, or a folder with a file per video  | howto100m   |
-| audioset  | segment CSV: YTID, start_seconds, end_seconds, "mid,mid"              | audioset    |
-| esc50     | the folder with meta/esc50.csv and audio/                             | esc50       |
+| format          | what it is                                                                  |
+|-----------------|-----------------------------------------------------------------------------|
+| manifest        | CSV, TSV or JSONL file with one clip per row                                |
+| folder          | videos or sounds: split/class/file, class/file, split/file or file (`tree`) |
+| images          | pictures in the same kinds of trees (`tree`)                                |
+| howto100m       | captions of videos: one file of all, or a folder with a file for each       |
+| audioset        | segment CSV: YTID, start_seconds, end_seconds, "mid,mid"                    |
+| esc50           | the folder with meta/esc50.csv and audio/                                   |
+| feature_files   | captions, a list of videos, and files of features of each                   |
+| feature_pickles | a pickle of clips with their features                                       |
 
 A format is one function `(path, options) -> Listing`. What cannot be used is refused, or stands in
 `failures` (by split) or `notices`: nothing is left out silently.
@@ -51,6 +53,7 @@ class Options:
     downmix: str = "auto"  # of the channels of sound
     workers: int = 1
     feature_rate: Mapping[str, float] = field(default_factory=dict)  # vectors per second, by name
+    feature: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # folder and form, by name
 
 
 @dataclass
@@ -63,6 +66,11 @@ class Listing:
     failures: dict[str, list[list]] = field(default_factory=dict)  # [path, start, end, reason]
     notices: list[list] = field(default_factory=list)  # [path, start, end, kind, detail]
     drawn: tuple[str, ...] = ()  # splits into which the files were drawn, though one may be empty
+    feature_rate: Mapping[str, float] = field(default_factory=dict)  # where the format tells
+
+    def rates(self, options: Options) -> dict[str, float]:
+        """Vectors per second of features, by name: those asked for, else those of the format."""
+        return {**self.feature_rate, **options.feature_rate}
 
     def fail(self, split: str, path: str, times: Times, reason: str) -> None:
         """Lists something that should have become a clip of `split` and cannot."""
@@ -104,6 +112,11 @@ FORMATS = {
         ("split", "labels", "media_root", "caption_language"),
     ),
     "esc50": _Format("vatt.data.ingest.sources.esc50:from_esc50", ("labels",)),
+    "feature_files": _Format(
+        "vatt.data.ingest.sources.feature_files:from_videos",
+        ("split", "media_root", "list", "feature", "feature_rate"),
+    ),
+    "feature_pickles": _Format("vatt.data.ingest.sources.feature_pickles:from_pickles", ("split",)),
 }
 _OPTIONAL = {name for form in FORMATS.values() for name in form.options}
 
@@ -178,7 +191,8 @@ def _joined(listings: list[Listing]) -> Listing:
     if any(listing.labels != listings[0].labels for listing in listings):
         raise DataError("--input: the inputs have different tables of classes; --labels names one")
     root = Path(os.path.commonpath([listing.root.resolve() for listing in listings]))
-    joined = Listing(root, [], listings[0].labels)
+    rates = {name: rate for listing in listings for name, rate in listing.feature_rate.items()}
+    joined = Listing(root, [], listings[0].labels, feature_rate=rates)
     for listing in listings:
         prefix = listing.root.resolve().relative_to(root).as_posix()
         for row in listing.rows:
@@ -270,9 +284,13 @@ def detect(path: Path, options: Options) -> str:
     Raises:
       DataError: it is none of them.
     """
-    if path.is_dir():
+    if path.is_dir() and not options.feature:
         return _detect_folder(path)
     kind = path.suffix.lower()
+    if options.feature:
+        return "feature_files"
+    if kind in manifest.PICKLES:
+        return "howto100m" if options.media_root else "feature_pickles"
     if kind == ".json":
         return "howto100m"
     if kind in manifest.JSON_LINES or kind == ".tsv":
@@ -283,7 +301,7 @@ def detect(path: Path, options: Options) -> str:
         return "audioset" if audioset.looks_like(path) else "manifest"
     raise DataError(
         f"--input: {path} is a file of no known format; accepted: .csv, .tsv, .jsonl, .json "
-        "(captions), or a folder. --format names the format where it cannot be told"
+        "(captions), .pkl (features), or a folder. --format names it where it cannot be told"
     )
 
 

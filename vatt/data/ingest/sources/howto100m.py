@@ -1,6 +1,7 @@
 """Captions of long videos, as HowTo100M has them, and the videos by their ids.
 
     --input caption.json --media_root videos/     {"ID": {"start": [..], "end": [..], "text": [..]}}
+    --input caption.pickle  --media_root videos/  the same, of which no code is run
     --input captions/    --media_root videos/     captions/ID.csv, .tsv, .json or .jsonl
 
 A CSV has the columns start, end, text; a JSON file is as the one of all videos, or has the lists of
@@ -22,11 +23,12 @@ from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 from vatt.data.ingest import captions as caption_files
-from vatt.data.ingest import manifest
+from vatt.data.ingest import manifest, pickled
 from vatt.data.ingest.captions import Caption
 from vatt.data.ingest.manifest import Row
 from vatt.data.ingest.sources import WHOLE, Listing, Options, files
 from vatt.data.ingest.tables import Table
+from vatt.data.pickled_arrays import Array
 from vatt.errors import DataError, UserError, nearest, short
 from vatt.files import read_text
 from vatt.notices import Notices
@@ -50,7 +52,7 @@ def from_captions(path: Path, options: Options) -> Listing:
     listing = Listing(options.media_root, [])
     split = options.split or "train"
     seen: dict[str, str] = {}  # where the captions of a video stand
-    for name, place, captions in _found(path, listing):
+    for name, place, captions in found(path, listing):
         if wanted is not None and name not in wanted:
             continue
         if name in seen:
@@ -62,7 +64,7 @@ def from_captions(path: Path, options: Options) -> Listing:
             file = media.take(name)
             if file is None:
                 raise DataError(f"no media file of that name below {options.media_root}")
-            captions, bad = _captions(captions, place)
+            captions, bad = usable(captions, place)
         except DataError as error:
             listing.fail(split, name, WHOLE, str(error))
             continue
@@ -104,7 +106,7 @@ def _starts(captions: list[Caption], seconds: float) -> Iterator[float]:
             end = begin + seconds
 
 
-def _captions(found: object, place: str) -> tuple[list[Caption], int]:
+def usable(found: object, place: str) -> tuple[list[Caption], int]:
     """Checks what stands for one video; returns it in order of time, and how many are unusable.
 
     Raises:
@@ -186,7 +188,7 @@ def _ids(path: Path) -> set[str]:
         raise DataError(f"--list: {path} is not a CSV file in UTF-8 ({error})") from None
 
 
-def _found(path: Path, listing: Listing) -> Iterator[tuple[str, str, object]]:
+def found(path: Path, listing: Listing) -> Iterator[tuple[str, str, object]]:
     """Yields (id, place, captions) of a file, or of all files below a folder."""
     if path.is_file():
         yield from _in_file(path, path.name, listing)
@@ -222,6 +224,9 @@ def _in_file(path: Path, shown: str, listing: Listing) -> Iterator[tuple[str, st
     if path.suffix.lower() in manifest.JSON_LINES:
         yield path.stem, shown, _from_lines(path)
         return
+    if path.suffix.lower() in manifest.PICKLES:
+        yield from _from_pickle(path, shown)
+        return
     loose: dict[str, object] = {}
     for number, (name, value) in enumerate(_from_json(path), start=1):
         if isinstance(value, dict):
@@ -248,6 +253,18 @@ def _from_lines(path: Path) -> object:
     values = [value for _, value in lines]
     first = values[0] if len(values) == 1 else None
     return first if isinstance(first, dict) and isinstance(first.get("start"), list) else values
+
+
+def _from_pickle(path: Path, shown: str) -> Iterator[tuple[str, str, object]]:
+    """Yields (id, place, captions) of a pickled mapping, its arrays as lists."""
+    videos = pickled.content(path)
+    if not isinstance(videos, dict):
+        raise DataError(f"{path}: holds a {type(videos).__name__}, not captions by id")
+    for number, (name, told) in enumerate(videos.items(), start=1):
+        if isinstance(told, dict):
+            arrays = {key: part for key, part in told.items() if isinstance(part, Array)}
+            told = {**told, **{key: part.array().tolist() for key, part in arrays.items()}}
+        yield str(name), f"{shown}, entry {number}", told
 
 
 def _from_json(path: Path) -> Iterator[tuple[str, object]]:
