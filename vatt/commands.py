@@ -44,6 +44,7 @@ COMMANDS = {
     "export": Command("vatt.tools.export", "files for other programs: ONNX, LiteRT, ..."),
     "report": Command("vatt.reporting.report", "write the report of a run again, or compare runs"),
     "ingest": Command("vatt.data.ingest.command", "make records of media files"),
+    "extract": Command("vatt.tools.extract", "make a set of features of another set, or of media"),
     "check": Command("vatt.data.check.command", "read a data set end to end"),
     "vocabulary": Command("vatt.data.vocabulary", "make a vocabulary of captions"),
     "toy": Command("vatt.data.toy.command", "render the toy corpus"),
@@ -98,7 +99,6 @@ def _help() -> str:
     return "\n".join(
         [
             "usage: vatt COMMAND ...",
-            "",
             *rows,
             "",
             "vatt COMMAND --help says what one of them takes. vatt --version.",
