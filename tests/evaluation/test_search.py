@@ -26,6 +26,9 @@ def test_search_by_blocks_equals_the_ranks_of_the_whole_matrix(block, rows, colu
         expected = [brute_force_rank(row, i) for i, row in enumerate(matrix[:pairs])]
         np.testing.assert_array_equal(found.ranks[:pairs], expected)
         np.testing.assert_array_equal(found.ranks[:pairs], metrics.ranks(matrix[:pairs]))
+        shared = metrics.ranks(matrix[:pairs], ties="mean")
+        np.testing.assert_array_equal(found.shared[:pairs], shared)
+        assert np.isnan(found.shared[pairs:]).all()
         assert np.isnan(found.ranks[pairs:]).all() and len(found.ranks) == len(matrix)
         np.testing.assert_array_equal(found.best, metrics.top_columns(matrix, 1)[:, 0])
 

@@ -69,8 +69,9 @@ SPECTROGRAM_RATE = 16_000  # Hz of the sound that it is made of
 VIDEO = "video"  # float32 [batch, frames, height, width, 3]
 AUDIO = "audio"  # float32 [batch, samples, 1] or [batch, time, mel, 1]
 TEXT = "text"  # int32 [batch, candidates, words]
-AUDIO_MASK = "audio_mask"  # float32 [batch]
-TEXT_MASK = "text_mask"  # float32 [batch]
+VIDEO_MASK = "video_mask"  # float32 [batch, positions]
+AUDIO_MASK = "audio_mask"  # float32 [batch], or [batch, positions]
+TEXT_MASK = "text_mask"  # float32 [batch], or [batch, positions]
 LABEL = "label"  # float32 [batch, classes]
 
 

@@ -15,14 +15,16 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from vatt.configs.sides import short
+
 Fields = dict[str, str | float | None]
 
 RETRIEVAL, GEOMETRY, ZERO_SHOT = "retrieval", "geometry", "zero_shot"
 CLASSIFICATION = "classification"  # by a classifier that was trained for the set
 LINEAR, KNN, PUBLISHED_PROBE = "linear", "knn", "published_probe"
 PROBES = (LINEAR, KNN, PUBLISHED_PROBE)
-SHORT = {"text": "txt", "video": "vid"}  # in published names; other modalities are written out
 MAIN = "embd"  # the way of averaging windows that is shown first
+COMPLETE = "complete"  # as MAIN, of the complete set (`vatt.evaluation.complete`)
 SECOND = "@"  # between a set and its modality, of those after the first one it is classified in
 
 
@@ -38,11 +40,12 @@ class Measure:
       value: the figure; NaN where it is not defined.
       split: split that was measured, "train" or "test" of a probe; empty for means over folds.
       fold: number of the fold as text; empty for sets without folds in the name and for means.
-      query: what is given, of searches.
-      target: what is looked for or classified: a modality.
-      variant: way of averaging windows, "embd" or "cosine".
+      query: what is given, of searches: a modality, or several (`vatt.configs.sides`).
+      target: what is looked for or classified, likewise.
+      variant: way of averaging windows, "embd" or "cosine", or `COMPLETE`.
       chance: what guessing reaches, where that is known.
-      samples: clips behind the figure; of searches those that were asked with.
+      samples: clips behind the figure; of searches those that were asked with, of `COMPLETE` ones
+        those of the complete set.
       gallery: of searches, how many there were to choose from.
       spread: standard deviation over folds (of samples, n - 1), of means over several.
       checkpoint: fingerprint of what was measured (`training.checkpoints.fingerprint`).
@@ -121,7 +124,7 @@ def curves(measures: Sequence[Measure]) -> dict[str, float]:
 
 
 def _tag(measure: Measure) -> str:
-    query, target = (SHORT.get(m, m) for m in (measure.query, measure.target))
+    query, target = short(measure.query), short(measure.target)
     task, pair = measure.task, f"{query}2{target}" if query else target
     if measure.task == GEOMETRY:
         pair = f"{measure.query}_{measure.target}"
@@ -152,7 +155,8 @@ def _names(measure: Measure, called: str) -> tuple[str, str]:
     if measure.task == CLASSIFICATION:
         return name, f"chance_{name}"
     if measure.task == RETRIEVAL:
-        return f"{_asked(measure, called)}_{measure.variant}_{name}", f"{called}_chance_{name}"
+        whose = f"{called}_{COMPLETE}" if measure.variant == COMPLETE else called
+        return f"{_asked(measure, called)}_{measure.variant}_{name}", f"{whose}_chance_{name}"
     if measure.task == GEOMETRY:
         return f"{called}_geometry_{measure.query}_{measure.target}_{name}", ""
     if measure.task == ZERO_SHOT:
@@ -165,7 +169,7 @@ def _names(measure: Measure, called: str) -> tuple[str, str]:
 
 def _asked(measure: Measure, called: str) -> str:
     """Returns the name of what is given and what is looked for: "toy_txt2vid"."""
-    query, target = (SHORT.get(m, m) for m in (measure.query, measure.target))
+    query, target = short(measure.query), short(measure.target)
     return f"{called}_{query}2{target}"
 
 
@@ -175,7 +179,9 @@ def _around(measure: Measure, called: str) -> Iterable[tuple[str, float]]:
         return
     if measure.task == CLASSIFICATION:
         yield "num_clips", float(measure.samples)
-    if measure.task == RETRIEVAL:
+    if measure.variant == COMPLETE:
+        yield f"{called}_{COMPLETE}_num_clips", float(measure.samples)
+    elif measure.task == RETRIEVAL:
         yield f"{called}_num_clips", float(max(measure.samples, measure.gallery or 0))
         if measure.gallery is not None:
             yield f"{_asked(measure, called)}_num_queries", float(measure.samples)

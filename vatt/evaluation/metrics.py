@@ -30,6 +30,7 @@ import numpy as np
 
 RECALL_CUTS = (1, 5, 10)
 Variant = Literal["embd", "cosine"]
+Ties = Literal["position", "mean", "first"]
 
 
 def normalize(embeddings: np.ndarray) -> np.ndarray:
@@ -102,12 +103,17 @@ def similarity(
     return left @ right.T  # [queries, clips]
 
 
-def ranks(scores: np.ndarray, targets: np.ndarray | None = None) -> np.ndarray:
+def ranks(
+    scores: np.ndarray, targets: np.ndarray | None = None, ties: Ties = "position"
+) -> np.ndarray:
     """1-based rank of the target column in every row, the highest score first.
 
     Args:
       scores: [rows, columns].
       targets: int [rows], the column looked for; None means the diagonal.
+      ties: which place equal scores have: that of their column among them, all the mean of the
+        places that they take, or all the first of those (too good: a collapsed model is always
+        right).
 
     Returns:
       float64 [rows]; NaN for rows that contain a NaN.
@@ -120,9 +126,12 @@ def ranks(scores: np.ndarray, targets: np.ndarray | None = None) -> np.ndarray:
     if targets.shape != (count,) or (count and not 0 <= targets.min() <= targets.max() < columns):
         raise ValueError(f"targets must be {count} column numbers below {columns}")
     own = scores[np.arange(count), targets][:, None]  # [rows, 1]
-    earlier = np.arange(columns)[None, :] < targets[:, None]
-    ahead = (scores > own) | ((scores == own) & earlier)
-    result = 1.0 + ahead.sum(axis=1)
+    result = 1.0 + (scores > own).sum(axis=1)
+    if ties == "mean":
+        result += ((scores == own).sum(axis=1) - 1) / 2
+    elif ties == "position":
+        earlier = np.arange(columns)[None, :] < targets[:, None]
+        result += ((scores == own) & earlier).sum(axis=1)
     result[np.isnan(scores).any(axis=1)] = np.nan
     return result
 

@@ -18,6 +18,11 @@ what is looked for, and the gallery is every clip that has what is looked for: t
 among all videos, those without caption too, as published. `samples` and `gallery` of a measure
 count both.
 
+Rows of one id (`ids` of a batch) are parts of a clip: their embeddings are averaged before all
+else. Where the size of the complete test set is given, measures of the variant "complete" stand
+beside the others: `vatt.evaluation.complete`, with every clip asked with and found, whatever it
+lacks.
+
 Memory: of each embedding that is given, one vector per clip and variant (windows are averaged as
 they come); all scores are never held at once, and pictures beyond 256 MB go to a temporary file.
 One million clips with text and video embeddings of 512 numbers, one window each, take 4 GB while
@@ -27,17 +32,19 @@ they are added and 8 GB while they are ranked (measured, docs/benchmarks.md).
 from __future__ import annotations
 
 import dataclasses
-import operator
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from absl import logging
 
-from vatt.data.features import AUDIO_MASK, TEXT_MASK
-from vatt.evaluation import artefacts, geometry, measures, metrics, search
-from vatt.evaluation.measures import Measure
+from vatt.configs import sides
+from vatt.data.features import AUDIO_MASK, TEXT_MASK, VIDEO_MASK
+from vatt.evaluation import artefacts, complete, geometry, measures, metrics, search
+from vatt.evaluation.gathered import VARIANTS, Embeddings
+from vatt.evaluation.measures import COMPLETE, Measure
 
 if TYPE_CHECKING:
     from vatt.modeling.pretraining import Pair
@@ -46,9 +53,9 @@ TOP_RESULTS = 5
 EXAMPLES = 6  # illustrated queries of a direction
 CAPTION_EXAMPLES = 8  # where videos are looked for by text
 PICTURES_IN_MEMORY = 2**28  # bytes
-VARIANTS: tuple[metrics.Variant, ...] = ("cosine", "embd")
 ILLUSTRATED = "embd"
-MASKS = {"text": TEXT_MASK, "audio": AUDIO_MASK}  # of a batch, by modality: which clips have it
+# Of a batch, by modality: which clips have it, or which of their positions are real.
+MASKS = {"text": TEXT_MASK, "audio": AUDIO_MASK, "video": VIDEO_MASK}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +94,7 @@ class Retrieval:
         pairs: Sequence[Pair],
         *,
         split: str = "test",
+        total: int | None = None,
         published_single_window: bool = False,
     ) -> None:
         """Starts an evaluation.
@@ -95,6 +103,7 @@ class Retrieval:
           dataset_name: in measures and in names of files.
           pairs: what is compared.
           split: that is measured.
+          total: clips of the complete set, for the measures of "complete"; None leaves them out.
           published_single_window: leaves "embd" without normalisation where there is one window,
             as published (docs/differences.md).
 
@@ -103,18 +112,18 @@ class Retrieval:
         """
         if not pairs:
             raise ValueError(f"{dataset_name}: no pair of embeddings, nothing to compare")
-        self.dataset, self._split = dataset_name, split
+        self.dataset, self._split, self._total = dataset_name, split, total
         self._pairs = tuple(pairs)
         # Embeddings may be compared in several pairs; each is kept once.
         self._keys = {
-            key: pair for pair in reversed(self._pairs) for key in (pair.right, pair.left)
+            key: pair.right for pair in reversed(self._pairs) for key in (pair.right, pair.left)
         }
-        self._published_single_window = published_single_window
-        self._vectors: dict[tuple[str, str], list[np.ndarray]] = {}  # by key and variant
+        self._vectors = Embeddings(self._keys, published_single_window=published_single_window)
+        self._ids: list[str] = []  # of the rows, where they may be parts of clips
         self._strings: dict[str, list[str]] = {"caption": [], "label_text": [], "source": []}
         self._there: dict[str, list[np.ndarray]] = {m: [] for m in MASKS}  # bool [rows] each
         self._pictures = tempfile.SpooledTemporaryFile(PICTURES_IN_MEMORY)  # noqa: SIM115
-        self._picture_ends = [0]
+        self._spans: list[tuple[int, int]] = []  # where each lies
         self._envelopes: list[np.ndarray] = []
 
     def __len__(self) -> int:
@@ -126,9 +135,11 @@ class Retrieval:
         """Adds the valid rows of one batch.
 
         Args:
-          batch: `valid` [B]; optional `text_mask` and `audio_mask` [B], `caption`, `label_text`,
-            `source` bytes [B], `thumbnail` uint8 [B, frames, h, w, 3], `audio`
-            [B, windows, samples, 1] or [B, windows, time, mel, 1] (only for pictures).
+          batch: `valid` [B]; optional `text_mask`, `audio_mask`, `video_mask` [B] or
+            [B, positions], `ids` bytes [B], the same for parts of a clip and "-1" for what does not
+            count, `caption`, `label_text`, `source` bytes [B], `thumbnail` uint8
+            [B, frames, h, w, 3], `audio` [B, windows, samples, 1] or [B, windows, time, mel, 1]
+            (only for pictures).
           outputs: the embeddings of every pair by key, [B, windows, d] or [B, d].
 
         Raises:
@@ -139,36 +150,60 @@ class Retrieval:
             needed = " and ".join(f"{pair.right} with {pair.left}" for pair in self._pairs)
             raise ValueError(f"{self.dataset}: outputs hold {sorted(outputs)}; needed: {needed}")
         rows = len(outputs[self._pairs[0].left])
-        keep = np.flatnonzero(np.asarray(batch.get("valid", np.ones(rows))) > 0.5)
-        self._add_vectors({key: outputs[key][keep] for key in self._keys})
+        counts = np.asarray(batch.get("valid", np.ones(rows))) > 0.5
+        if (ids := batch.get("ids")) is not None:
+            counts = counts & [_text(one) != complete.DROPPED for one in ids]
+            self._ids += [_text(one) for one in np.asarray(ids)[counts]]
+        keep = np.flatnonzero(counts)
+        self._vectors.add({key: outputs[key][keep] for key in self._keys}, parts=ids is not None)
         for name, collected in self._strings.items():
             values = batch.get(name)
             collected.extend("" if values is None else _text(values[row]) for row in keep)
         for modality, mask in MASKS.items():
             there = np.asarray(batch.get(mask, np.ones(rows))) > 0.5
-            self._there[modality].append(there[keep])
+            self._there[modality].append(there.reshape(rows, -1).any(axis=1)[keep])
         self._add_pictures(batch, keep)
 
     def _add_pictures(self, batch: Mapping[str, np.ndarray], keep: np.ndarray) -> None:
         if batch.get("thumbnail") is not None:
             for row in keep:
-                jpeg = artefacts.strip_jpeg(batch["thumbnail"][row])
-                self._pictures.write(jpeg)
-                self._picture_ends.append(self._picture_ends[-1] + len(jpeg))
+                start = self._pictures.tell()
+                self._pictures.write(artefacts.strip_jpeg(batch["thumbnail"][row]))
+                self._spans.append((start, self._pictures.tell()))
         heard = any("audio" in pair.modalities for pair in self._pairs)
         if batch.get("audio") is not None and heard:
             middle = np.shape(batch["audio"])[1] // 2  # the window the thumbnail shows
             audio = np.asarray(batch["audio"])[:, middle]
             self._envelopes.extend(artefacts.envelope(audio[row]) for row in keep)
 
+    def _join(self) -> None:
+        """Makes one clip of the rows of each id; what is shown of it is that of the first."""
+        _, first, groups = np.unique(self._ids, return_index=True, return_inverse=True)
+        self._vectors.join(self._ids)
+        self._strings = {name: [x[i] for i in first] for name, x in self._strings.items()}
+        for modality, parts in self._there.items():
+            there = np.bincount(groups, weights=np.concatenate(parts)) > 0  # in any part
+            self._there[modality] = [there]
+        for shown in (self._spans, self._envelopes):
+            shown[:] = [shown[i] for i in first if i < len(shown)]
+        self._ids = []
+
     def result(self) -> RetrievalResult:
-        """Measures and example pictures of everything added.
+        """Measures and example pictures of everything added; nothing can be added any more.
 
         Raises:
           ValueError: nothing valid was added.
         """
         if not len(self):
             raise ValueError(f"{self.dataset}: no valid clip was added, nothing to evaluate")
+        if self._ids:
+            self._join()
+        if self._total is not None and self._total < len(self):
+            logging.warning(
+                "%s, %s: %d clips are more than the %d of the complete set: not measured as such",
+                *(self.dataset, self._split, len(self), self._total),
+            )
+            self._total = None
         attributes = parse_attributes(self._strings["label_text"])
         found: list[Measure] = []
         examples: dict[str, np.ndarray] = {}
@@ -181,32 +216,40 @@ class Retrieval:
                     examples |= self._examples(direction)
         return RetrievalResult(self.dataset, found, self._artefact(examples))
 
-    def _searches(self, pair: Pair) -> Iterator[tuple[metrics.Variant, _Direction]]:
-        """Searches both ways, with both ways of averaging windows."""
-        searched: dict[tuple[int, ...], tuple[search.Found, search.Found]] = {}
-        with_left, with_right = self.there(pair.query), self.there(pair.target)
-        both = np.flatnonzero(with_left & with_right)
-        galleries = np.flatnonzero(with_left), np.flatnonzero(with_right)
-        for variant in VARIANTS:
-            left, right = (self._all(key, variant) for key in (pair.left, pair.right))
-            which = id(left), id(right)  # with one window both variants are the same
+    def _searches(self, pair: Pair) -> Iterator[tuple[str, _Direction]]:
+        """Searches both ways: with both ways of averaging windows, and as a complete set."""
+        searched: dict[tuple[object, ...], tuple[search.Found, search.Found]] = {}
+        for variant in VARIANTS if self._total is None else (*VARIANTS, COMPLETE):
+            there = [self.there(side) for side in (pair.query, pair.target)]
+            if variant == COMPLETE:
+                there = [np.ones(len(self), bool)] * 2
+            averaged = ILLUSTRATED if variant == COMPLETE else variant
+            left, right = (self._vectors.all(key, averaged) for key in (pair.left, pair.right))
+            # with one window both variants are the same
+            which = id(left), id(right), *(side.all() for side in there)
             if which not in searched:
-                searched[which] = search.search(left, right, absent=(~with_left, ~with_right))
+                searched[which] = search.search(left, right, absent=(~there[0], ~there[1]))
             forth, back = searched[which]
-            sides = pair.query, pair.target
-            yield variant, _Direction(*sides, forth, left, right, both, galleries[1])
-            yield variant, _Direction(*sides[::-1], back, right, left, both, galleries[0])
+            both = np.flatnonzero(there[0] & there[1])
+            query, target = pair.query, pair.target
+            galleries = [np.flatnonzero(side) for side in there]
+            yield variant, _Direction(query, target, forth, left, right, both, galleries[1])
+            yield variant, _Direction(target, query, back, right, left, both, galleries[0])
 
-    def _ranking(self, direction: _Direction, variant: metrics.Variant) -> Iterator[Measure]:
-        chance = metrics.chance_metrics(len(direction.gallery))
-        ranks = direction.found.ranks[direction.queries]
-        for name, value in metrics.rank_metrics(ranks).items():
+    def _ranking(self, direction: _Direction, variant: str) -> Iterator[Measure]:
+        clips, found, total = len(direction.gallery), direction.found, self._total
+        if variant == COMPLETE:
+            values, chance = complete.metrics(found.shared, total), complete.chance(clips, total)
+        else:
+            values = metrics.rank_metrics(found.ranks[direction.queries])
+            chance = metrics.chance_metrics(clips)
+        for name, value in values.items():
             yield self._measure(direction, variant, name, value, chance.get(name))
 
     def _agreement(
         self,
         direction: _Direction,
-        variant: metrics.Variant,
+        variant: str,
         attributes: Mapping[str, Sequence[str | None]],
     ) -> Iterator[Measure]:
         """What the best match shares with the clip that was asked with."""
@@ -218,7 +261,7 @@ class Retrieval:
     def _measure(
         self,
         direction: _Direction,
-        variant: metrics.Variant,
+        variant: str,
         name: str,
         value: float,
         chance: float | None,
@@ -233,18 +276,19 @@ class Retrieval:
             target=direction.target,
             variant=variant,
             chance=chance,
-            samples=len(direction.queries),
+            samples=self._total if variant == COMPLETE else len(direction.queries),
             gallery=len(direction.gallery),
         )
 
     def there(self, modality: str) -> np.ndarray:
-        """Which clips have a modality, bool [clips]; of several, joined by "+", all of them."""
-        parts = [np.concatenate(self._there[m]) for m in modality.split("+") if m in MASKS]
+        """Which clips have a modality, bool [clips]; of several, all of them."""
+        names = sides.modalities(modality)
+        parts = [np.concatenate(self._there[name]) for name in names if name in MASKS]
         return np.logical_and.reduce([np.ones(len(self), bool), *parts])
 
     def _geometry(self, pair: Pair) -> Iterator[Measure]:
         """How both sides of a pair lie in their space (`vatt.evaluation.geometry`)."""
-        right, left = (self._all(key, ILLUSTRATED) for key in (pair.right, pair.left))
+        right, left = (self._vectors.all(key, ILLUSTRATED) for key in (pair.right, pair.left))
         both = self.there(pair.query) & self.there(pair.target)
         if not both.all():
             right, left = right[both], left[both]
@@ -262,31 +306,6 @@ class Retrieval:
                 target=pair.query,
                 samples=len(left),
             )
-
-    def _add_vectors(self, outputs: Mapping[str, np.ndarray]) -> None:
-        """Averages windows now, so that memory does not grow with their number."""
-        one_window = {key: value.ndim == 2 or value.shape[1] == 1 for key, value in outputs.items()}
-        for key, pair in self._keys.items():
-            value = outputs[key].astype(np.float32)
-            as_is = self._published_single_window and one_window[pair.right]
-            cosine = metrics.window_mean(value, "cosine")
-            if one_window[key] and not as_is:
-                embd = cosine  # the same numbers: kept once
-            else:
-                embd = metrics.window_mean(value, "embd", normalized=not as_is)
-            self._vectors.setdefault((key, "cosine"), []).append(cosine)
-            self._vectors.setdefault((key, "embd"), []).append(embd)
-
-    def _all(self, key: str, variant: metrics.Variant) -> np.ndarray:
-        """The vectors of all clips. Lets the pieces go that they are made of."""
-        parts = self._vectors[key, variant]
-        if len(parts) > 1:
-            whole = np.concatenate(parts)
-            for other in VARIANTS:
-                pieces = self._vectors[key, other]
-                if len(pieces) == len(parts) and all(map(operator.is_, pieces, parts)):
-                    self._vectors[key, other] = [whole]
-        return self._vectors[key, variant][0]
 
     def _examples(self, direction: _Direction) -> dict[str, np.ndarray]:
         kind = direction.query, direction.target
@@ -320,7 +339,7 @@ class Retrieval:
         }
         for name, collected in self._strings.items():
             arrays[f"clips/{name}"] = np.array([collected[clip] for clip in clips], dtype=np.str_)
-        if len(self._picture_ends) == len(self) + 1:
+        if len(self._spans) == len(self):
             jpegs = [self._jpeg(clip) for clip in clips]
             arrays["clips/jpeg"] = np.frombuffer(b"".join(jpegs), np.uint8)
             arrays["clips/jpeg_offsets"] = np.cumsum([0, *map(len, jpegs)]).astype(np.int64)
@@ -329,7 +348,7 @@ class Retrieval:
         return arrays | examples
 
     def _jpeg(self, clip: int) -> bytes:
-        start, end = self._picture_ends[clip : clip + 2]
+        start, end = self._spans[clip]
         self._pictures.seek(start)
         data = self._pictures.read(end - start)
         self._pictures.seek(0, 2)  # where the next one is added

@@ -25,10 +25,12 @@ class Found:
       ranks: float64 [queries], 1-based rank of each query's own partner; NaN without a partner or
         where a score is NaN.
       best: int64 [queries], the partner with the highest score; -1 where a score is NaN.
+      shared: as `ranks`, but equal scores share the mean of the places that they take.
     """
 
     ranks: np.ndarray
     best: np.ndarray
+    shared: np.ndarray
 
 
 def search(
@@ -42,7 +44,7 @@ def search(
 
     Row i of the one side is the partner of row i of the other; rows beyond the shorter side have
     none and only stand in the way. Scores are the products of `left` and `right`, of which one
-    block is held at a time: beside the arguments, memory is 13 bytes * block^2 and a few numbers
+    block is held at a time: beside the arguments, memory is 14 bytes * block^2 and a few numbers
     per row. Ties as in `ranks`.
 
     Args:
@@ -105,7 +107,7 @@ class _Search:
         self._truth = np.full(queries, np.nan, np.float32)  # compares as false without a partner
         self._truth[: len(truth)] = truth
         self._pairs = len(truth)
-        self._ahead = np.zeros(queries, np.int64)
+        self._ahead, self._tied, self._tied_before = np.zeros((3, queries), np.int64)
         self._top = np.full(queries, -np.inf, np.float32)
         self._best = np.zeros(queries, np.int64)
         self._broken = np.zeros(queries, bool)
@@ -114,12 +116,15 @@ class _Search:
         """Adds candidates from number `other` on along `axis`, for queries from `start` on."""
         queries = slice(start, start + scores.shape[1 - axis])
         own = np.expand_dims(self._truth[queries], axis)
-        ahead = scores >= own if other < start else scores > own
-        if other == start:
+        tied = scores == own
+        self._ahead[queries] += _counted(scores > own, axis)
+        self._tied[queries] += _counted(tied, axis)
+        if other < start:
+            self._tied_before[queries] += _counted(tied, axis)
+        elif other == start:
             lower = np.tri(*scores.shape, -1, dtype=bool)
             earlier = lower if axis == 1 else np.tri(*scores.shape[::-1], -1, dtype=bool).T
-            ahead |= (scores == own) & earlier
-        self._ahead[queries] += ahead.view(np.uint8).sum(axis=axis, dtype=np.uint16)
+            self._tied_before[queries] += _counted(tied & earlier, axis)
         value = scores.max(axis=axis)
         self._broken[queries] |= np.isnan(value)
         better = np.flatnonzero(value > self._top[queries])
@@ -127,7 +132,11 @@ class _Search:
         self._best[queries][better] = other + scores.take(better, 1 - axis).argmax(axis)
 
     def found(self) -> Found:
-        ranks_ = 1.0 + self._ahead
-        ranks_[self._pairs :] = np.nan
-        ranks_[self._broken] = np.nan
-        return Found(ranks_, np.where(self._broken, -1, self._best))
+        ranks_ = 1.0 + self._ahead + np.stack([self._tied_before, (self._tied - 1) / 2])
+        ranks_[:, self._pairs :] = np.nan
+        ranks_[:, self._broken] = np.nan
+        return Found(ranks_[0], np.where(self._broken, -1, self._best), ranks_[1])
+
+
+def _counted(which: np.ndarray, axis: int) -> np.ndarray:
+    return which.view(np.uint8).sum(axis=axis, dtype=np.uint16)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from vatt.configs import sides
 from vatt.evaluation import measures, metrics
 from vatt.evaluation.measures import Measure
 
@@ -25,7 +26,8 @@ FEW_CLIPS = 30  # of fewer, a single one moves a share by more than three points
 def lines(found: Sequence[Measure]) -> list[str]:
     """Returns a line for each set, fold and number of clips: figures by their published names.
 
-    Of retrieval those that look for videos, of probes the means of the linear one.
+    Of retrieval those that look for videos, alone or with more, of probes the means of the linear
+    one.
     """
     by_clips: dict[str, list[str]] = {}
     for name, measure in telling(found):
@@ -90,7 +92,7 @@ def _figure(name: str, measure: Measure) -> str:
 
 def _is_telling(measure: Measure) -> bool:
     if measure.task == measures.RETRIEVAL:
-        searched = measure.target == "video" and measure.variant == "embd"
+        searched = "video" in sides.modalities(measure.target) and measure.variant == measures.MAIN
         return searched and measure.name in ("R10", "MedianRank")
     if measure.task == measures.LINEAR:
         return not measure.split and measure.name in ("top_1_accuracy", "mAP")

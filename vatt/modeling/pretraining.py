@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+from vatt.configs import sides
 from vatt.modeling import flops
 from vatt.modeling.random import Randomness
 from vatt.modeling.typing import Tensor
@@ -26,7 +27,8 @@ class Pair:
     """Two embeddings in one space, each of which can be looked for with the other.
 
     Attributes:
-      query: what the left embedding is of: "text", "audio", "text+video", ...
+      query: what the left embedding is of: "text", "audio", "text&video", "text+video", ...
+        (`vatt.configs.sides`).
       target: what the right one is of.
       left: its key in what `embed` returns.
       right: its key in what `embed` returns.
@@ -40,7 +42,7 @@ class Pair:
     @property
     def modalities(self) -> frozenset[str]:
         """The inputs that both embeddings need."""
-        return frozenset(f"{self.query}+{self.target}".split("+"))
+        return frozenset(sides.modalities(self.query) + sides.modalities(self.target))
 
 
 class PretrainingModel(keras.Model):
@@ -67,25 +69,30 @@ class PretrainingModel(keras.Model):
         self.built = True
 
     @property
+    def takes(self) -> tuple[str, ...]:
+        """Names of what `towers` takes of a batch: modalities, with masks and the like of some."""
+        return self.modalities
+
+    @property
     def pairs(self) -> tuple[Pair, ...]:
         """Pairs of embeddings that lie in one space."""
         return ()
 
     @property
     def spaces(self) -> tuple[Mapping[str, str], ...]:
-        """Of each space the keys of the embeddings in it, by modality.
+        """Of each space the keys of the embeddings in it, by modality, or by several of a clip.
 
         Here those of the pairs, joined where they share a key. Where modalities have several spaces
         in common, the first one counts.
         """
         found: list[dict[str, str]] = []
         for pair in self.pairs:
-            sides = {pair.query: pair.left, pair.target: pair.right}
-            joined = next((space for space in found if sides.items() & space.items()), None)
+            both = {pair.query: pair.left, pair.target: pair.right}
+            joined = next((space for space in found if both.items() & space.items()), None)
             if joined is None:
-                found.append(sides)
+                found.append(both)
             else:
-                joined.update(sides)
+                joined.update(both)
         return tuple(found)
 
     def backbone(self, modality: str) -> keras.layers.Layer:
