@@ -24,6 +24,7 @@ class Model:
     """Embeds a modality as the mean of its numbers, in four dimensions; notes what it is given."""
 
     modalities = ("video", "audio", "text")
+    takes = modalities
     pairs = (
         Pair("text", "video", "t", "v"),
         Pair("audio", "video", "a", "v"),

@@ -149,6 +149,7 @@ class Card(_Part):
     features: dict[str, FeatureInfo] = {}  # by name, on disk feature/<name>
     splits: dict[str, Split] = {}
     paper_splits: dict[str, int | None] = {}  # clips of each split as published, where known
+    complete_splits: dict[str, pydantic.PositiveInt] = {}  # clips of a split when none is missing
     record_type: Literal["SequenceExample", "Example"] = "SequenceExample"
     fields: dict[str, str] = {}  # names on disk that differ, by attribute of features.RecordSchema
     num_classes: int | None = pydantic.Field(default=None, ge=1, le=10**6)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from absl import logging
 
-from vatt.data import views
+from vatt.configs import dataset, tokens
+from vatt.data import pipeline, views
 from vatt.data.cards import Card
 from vatt.errors import DataError
 from vatt.evaluation import attention
@@ -20,6 +21,7 @@ from vatt.evaluators.subject import Pretrained, Subject
 from vatt.modeling.pretraining import Pair
 
 TASK = "retrieval"
+PICTURED = ("video", "audio")  # of a batch: what the report draws
 
 
 def evaluate(subject: Subject[Pretrained]) -> Iterator[Measure]:
@@ -34,8 +36,8 @@ def evaluate(subject: Subject[Pretrained]) -> Iterator[Measure]:
 
 
 def _pairs(subject: Subject[Pretrained], card: Card) -> list[Pair]:
-    offered = subject.model.pairs
-    found = [p for p in offered if all(getattr(card, m, None) is not None for m in p.modalities)]
+    offered, there = subject.model.pairs, modalities(subject.input, card)
+    found = [pair for pair in offered if pair.modalities <= there]
     if not found:
         pairs = ", ".join(f"{pair.query} and {pair.target}" for pair in offered)
         raise DataError(
@@ -45,20 +47,34 @@ def _pairs(subject: Subject[Pretrained], card: Card) -> list[Pair]:
     return found
 
 
+def modalities(cfg: dataset.Dataset, card: Card) -> set[str]:
+    """Returns what of a set can be seen, heard and read, as extracted features where asked for."""
+    if not isinstance(cfg, tokens.TokenEvaluation):
+        return {m for m in pipeline.EVERYTHING if getattr(card, m) is not None}
+    wanted = cfg.of_set(card.name)
+    seen, heard = set(wanted.streams), {wanted.spectrogram}
+    found = {"video"} if seen <= card.features.keys() else set()
+    found |= {"audio"} if heard <= card.features.keys() else set()
+    return found | ({"text"} if card.text is not None else set())
+
+
 def _set(subject: Subject[Pretrained], card: Card, pairs: list[Pair]) -> Iterator[Measure]:
     cfg, model, split = subject.input, subject.model, subject.input.split
-    scores = Retrieval(card.name, pairs, split=split)
-    examples = attention.Examples(card.name)
+    scores = Retrieval(card.name, pairs, split=split, total=card.complete_splits.get(split))
+    examples, of_tokens = attention.Examples(card.name), tokens.of(cfg) is not None
     for batch in subject.clips(card, [split], model.modalities):
-        inputs = {modality: batch[modality] for modality in model.modalities if modality in batch}
+        inputs = {name: batch[name] for name in model.takes if name in batch}
+        if of_tokens:  # nothing to be looked at or drawn; each row is one window
+            inputs = {name: value[:, np.newaxis] for name, value in inputs.items()}
+            batch = {name: value for name, value in batch.items() if name not in PICTURED}
         scores.add(batch, model.embed(inputs))
-        if subject.cfg.eval.report and not cfg.space_to_depth:
+        if subject.cfg.eval.report and not (cfg.space_to_depth or of_tokens):
             lacking = [m for m in ("video", "audio", "text") if getattr(card, m) is None]
             there = {key: value for key, value in batch.items() if key not in lacking}
             examples.add(there, model.attend, views.for_evaluation(cfg).levels)
     examples.save(subject.folder, subject.step)
     result = scores.result()
-    for modality, thing in (("text", "caption"), ("audio", "sound")):
+    for modality, thing in (("text", "caption"), ("audio", "sound"), ("video", "pictures")):
         there = scores.there(modality)
         if any(modality in pair.modalities for pair in pairs) and not there.all():
             logging.warning(

@@ -27,10 +27,12 @@ class Pretrained(Protocol):
 
     Attributes:
       modalities: the inputs that it takes.
+      takes: names of what `embed` takes of a batch: those, and masks and the like of some.
       pairs: which of its embeddings lie in one space.
     """
 
     modalities: Sequence[str]
+    takes: Sequence[str]
     pairs: Sequence[Pair]
 
     def embed(self, inputs: Mapping[str, np.ndarray]) -> Arrays:

@@ -34,6 +34,7 @@ class PretrainRecipe(ExamplesRecipe):
         self._words = self._examples.vocabulary
         self.files = {} if self._words is None else {vocabularies.FILE: self._words.text}
         self.model = build_model(cfg, self.shapes, strategy)
+        self._freeze(self.model)
         self.optimizer = optimizers.of_run(cfg.train.optimizer, strategy)
         self._objective = self._method.objective(cfg.model)
         self.loss_names = self._objective.names
@@ -75,7 +76,7 @@ class PretrainRecipe(ExamplesRecipe):
     def losses(self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor) -> Mapping[str, tf.Tensor]:
         """Losses of this replica's rows, which the objective compares with those of all."""
         batch, this, first_row = self._own_rows(batch)
-        inputs = {modality: batch[modality] for modality in self.model.modalities}
+        inputs = {name: batch[name] for name in self.model.takes}
         features = self._towers(inputs, seed, first_row)
         rng = Randomness(seed, first_row=first_row)
         outputs = self.model.train_outputs(features, rng)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from vatt import configs, evaluators, methods
+from vatt.configs import tokens
 from vatt.data import pipeline, vocabulary
 from vatt.data.features import TEXT
 from vatt.data.text import Vocabulary
@@ -49,7 +50,7 @@ class Evaluator(evaluator.Evaluator):
             labelled = [m for m in features.modalities(card) if m in model.modalities]
             if retrieval.TASK in card.tasks:
                 pipeline.check_split(card, cfg.eval.input.split)
-                if card.text and TEXT in model.modalities:
+                if self._words is not None and card.text and TEXT in model.modalities:
                     vocabulary.check_words(card, cfg.eval.input.split, self._words, FIELD)
             elif not labelled:
                 probed = [features.TASKS[m] for m in features.TASKS if m in model.modalities]
@@ -62,7 +63,9 @@ class Evaluator(evaluator.Evaluator):
                 card.shards(split)  # probes read files: sets from code have none
 
     def _vocabulary(self, model: PretrainingModel) -> Vocabulary | None:
-        """The words of captions and of names of classes; None where no text is read."""
+        """The words of captions and of names of classes; None where no text is read as numbers."""
+        if tokens.of(self._cfg.eval.input) is not None:
+            return None
         named = [card for card in self._cards if card.labels and "zero_shot" in self._evaluators]
         compared = any(
             features.pair_with_text(model.pairs, modality)
@@ -109,6 +112,7 @@ class Functions:
         """Compiles nothing yet; the weights are those that the model has when it is called."""
         self._model, self._on_replicas, self._strategy = model, on_replicas, strategy
         self.modalities: Sequence[str] = model.modalities
+        self.takes: Sequence[str] = model.takes
         self.pairs: Sequence[Pair] = model.pairs
 
     def embed(self, inputs: Mapping[str, np.ndarray]) -> Arrays:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
+from vatt.configs import sides
 from vatt.evaluation.measures import Measure
 from vatt.pages import Cell, Markup, Row, head
 from vatt.reporting.history import Measures
@@ -57,6 +58,8 @@ FIGURES = {
     "R1": Figure("R@1", percent, np.max),
     "R5": Figure("R@5", percent, np.max),
     "R10": Figure("R@10", percent, np.max),
+    "R50": Figure("R@50", percent, np.max),
+    "GeometricMean": Figure("Geometric mean of R@1, R@5, R@10", percent, np.max),
     "MedianRank": Figure("Median rank", _rank, np.min),
     "MeanRank": Figure("Mean rank", _rank, np.min),
     "top_1_accuracy": Figure("Top-1 accuracy", percent, np.max),
@@ -112,8 +115,8 @@ def chance_text(measure: Measure | None) -> str:
 
 
 def pair_title(query: str, target: str, joint: str = " → ") -> str:
-    """What is given and what is looked for: "Text + video → audio"; either may be empty."""
-    title = joint.join(filter(None, (query, target))).replace("+", " + ")
+    """What is given and what is looked for: "Text & video → audio"; either may be empty."""
+    title = joint.join(sides.title(side) for side in (query, target) if side)
     return title[:1].upper() + title[1:]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vatt import pages
+from vatt.configs import sides
 from vatt.evaluation.measures import GEOMETRY, Measure
 from vatt.pages import Cell, Markup, Row, head
 from vatt.reporting import figures
@@ -68,7 +69,7 @@ def _table(title: str, measures: Measures) -> Markup:
         for name, modality in _columns(*pair).items():
             latest = _of(measures, pair, name).latest()
             text = figures.decimals(latest[1].value) if latest else NONE
-            row.append(Cell(text, _modality(modality) if latest else ""))
+            row.append(Cell(text, sides.title(modality) if latest else ""))
         rows.append(row)
     gap, alignment, uniformity = (heading for heading, _ in FIGURES.values())
     above = [("", 0), (gap, 0), (alignment, 0), (uniformity, 2)]
@@ -98,7 +99,7 @@ def _series(measures: Measures, pairs: Sequence[Pair], figure: str) -> list[Seri
                 continue
             steps, values = _of(measures, (left, right), name).series()
             label = _title((left, right))
-            label = f"{_modality(modality)} ({label})" if modality else label
+            label = f"{sides.title(modality)} ({label})" if modality else label
             color = 2 * place + (modality == right) if modality else place
             if len(steps):
                 series.append(Series(label, steps, values, color))
@@ -114,9 +115,5 @@ def _of(measures: Measures, pair: Pair, name: str) -> Measures:
 
 
 def _title(pair: Pair) -> str:
-    joint = " – " if any("+" in modality for modality in pair) else "–"  # noqa: RUF001
-    return joint.join(map(_modality, pair))
-
-
-def _modality(modality: str) -> str:
-    return modality.replace("+", " + ")
+    several = any(len(sides.modalities(side)) > 1 for side in pair)
+    return (" – " if several else "–").join(map(sides.title, pair))  # noqa: RUF001

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vatt import pages
+from vatt.configs import sides
 from vatt.evaluation import artefacts
 from vatt.pages import Markup
 from vatt.reporting import figures
@@ -104,7 +105,7 @@ def _asked(arrays: Arrays, modality: str, clip: int) -> dict[str, str]:
         shown = "" if caption else f"caption of clip {clip} is empty"
     else:
         shown = _picture(arrays, modality, clip, caption) or f"{_thing(modality)} {clip}"
-    given = "text" in modality.split("+")
+    given = "text" in sides.modalities(modality)
     return {"picture": shown, "quoted": caption * given, "said": caption * (not given)}
 
 
@@ -130,12 +131,12 @@ def _picture(arrays: Arrays, modality: str, clip: int, alt: str) -> Markup:
 
     Args:
       arrays: of the artefact.
-      modality: "video", "text+audio", ...; of one without a picture of its own frames are shown.
+      modality: "video", "text&audio", ...; of one without a picture of its own frames are shown.
       clip: number of the clip.
       alt: what it shows.
     """
     row = int(np.searchsorted(arrays["clips/index"], clip))
-    parts = set(modality.split("+")) - {"text"}
+    parts = set(sides.modalities(modality)) - {"text"}
     shown = Markup()
     if parts - {"audio"} and (jpeg := artefacts.clip_jpeg(arrays, row)):
         shown += image("jpeg", jpeg, alt)

@@ -1,6 +1,7 @@
 """Report sections of retrieval: headline figures, curves over steps, tables of all evaluations.
 
-Every pair of what is given and what is looked for that was measured is shown. Where both directions
+Every pair of what is given and what is looked for that was measured is shown, of embeddings of
+several modalities also as a matrix. Where both directions
 of a pair were, the one that was measured first stands open and the other is folded away.
 """
 
@@ -10,10 +11,10 @@ from collections.abc import Callable, Mapping
 from itertools import starmap
 
 from vatt import pages
-from vatt.evaluation.measures import MAIN, RETRIEVAL, Measure
+from vatt.evaluation.measures import COMPLETE, MAIN, RETRIEVAL, Measure
 from vatt.evaluation.summary import counts, too_small
 from vatt.pages import Markup, head
-from vatt.reporting import figures
+from vatt.reporting import directions, figures
 from vatt.reporting.figures import Pair
 from vatt.reporting.history import History, Measures
 from vatt.reporting.pieces import html
@@ -21,9 +22,13 @@ from vatt.reporting.plots import html as charts
 from vatt.reporting.plots import percent
 
 # The figures of the tables in their order; others that were measured stand behind them.
-RANKINGS = ("R1", "R5", "R10", "MedianRank", "MeanRank")
+RANKINGS = ("R1", "R5", "R10", "R50", "GeometricMean", "MedianRank", "MeanRank")
 RECALLS = ("R10", "R5", "R1")  # of the charts, in the order of their colours
-VARIANTS = {"embd": "windows averaged, then compared", "cosine": "window similarities averaged"}
+VARIANTS = {
+    "embd": "windows averaged, then compared",
+    "cosine": "window similarities averaged",
+    COMPLETE: "of the complete set: missing clips count as not found, equal scores share places",
+}
 
 
 def shows(measure: Measure) -> bool:
@@ -61,9 +66,12 @@ def headline(title: str, measures: Measures) -> Markup:
         rows.append([head(figures.pair_title(*pair), count), *cells])
     notes = [f"step {step:,}", *(common if len(common) == 1 else ())]
     titles = ["", *(figures.of(name).title for name in columns)]
-    bars = _both_ways(newest, _all_bars)
-    small = html.warnings(too_small(measure for _, measure in measures.at_step(step)))
-    body = pages.join([html.table(titles, rows, "headline"), small, bars])
+    table, bars = html.table(titles, rows, "headline"), _both_ways(newest, _all_bars)
+    latest = measures.at_step(step)
+    if matrices := directions.matrices(latest, main_variant(latest).each("variant")[0]):
+        table = matrices + html.folded("All figures of all directions", table)
+    small = html.warnings(too_small(measure for _, measure in latest))
+    body = pages.join([table, small, bars])
     return html.card(title, ", ".join(filter(None, notes)), body)
 
 

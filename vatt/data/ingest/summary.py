@@ -231,6 +231,7 @@ def write_card(
         features=features,
         splits=_splits(stats),
         paper_splits=known.paper_splits,
+        complete_splits=known.complete_splits,
         label_file=LABELS_FILE if labels else None,
         num_classes=None if labels else known.num_classes,
         multi_label=multi_label or known.multi_label,
