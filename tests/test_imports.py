@@ -53,9 +53,9 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "tensorflow_probability": "tensorflow-probability",
 }
-# Another backend, and extras: `beam`, `onnx`, `litert`, `mteb`.
+# Another backend, and extras: `beam`, `onnx`, `litert`, `mteb`, `mlflow`, `wandb`.
 OPTIONAL = {"jax", "apache_beam", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert"}
-OPTIONAL |= {"datasets", "mteb", "torch"}
+OPTIONAL |= {"datasets", "mteb", "torch", "mlflow", "wandb"}
 
 
 def _imports(path: Path) -> Iterator[tuple[str, int]]:

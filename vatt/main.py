@@ -84,6 +84,11 @@ _define(
     "model_dir, and print mean, standard deviation and each figure; they are also in seeds.json, "
     "seeds.csv and report.html. Numbers and ranges: 0,1,2 or 0-9.",
 )
+_define(
+    "tracker",
+    "Experiment trackers that are told what the run logs, joined by commas: mlflow, wandb. Each is "
+    "an extra to install, and is set up by its own environment variables.",
+)
 flags.DEFINE_bool("verbose", False, "Keep TensorFlow's start-up messages.", flag_values=FLAGS)
 flags.DEFINE_bool(
     "allow_config_change",
@@ -152,6 +157,10 @@ def configured() -> ExperimentConfig:
 
 def _run(argv: Sequence[str]) -> int:
     read_flags(argv)
+
+    from vatt.training import tracking
+
+    trackers = tracking.chosen(FLAGS.tracker)
     if FLAGS.seeds is not None:
         return _run_seeds()
     config = configured()
@@ -168,6 +177,7 @@ def _run(argv: Sequence[str]) -> int:
         "command": list(argv),
         "allow_config_change": FLAGS.allow_config_change,
         "fresh_start": FLAGS.fresh_start,
+        "trackers": trackers,
     }
     if FLAGS.folds is not None:
         from vatt.experiments import folds

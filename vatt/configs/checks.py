@@ -220,6 +220,9 @@ def _loop(train: experiment.TrainConfig) -> Problems:
     log = train.log_every_steps
     if log is not None and log % loop and loop % log:
         yield from divides("train.log_every_steps", log, loop, "iterations_per_loop")
+    if train.early_stop is not None and train.keep_best is None:
+        accepted = "expected null, or the figure that decides as train.keep_best"
+        yield Problem("train.early_stop", train.early_stop, accepted)
 
 
 # Defaults of earlier versions, which stand in the config.yaml of their runs.

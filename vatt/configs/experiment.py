@@ -200,6 +200,12 @@ class TrainConfig(base.Config):
     `keep_every_steps`, and the one that is the best so far by the figure `keep_best`, a name of
     metrics.json.
 
+    `early_stop`: the training ends when so many evaluations, one after another, have brought no
+    better `keep_best` than the best one; `eval.input.split` must be none to test on.
+
+    `freeze_batch_norm`: batch norm normalises with the statistics that it begins with, those of a
+    checkpoint, and keeps them, as in evaluation; everything else is trained.
+
     `max_bad_steps`: consecutive steps with a loss or gradient that is not finite that are skipped
     before the run is stopped. `log_every_steps`: None logs once per `iterations_per_loop`.
     `watchdog_s`: seconds without progress of the training, evaluations not counted, after which the
@@ -227,6 +233,8 @@ class TrainConfig(base.Config):
     max_checkpoints: Steps = 50
     keep_every_steps: Steps | None = None
     keep_best: str | None = None
+    early_stop: Steps | None = None
+    freeze_batch_norm: bool = False
     iterations_per_loop: Steps = 50
     save_checkpoint_freq: Steps = 10_000
     optimizer: SerializeAsAny[OptimizerConfig] = Field(default_factory=OptimizerConfig)

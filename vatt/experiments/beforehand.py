@@ -9,7 +9,8 @@ from pathlib import Path
 from vatt import configs
 from vatt.configs import dataset
 from vatt.data import cards
-from vatt.errors import CheckpointError, WriteError, nearest
+from vatt.data.features import split_part
+from vatt.errors import CheckpointError, UserError, WriteError, nearest
 from vatt.training import checkpoint_files, cluster, flax_checkpoints, torch_checkpoints
 
 CONFIG_FILE = "config.yaml"
@@ -29,6 +30,13 @@ def check(cfg: configs.ExperimentConfig, *, fresh_start: bool = False) -> None:
     else:
         cluster.of_training(cfg.strategy_config.distribution_strategy)
     goes_on = cfg.mode != "eval" and not fresh_start and bool(checkpoint_files.committed(folder))
+    if cfg.mode != "eval" and cfg.train.early_stop and chooses_on_test(cfg):
+        split = cfg.eval.input.split
+        raise UserError(
+            f"train.early_stop: {cfg.train.early_stop}, but eval.input.split is {split!r}, a split "
+            "to test on: figures of what was chosen there are too good. Evaluate another one while "
+            "training (eval.input.split=valid), and the checkpoint that was kept on the test split"
+        )
     if cfg.checkpoint_path:
         if not goes_on:
             check_checkpoint(Path(cfg.checkpoint_path))
@@ -41,6 +49,11 @@ def check(cfg: configs.ExperimentConfig, *, fresh_start: bool = False) -> None:
             card = cards.load(name.strip(), cfg.data_dir)
             for modality in needed:
                 cards.check_modality(card, modality)
+
+
+def chooses_on_test(cfg: configs.ExperimentConfig) -> bool:
+    """Whether the split that is evaluated is one to test on, by its name or where none is given."""
+    return split_part(cfg.eval.input.split or "test")[0] == "test"
 
 
 def check_checkpoint(prefix: Path) -> None:

@@ -1,7 +1,8 @@
 """Which checkpoints are evaluated, when, and what is written; `measure` says by what.
 
 The folder of a run is looked at every `eval.poll_interval_s`; every committed checkpoint is
-evaluated once, in order, until that of the final step. With `checkpoint_path` only that one is.
+evaluated once, in order, until that of the final step, or the training has ended early. With
+`checkpoint_path` only that one is.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from vatt.errors import CheckpointError, UserError
 from vatt.evaluation import measures, summary
 from vatt.evaluation.measures import Measure
 from vatt.evaluators.subject import Arrays
+from vatt.experiments import selection
 from vatt.locks import HeldError
 from vatt.reporting import report
 from vatt.training import signals, transfer
@@ -94,7 +96,8 @@ class Evaluator:
         while True:
             if self.catch_up():
                 last_new = time.monotonic()
-            if final in self._rundir.evaluated():
+            run = self._rundir.checkpoints
+            if final in self._rundir.evaluated() or selection.enough(run, self._cfg.train):
                 return 0
             if time.monotonic() - last_new > self._cfg.eval.timeout_s:
                 logging.warning(
@@ -198,13 +201,15 @@ class Evaluator:
             self._write(step, found)
         if self._cfg.eval.report:
             with signals.stop_requests(at_once=True):
-                report.write(self._rundir.path)
+                self._rundir.tracking.file(report.write(self._rundir.path))
         return measures.published_names(found)
 
     def _write(self, step: int, found: Sequence[Measure]) -> None:
         metrics = measures.published_names(found)
         rows, curves = [measure.as_dict() for measure in found], measures.curves(found)
         self._rundir.write_metrics(EVAL, step, metrics, rows, curves)
+        for checkpoint in {measure.checkpoint for measure in found}:
+            self._rundir.tracking.note("evaluated", f"ckpt-{step} ({checkpoint})")
         done = {*self._rundir.evaluated(), step}
         if step == max(done):  # an earlier checkpoint evaluated once more is not the final figure
             self._rundir.write_final(self.final(step, metrics))

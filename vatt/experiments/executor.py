@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,15 +23,17 @@ from vatt import configs
 from vatt.configs import experiment
 from vatt.data.bad_records import BadRecords
 from vatt.errors import EXIT_PREEMPTED, CheckpointError
-from vatt.experiments import remarks, selection
+from vatt.experiments import beforehand, remarks, selection
 from vatt.experiments.evaluator import Evaluator
 from vatt.experiments.finetune import Finetune
 from vatt.experiments.pretrain import Pretrain
 from vatt.reporting import report
-from vatt.training import cluster, evaluations, loop, peers, signals, sources
+from vatt.training import cluster, evaluations, loop, peers, signals, sources, tracking
 from vatt.training import strategy as strategies
 from vatt.training.checkpoints import BEGIN_AGAIN, CheckpointStore
 from vatt.training.rundir import RunDir
+
+_TOO_GOOD = ", a split to test on: figures there of the checkpoint that it chooses are too good"
 
 
 class Recipe(loop.Recipe, Protocol):
@@ -74,8 +76,11 @@ def run(
     *,
     allow_config_change: bool = False,
     fresh_start: bool = False,
+    trackers: Sequence[str] = (),
 ) -> int:
     """Runs `cfg.mode` and returns the exit code.
+
+    `trackers` are told what is logged (`training.tracking`).
 
     Raises:
       UserError: what the user gave cannot work; every kind carries its exit code.
@@ -84,7 +89,7 @@ def run(
     _compare_lengths(cfg)
     with signals.stop_requests(at_once=True):
         if cfg.mode == "eval":
-            return _evaluate(cfg, task, command)
+            return _evaluate(cfg, task, command, trackers)
         strategy = strategies.build(cfg.strategy_config)
         workers = peers.of(strategy)
         rundir = RunDir(cfg.model_dir)
@@ -98,7 +103,7 @@ def run(
                 sources.open_source(cfg.checkpoint_path)  # before data and model cost time
             if fresh_start:
                 workers.on_chief(lambda: _move_aside(rundir))
-            run = _Run(cfg, task, strategy, workers, rundir)
+            run = _Run(cfg, task, strategy, workers, rundir, trackers if workers.chief else ())
             return run.train(command, goes_on, allow_config_change)
 
 
@@ -119,7 +124,9 @@ def _has_begun(cfg: configs.ExperimentConfig, rundir: RunDir) -> bool:
     return False
 
 
-def _evaluate(cfg: configs.ExperimentConfig, task: Task, command: Sequence[str]) -> int:
+def _evaluate(
+    cfg: configs.ExperimentConfig, task: Task, command: Sequence[str], trackers: Sequence[str]
+) -> int:
     """Evaluates in one process; of several workers, the chief's."""
     members = cluster.of_environment()
     if strategies.several(cfg.strategy_config) and members is not None and members.index:
@@ -131,10 +138,38 @@ def _evaluate(cfg: configs.ExperimentConfig, task: Task, command: Sequence[str])
     place = evaluations.place(RunDir(cfg.model_dir), cfg)
     evaluator = task.evaluator(cfg, task.model(cfg, strategy), strategy, place)
     evaluations.claim(place, cfg, command)
+    with _tracked(cfg, trackers, place) as ending:
+        try:
+            ending.code = _ended(evaluator.run(), place)
+        except signals.Interrupted:
+            ending.code = _asked_to_stop()
+    return ending.code
+
+
+@dataclass
+class _Ending:
+    """How a tracked run ends: by an exit code, or None after an error."""
+
+    code: int | None = None
+
+
+@contextlib.contextmanager
+def _tracked(
+    cfg: configs.ExperimentConfig, trackers: Sequence[str], *places: RunDir
+) -> Iterator[_Ending]:
+    """Has trackers told what is written in the folders of a run while the block runs."""
+    ending, told = _Ending(), None
+    if trackers:
+        values = configs.flat(cfg.as_dict())
+        told = tracking.Tracking(places[0].checkpoints, trackers, values)
+    for place in places if told else ():
+        own = place.path == place.checkpoints
+        place.tracking = told if own else told.below(place.path.name)
     try:
-        return _ended(evaluator.run(), place)
-    except signals.Interrupted:
-        return _asked_to_stop()
+        yield ending
+    finally:
+        if told:
+            told.end(ending.code)
 
 
 def _asked_to_stop() -> int:
@@ -162,6 +197,7 @@ class _Run:
     strategy: tf.distribute.Strategy
     workers: peers.Alone
     rundir: RunDir
+    trackers: Sequence[str]
 
     def train(self, command: Sequence[str], goes_on: bool, allow_config_change: bool) -> int:
         """Trains from the first values on, and evaluates if asked for; returns the exit code."""
@@ -188,12 +224,19 @@ class _Run:
 
         self.workers.on_chief(claim)
         evaluate = {} if evaluator is None else {"on_checkpoint": evaluator.on_saved}
-        named = cfg.train.keep_best
-        best = functools.partial(selection.best, rundir.path, named) if named else None
-        more = {"workers": self.workers, "best": best, **evaluate}
-        code = loop.train(recipe, cfg, self.strategy, rundir, **more)
-        if evaluator and code == 0 and not self.workers.on_chief(evaluator.catch_up):
-            code = _asked_to_stop()
+        best = None
+        if named := cfg.train.keep_best:
+            best = functools.partial(selection.best, rundir.path, named)
+            if beforehand.chooses_on_test(cfg) and self.workers.chief:
+                split = cfg.eval.input.split or "test"
+                logging.warning("train.keep_best: %s is measured on %r%s", named, split, _TOO_GOOD)
+        enough = {"enough": functools.partial(selection.enough, rundir.path, cfg.train)}
+        more = {"workers": self.workers, "best": best, **evaluate, **enough}
+        with _tracked(cfg, self.trackers, rundir, place) as ending:
+            code = loop.train(recipe, cfg, self.strategy, rundir, **more)
+            if evaluator and code == 0 and not self.workers.on_chief(evaluator.catch_up):
+                code = _asked_to_stop()
+            ending.code = code
         recipe.bad_records.summary()
         return _ended(code, rundir, place) if self.workers.chief else code
 

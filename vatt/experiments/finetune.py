@@ -47,6 +47,7 @@ class FinetuneRecipe(ExamplesRecipe):
                 " and ".join(sides),
             )
         self.model = build_model(cfg, self._set, strategy)
+        self._freeze(self.model)
         self.optimizer = optimizers.of_run(cfg.train.optimizer, strategy)
         self.files = {LABELS_FILE: "".join(f"{name}\n" for name in self._set.labels)}
         losses = ("model_loss", "regularization_loss", "total_loss")

@@ -38,6 +38,7 @@ def run(
     *,
     allow_config_change: bool = False,
     fresh_start: bool = False,
+    trackers: Sequence[str] = (),
 ) -> int:
     """Runs `cfg.mode` for each fold and returns the exit code.
 
@@ -47,6 +48,7 @@ def run(
       command: the command line, for run.json.
       allow_config_change: see `executor.run`.
       fresh_start: see `executor.run`.
+      trackers: see `executor.run`; each fold is a tracked run.
 
     Raises:
       UserError: a set without folds or without one of those wanted, or what `executor.run` raises.
@@ -61,7 +63,10 @@ def run(
     for number, (train, test) in chosen.items():
         logging.info("fold %s of %s: trained on %s, evaluated on %s", number, wanted, train, test)
         code = executor.run(
-            _of_fold(cfg, number, train, test), command, allow_config_change=allow_config_change
+            _of_fold(cfg, number, train, test),
+            command,
+            allow_config_change=allow_config_change,
+            trackers=trackers,
         )
         keras.utils.clear_session()
         if code:

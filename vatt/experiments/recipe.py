@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import keras
 import tensorflow as tf
 
 from vatt import configs
 from vatt.data import pipeline
 from vatt.data.bad_records import BadRecords
 from vatt.data.examples import Examples
+from vatt.errors import UserError
+from vatt.modeling.layers import batch_norm
 from vatt.objectives.replica import Replica
 from vatt.training import replica
 
@@ -36,6 +39,16 @@ class ExamplesRecipe:
         for card in pipeline.load_cards(examples.cfg, cfg.data_dir):
             examples.maker(card)
         self.bad_records = BadRecords.of_run(cfg.model_dir, examples.cfg)
+
+    def _freeze(self, model: keras.Model) -> None:
+        """Freezes what the configuration says.
+
+        Raises:
+          UserError: batch norm, of which the model has none.
+        """
+        if self._cfg.train.freeze_batch_norm and not batch_norm.freeze(model):
+            arch = self._cfg.model_arch
+            raise UserError(f"train.freeze_batch_norm: true, but {arch} has no batch norm")
 
     def batches(self, start_step: int, worker: tuple[int, int]) -> tf.data.Dataset:
         """Rows of a worker of the global batches from `start_step` on."""

@@ -48,35 +48,32 @@ def train(
     on_checkpoint: Callable[[int], object] = lambda step: None,
     workers: peers.Alone = peers.ALONE,
     best: Best | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> int:
     """Trains up to `total_steps`; returns the exit code (0, or 42 when asked to stop).
 
-    Goes on from the newest valid checkpoint of the run's folder, where there is one, else trains
-    the model as the recipe has it. `on_checkpoint` runs after every save; of several workers, the
-    chief alone calls it, as it alone writes. `best` chooses a step to keep.
+    Goes on from the newest valid checkpoint in the folder, else trains the model of the recipe.
+    `on_checkpoint` runs after every save, on the chief, which alone writes; `enough` says after
+    that whether to train no longer. `best` chooses a step to keep.
 
     Raises:
       DivergedError: a loss or gradient was not finite; nothing of that step was applied.
-      CheckpointError: a checkpoint that cannot be used.
-      UserError: workers that would not begin alike.
+      CheckpointError, UserError: a checkpoint that cannot be used; workers that differ.
     """
     trainer = Trainer(recipe, cfg.train, strategy, cfg.seed)
     store = CheckpointStore(rundir.path, _retention(cfg.train, best))
     total = cfg.train.optimizer.learning_rate.total_steps
     start = _restore(trainer, store, workers)
-    if start >= total:
-        logging.info("already at step %d of %d, nothing to train", start, total)
+    if _is_done(start, total, rundir, workers, enough):
         return 0
-    if workers.chief:
-        rundir.forget_after(start)
     trainer.start(start)
     progress = _progress(recipe, cfg, strategy, start)
     with signals.stop_requests() as asked, signals.watchdog(cfg.train.watchdog_s) as watchdog:
         host = _Host(trainer, cfg.train.iterations_per_loop, lambda: workers.any(asked()), watchdog)
         while trainer.step < total:
             parts, stop = _run_until(host, _next_goal(trainer.step, cfg.train, total))
-            metrics = _metrics(trainer, parts)
-            metrics |= progress.update(trainer.step, sum(part.data_wait_s for part in parts))
+            waited = sum(part.data_wait_s for part in parts)
+            metrics = _metrics(trainer, parts) | progress.update(trainer.step, waited)
             if workers.chief:
                 rundir.write_metrics("train", trainer.step, metrics)
                 progress.show(metrics)
@@ -88,6 +85,7 @@ def train(
             if due or stop:
                 if workers.chief:
                     store.save(trainer.step, trainer.variables(), **_facts(recipe, cfg))
+                    rundir.tracking.note("checkpoint", f"ckpt-{trainer.step}")
                 watchdog.alive()
                 stop = host.asked_to_stop()
                 if due and not stop:
@@ -96,6 +94,8 @@ def train(
                         whole = workers.on_chief(lambda: on_checkpoint(trainer.step))
                     progress.resume()
                     stop = host.asked_to_stop()
+                    if whole and _chief_says(workers, enough):
+                        break
             if stop and not (whole and trainer.step == total):
                 return _preempted(progress, trainer.step)
     progress.done()
@@ -171,6 +171,23 @@ def _restore(trainer: Trainer, store: CheckpointStore, workers: peers.Alone) -> 
     values = trainer.variables()
     workers.check_same("the weights", lambda: (v.numpy().tobytes() for v in values.values()))
     return 0 if step is None else step
+
+
+def _is_done(
+    start: int, total: int, rundir: RunDir, workers: peers.Alone, enough: Callable[[], bool]
+) -> bool:
+    """Whether there is nothing to train; takes out of the records what comes after `start`."""
+    if start >= total:
+        logging.info("already at step %d of %d, nothing to train", start, total)
+        return True
+    if workers.chief:
+        rundir.forget_after(start)
+    return _chief_says(workers, enough)
+
+
+def _chief_says(workers: peers.Alone, enough: Callable[[], bool]) -> bool:
+    """What the chief says, on all workers."""
+    return workers.any(workers.chief and enough())
 
 
 def _preempted(progress: Progress, saved: int) -> int:

@@ -25,6 +25,7 @@ from absl import logging
 from vatt import __version__, configs, locks
 from vatt.errors import UserError
 from vatt.files import make_folder, parse_json, read_json, replace_text
+from vatt.training import tracking
 from vatt.training.curves import Curves, of_training
 
 TRAIN, EVAL = "train", "eval"
@@ -42,6 +43,7 @@ _FREE_KEYS = (
     "train.max_checkpoints",
     "train.keep_every_steps",
     "train.keep_best",
+    "train.early_stop",
     "train.log_every_steps",
     "train.watchdog_s",
     "train.input.num_parallel_calls",
@@ -54,6 +56,7 @@ class RunDir:
     Attributes:
       path: where everything is written.
       checkpoints: the folder that holds the checkpoints; the same but for `training.evaluations`.
+      tracking: what experiment trackers are told by.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class RunDir:
         """Opens the folder `path`, creating nothing yet."""
         self.path = Path(path)
         self.checkpoints = self.path if checkpoints is None else Path(checkpoints)
+        self.tracking = tracking.NONE
         self._curves = {split: Curves(self.path / split) for split in (TRAIN, EVAL)}
 
     # -- who works here --------------------------------------------------------------------
@@ -189,7 +193,7 @@ class RunDir:
         measures: Sequence[Mapping[str, str | float | None]] = (),
         curves: Mapping[str, float] | None = None,
     ) -> None:
-        """Appends one line to `metrics.jsonl` and its values to TensorBoard.
+        """Appends one line to `metrics.jsonl` and its values to TensorBoard and to trackers.
 
         Args:
           split: "train" or "eval".
@@ -203,7 +207,9 @@ class RunDir:
         if measures:
             row["measures"] = [dict(measure) for measure in measures]
         locks.append_line(self.path / METRICS, json.dumps(row, allow_nan=False))
-        self._curves[split].add(step, curves or of_training(metrics))
+        curves = curves or of_training(metrics)
+        self._curves[split].add(step, curves)
+        self.tracking.metrics(split, step, curves)
         if split == EVAL:
             self._curves[split].close()  # a training that goes on may take the file apart
 

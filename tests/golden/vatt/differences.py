@@ -116,6 +116,8 @@ EXTRA_FIELDS: dict[type[base.Config], tuple[str, ...]] = {
     experiment.TrainConfig: (
         "keep_every_steps",
         "keep_best",
+        "early_stop",
+        "freeze_batch_norm",
         "max_bad_steps",
         "log_every_steps",
         "watchdog_s",

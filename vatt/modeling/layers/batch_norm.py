@@ -33,6 +33,9 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     Synchronised layers normalise with the statistics of the global batch. Plain ones normalise
     with what their own replica sees; their moving statistics are the mean over replicas.
+
+    Attributes:
+      frozen: statistics are not those of the batch in training either, and do not move (`freeze`).
     """
 
     def __init__(self, synchronized: bool = False, unbiased: bool = False, **kwargs: Any):
@@ -41,6 +44,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         reduces = synchronized and keras.backend.backend() == "tensorflow"
         super().__init__(synchronized=reduces, **kwargs)
         self._reduces, self.synchronized, self.unbiased = reduces, synchronized, unbiased
+        self.frozen = False
 
     def add_weight(self, *args: Any, trainable: bool = True, **kwargs: Any) -> keras.Variable:
         """Creates a variable; moving statistics of plain layers are averaged over replicas."""
@@ -51,10 +55,10 @@ class BatchNorm(keras.layers.BatchNormalization):
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Normalises `x`, `[batch, ..., features]`; with its own statistics in training.
 
-        A layer that is not trainable uses and keeps its moving statistics.
+        A layer that is not trainable, or frozen, uses and keeps its moving statistics.
         """
         x = ops.cast(x, "float32")
-        if training and self.trainable:
+        if training and self.trainable and not self.frozen:
             mean, variance = self._moments(x)
             self._move(self.moving_mean, mean)
             self._move(self.moving_variance, variance * self._correction(x))
@@ -84,6 +88,17 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def _move(self, variable: keras.Variable, value: Tensor) -> None:
         variable.assign(variable * self.momentum + value * (1.0 - self.momentum))
+
+
+def freeze(model: keras.Layer) -> int:
+    """Freezes the statistics of every batch norm in a model; scales and offsets stay trainable.
+
+    Returns how many there are.
+    """
+    found = [layer for layer in model._flatten_layers() if isinstance(layer, BatchNorm)]
+    for layer in found:
+        layer.frozen = True
+    return len(found)
 
 
 def options(config: configs.video.I3D | configs.audio.Resnet2DBase) -> NormOptions:
