@@ -74,7 +74,13 @@ def test_some_golden_files_pass(shared_dir, capsys, only):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("folder", "files"), [("conformance", 69), ("conformance_gdt", 20), ("conformance_av_mae", 39)]
+    ("folder", "files"),
+    [
+        ("conformance", 69),
+        ("conformance_gdt", 20),
+        ("conformance_av_mae", 39),
+        ("conformance_eao", 26),
+    ],
 )
 def test_all_golden_files_pass(shared_dir, folder, files):
     """Also those that build full-size models: in a process that gives the memory back."""

@@ -15,6 +15,7 @@ from vatt.training.checkpoints import open_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 import corpus
+import token_sets
 
 NARROW = {"widths": [4, 4, 4, 8]}
 MODELS = {
@@ -24,13 +25,21 @@ MODELS = {
         "audio_model_kwargs": NARROW,
     },
     "av_mae_tiny": {"decoder_config": {"dropout_rate": 0.1}, "dropout_rate": 0.1},
+    "eao_tiny": {
+        "video_embed_dim": token_sets.WIDTH,
+        "davenet_widths": [4, 4, 4, 8],
+        "davenet_blocks": [1, 1, 1],
+        "fusion_params": {"embed_dim": 8, "drop_rate": 0.1, "attn_drop_rate": 0.1},
+    },
 }
+TOKENS = {"video_embed_dim": token_sets.WIDTH, "num_audio_stft_frames": 96}
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("records")
     corpus.write_set(folder, "both", [corpus.example(i) for i in range(6)], text=False)
+    token_sets.write_set(folder, "tokens", [token_sets.example(i) for i in range(6)])
     return folder
 
 
@@ -38,10 +47,13 @@ def config(arch, data_dir, folder):
     clip = {"num_frames": 4, "fps": 10.0, "frame_size": 16, "min_resize": 16}
     spectrum = {"spectrum": {"highest_hz": 800.0}} if arch == "av_mae_tiny" else {}
     heard = spectrum | {"sample_rate": corpus.SAMPLE_RATE, "audio_seconds": 0.4, "batch_size": 2}
+    read, evaluated = {"name": "both", **clip, **heard}, spectrum
+    if arch == "eao_tiny":
+        read, evaluated = {"name": "tokens", "batch_size": 4, "tokens": TOKENS}, {"tokens": TOKENS}
     override = {
-        "eval": {"input": spectrum},
+        "eval": {"input": evaluated},
         "train": {
-            "input": {"name": "both", **clip, **heard},
+            "input": read,
             "iterations_per_loop": 2,
             "save_checkpoint_freq": 2,
             "optimizer": {"learning_rate": {"total_steps": 4, "warmup_steps": 1}},
@@ -59,7 +71,7 @@ def config(arch, data_dir, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ["gdt_tiny", "stica_tiny", "av_mae_tiny"])
+@pytest.mark.parametrize("arch", ["gdt_tiny", "stica_tiny", "av_mae_tiny", "eao_tiny"])
 def test_a_training_goes_on_exactly(arch, data_dir, tmp_path):
     assert executor.run(config(arch, data_dir, tmp_path / "whole")) == 0
     shutil.copytree(tmp_path / "whole", tmp_path / "parts")

@@ -17,6 +17,7 @@ from vatt.configs.problems import ConfigError
 from vatt.data import pipeline
 from vatt.errors import DataError
 from vatt.methods.av_mae import config as av_mae
+from vatt.methods.eao import config as eao
 from vatt.methods.gdt import config as gdt
 from vatt.methods.gdt import hypotheses
 from vatt.methods.stica import config as stica
@@ -83,6 +84,22 @@ def masked_model(**fields):
     )
 
 
+def fused_model(**fields):
+    fusion = eao.FusionConfig(embed_dim=12, num_heads=2, mlp_ratio=2.0, depth=2, drop_rate=0.1)
+    weights = {f"{name}_weight": 0.5 for name in eao.COMPARED}
+    given = {
+        "video_embed_dim": 7,
+        "text_embed_dim": 5,
+        "projection_dim": 6,
+        "davenet_widths": (4, 4, 6),
+        "davenet_blocks": (1, 1),
+        "use_xreplica_bn": True,
+        "fusion_params": fusion,
+        "loss_config": eao.LossConfig(temperature=0.5, **weights),
+    }
+    return eao.ModelConfig(**given | fields)
+
+
 CASES = {
     "gdt 1": ("gdt", sound_model(1)),
     "gdt 6": ("gdt", sound_model("v_reversal_v_shift")),
@@ -90,6 +107,16 @@ CASES = {
     "stica": ("stica", view_model(num_small_crops=2, num_large_tcrops=1, num_small_tcrops=1)),
     "stica alone": ("stica", view_model(cross_modal_alpha=0.0, num_layer=0)),
     "av_mae": ("av_mae", masked_model(use_modality_tokens=True)),
+    "eao": ("eao", fused_model()),
+    "eao apart": ("eao", fused_model(type=eao.PER_MODALITY)),
+    "eao class token": (
+        "eao",
+        fused_model(
+            individual_projections=False,
+            fusion_params=eao.FusionConfig(embed_dim=8, num_heads=2, use_cls_token=True),
+        ),
+    ),
+    "eao baseline": ("eao", fused_model(type=eao.BASELINE)),
     "av_mae inpainting": (
         "av_mae",
         masked_model(
@@ -113,6 +140,8 @@ def batch_of(name, model):
         batch = architectures.inputs("tx_fac", ROWS)
         batch["text"] = batch["text"].reshape(ROWS, architectures.CANDIDATES, -1)
         return {modality: x.shape[1:] for modality, x in batch.items()}, batch
+    if name == "eao":
+        return tokens_of(model)
     if name == "av_mae":
         shapes = {"video": CLIP, "audio": SOUND}
     elif name == "stica":
@@ -126,6 +155,20 @@ def batch_of(name, model):
     if "text" in batch:
         batch["text"] = random.integers(0, 11, size=(ROWS, *shapes["text"])).astype("i4")
     return shapes, batch
+
+
+def tokens_of(model):
+    """Tokens, some clips without one of the modalities."""
+    shapes = {"text": (4, model.text_embed_dim), "video": (3, model.video_embed_dim)}
+    shapes |= {"audio": (40, 16)}
+    random = np.random.default_rng(0)
+    batch = {m: random.normal(size=(ROWS, *s)).astype("f4") for m, s in shapes.items()}
+    for modality, (count, empty) in {"text": (4, 1), "video": (3, 6), "audio": (16, 3)}.items():
+        mask = (random.uniform(size=(ROWS, count)) < 0.8).astype("f4")
+        mask[:, 0], mask[empty] = 1.0, 0.0
+        batch[f"{modality}_mask"] = mask
+    batch["audio_STFT_nframes"] = np.full(ROWS, -1, "i4")
+    return {name: x.shape[1:] for name, x in batch.items()}, batch
 
 
 def train(strategy, name, config, shapes, batch, optimizer, steps, in_parts=None, xla=None):
@@ -198,7 +241,7 @@ def test_two_replicas_equal_one(two_replicas, case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ("vatt", "gdt 1", "stica alone", "av_mae"))
+@pytest.mark.parametrize("case", ("vatt", "gdt 1", "stica alone", "av_mae", "eao"))
 def test_a_whole_step_compiles_under_xla(case):
     """With static shapes, as TPUs need it: towers, losses, gradients and optimizer."""
     name, config = CASES.get(case, ("vatt", architectures.config("tx_fac")))
@@ -272,7 +315,7 @@ def test_rows_in_parts_have_the_gradients_and_statistics_of_slices():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "case", ("vatt", "gdt 1", "av_mae")
+    "case", ("vatt", "gdt 1", "av_mae", "eao")
 )  # without and with batch norm over replicas
 def test_rows_in_parts_on_two_replicas(two_replicas, case):
     name, config = CASES.get(case, ("vatt", architectures.config("tx_fac")))

@@ -34,6 +34,7 @@ MODULES: dict[str, str] = {
     "gdt": "vatt.methods.gdt",
     "stica": "vatt.methods.stica",
     "av_mae": "vatt.methods.av_mae",
+    "eao": "vatt.methods.eao",
 }
 
 

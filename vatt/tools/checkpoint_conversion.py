@@ -40,6 +40,10 @@ NOT_NEEDED = {
     "model_state": "variables that are not trained, of which there are none",
     "accum_train_time": "how long was trained",
     "metadata": "notes of the published program",
+    "arch": "name of the published class; the configuration says the model",
+    "step": "steps of an epoch that were counted; how many updates they are is not in the file",
+    "monitor_best": "best figure of the published run",
+    "config": "configuration of the published run; here --model_arch and --params_override say it",
     "args": "options of the published program, which are not evaluated",
 }
 HYPERPARAMETER = "hyper-parameter, compared with the configuration"

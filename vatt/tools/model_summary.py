@@ -16,7 +16,7 @@ import argparse
 import dataclasses
 import math
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vatt import configs, methods, quiet
@@ -124,7 +124,7 @@ def summarise(config: configs.ExperimentConfig) -> Summary:
     towers = {modality: model.backbone(modality) for modality in shapes}
     names = {m: b.name for b in config.model.backbones().values() for m in b.modalities}
     shared = getattr(model, "unified", None)
-    parts = _towers(towers, names, shapes, shared)
+    parts = _towers(towers, names, shapes, shared, model.rows_of)
     below = {id(v) for layer in (*towers.values(), shared) if layer for v in layer.variables}
     cost = model.joint_cost(shapes) + model.head_cost(shapes)
     return Summary(shapes, [*parts, Part("head", *_parameters(model, below), cost, cost)])
@@ -164,17 +164,25 @@ def _build(layer: Any, shapes: Any) -> None:
         layer.build(shapes)
 
 
+def _candidates(modality: str, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """Returns how many rows the tower sees of an example of `shape`, and the shape of one."""
+    return (shape[0], shape[1:]) if modality == "text" else (1, shape)
+
+
 def _towers(
-    towers: Mapping[str, Any], names: Mapping[str, str], shapes: Shapes, unified: Any
+    towers: Mapping[str, Any],
+    names: Mapping[str, str],
+    shapes: Shapes,
+    unified: Any,
+    rows_of: Callable[..., tuple[int, tuple[int, ...]]] = _candidates,
 ) -> list[Part]:
     """Returns a part per modality and, of a unified backbone, one for the encoder they share."""
     shared = None if unified is None else unified.encoder
     parts = []
     for modality, layer in towers.items():
-        name, shape, rows = f"{modality} {names.get(modality, '')}".strip(), shapes[modality], 1
-        if modality == "text":
-            rows, shape = shape[0], shape[1:]
-            name += f" x {rows}" if rows > 1 else ""
+        name = f"{modality} {names.get(modality, '')}".strip()
+        rows, shape = rows_of(modality, shapes[modality])
+        name += f" x {rows}" if rows > 1 and modality == "text" else ""
         parts.append(_tower(name, layer, shape, rows, shared))
     if shared is not None:
         parts.append(Part("encoder of all", *_parameters(shared)))

@@ -94,15 +94,17 @@ class BasicBlock(ConfiguredLayer):
 
 
 class BasicResNet(Backbone):
-    """A stem and stages of basic blocks; all stages but the first halve every axis.
+    """A stem and stages of basic blocks; all stages, or all but the first, halve every axis.
 
     A subclass calls `assemble` at the end of its constructor.
 
     Attributes:
       pools: whether the maximum over 3 places, every second one, is taken behind the stem.
+      first_stride: of the first stage; that of the others is 2.
     """
 
     pools: ClassVar[bool] = False
+    first_stride: ClassVar[int] = 1
 
     def assemble(
         self,
@@ -117,19 +119,21 @@ class BasicResNet(Backbone):
         """Makes the layers.
 
         Args:
-          stem: gives `widths[0]` channels.
+          stem: gives `stem.filters` channels.
           block: what the stages consist of.
           blocks: how many of each stage.
           widths: channels of each stage.
           norm: options of batch normalisation.
-          final_endpoint: which of `configs.residual.ENDPOINTS` is returned as `features`.
+          final_endpoint: which is returned as `features`: the stem, or a stage, "layer1", ...
           frozen: neither trained nor differentiated through.
         """
         self.stem, self.final_endpoint, self.features_dim = stem, final_endpoint, widths[-1]
-        inputs, made = widths[0], []
+        inputs, made = stem.filters, []
         for stage, (count, filters) in enumerate(zip(blocks, widths, strict=True), start=1):
             for index in range(count):
-                stride = 2 if stage > 1 and index == 0 else 1
+                stride = 1
+                if index == 0:
+                    stride = self.first_stride if stage == 1 else 2
                 name = f"layer{stage}_{index}"
                 made.append(
                     block(inputs, filters, stride, norm, name=name, dtype=self.dtype_policy)

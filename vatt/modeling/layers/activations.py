@@ -42,9 +42,15 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return ops.gelu(x, approximate=True)
 
 
+def gelu_sigmoid(x: Tensor) -> Tensor:
+    """Gaussian error linear unit in its approximation by a sigmoid, as CLIP has it."""
+    return x * ops.sigmoid(1.702 * x)
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
+    "gelu_sigmoid": gelu_sigmoid,
     "relu": ops.relu,
     "swish": ops.silu,
     "linear": lambda x: x,

@@ -72,6 +72,8 @@ class BatchNorm(keras.layers.BatchNormalization):
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns mean and variance of the batch, of all replicas' where they are synchronised."""
         if not (self.unbiased and self._reduces):
+            if self.unbiased and len(x.shape) == 3 and x.shape[1] is not None:
+                return _moments_over_time(x)
             return ops.moments(x, self._reduction_axes, synchronized=self._reduces)
         # First of this replica, because Keras' over all are E(x^2) - E(x)^2, which is imprecise.
         own = ops.stack(ops.moments(x, self._reduction_axes))
@@ -99,6 +101,23 @@ def freeze(model: keras.Layer) -> int:
     for layer in found:
         layer.frozen = True
     return len(found)
+
+
+def _moments_over_time(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean and variance, `[channels]`, of `x`, `[rows, times, channels]`.
+
+    Sums over short stretches first, as TensorFlow on CPUs adds value to value: over hundreds of
+    times the rounding of that is larger than PyTorch's, which adds in double precision.
+    """
+    rows, times, channels = ops.shape(x)[0], x.shape[1], x.shape[2]
+    stretch = max(n for n in range(1, 33) if times % n == 0)
+
+    def mean(values: Tensor) -> Tensor:
+        parts = ops.reshape(values, (rows, times // stretch, stretch, channels))
+        return ops.mean(ops.mean(ops.mean(parts, axis=2), axis=1), axis=0)
+
+    middle = mean(x)
+    return middle, mean(ops.square(x - ops.stop_gradient(middle)))
 
 
 def options(config: configs.video.I3D | configs.audio.Resnet2DBase) -> NormOptions:

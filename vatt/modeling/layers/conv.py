@@ -16,12 +16,12 @@ from vatt.modeling.layers.base import ConfiguredLayer, LayerOptions
 from vatt.modeling.random import Randomness, require
 from vatt.modeling.typing import Features, Shape, Tensor
 
-CONVOLUTIONS = {2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
+CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
 
 
 @keras.saving.register_keras_serializable("vatt")
 class ConvNorm(ConfiguredLayer):
-    """`convolution without bias -> batch norm [-> relu]` over two or three axes.
+    """`convolution without bias -> batch norm [-> relu]` over one to three axes.
 
     Args:
       filters: channels of the output.
@@ -81,6 +81,10 @@ class ConvNorm(ConfiguredLayer):
         return ops.relu(x) if self.relu else x
 
     def _convolve(self, x: Tensor) -> Tensor:
+        if self.conv.rank == 1 and self.conv.kernel_size == (1,):
+            # As a product: TensorFlow 2.21 on CPUs (oneDNN) writes outside of the gradient of one
+            # place with a stride along one of two axes, which is how it computes one axis.
+            return ops.matmul(x[:, :: self.conv.strides[0]], self.conv.kernel[0])
         if self.conv.rank == 3 and (x.shape[1] or 0) < self.conv.kernel_size[0]:
             # TensorFlow 2.21 on CPUs (oneDNN) gets the kernel's gradient in bfloat16 wrong, not a
             # number, or crashes, if the kernel is longer than the clip: float32 then.

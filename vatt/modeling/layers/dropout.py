@@ -46,9 +46,15 @@ def masked(x: Tensor, keep: Tensor, scale: float) -> Tensor:
 
 
 def left_out(
-    x: Tensor, rate: float, *, training: bool, rng: Randomness | None, name: str
+    x: Tensor,
+    rate: float,
+    *,
+    training: bool,
+    rng: Randomness | None,
+    name: str,
+    scaled: bool = False,
 ) -> Tensor:
-    """Zeroes whole rows of `x`, `[rows, ...]`, with probability `rate`; the rest is not scaled.
+    """Zeroes whole rows of `x`, `[rows, ...]`, with probability `rate`; may scale up the rest.
 
     Of a branch beside a residual connection that is stochastic depth (Huang et al., 2016,
     <https://arxiv.org/abs/1603.09382>). `name` tells draws of one layer apart.
@@ -60,4 +66,5 @@ def left_out(
         return x
     place = require(rng, f"stochastic depth ({name}, rate {rate})").child(name).child("depth")
     shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
-    return ops.where(place.dropout_mask(shape, rate), x, ops.zeros((), x.dtype))
+    kept = x * ops.cast(1.0 / (1.0 - rate), x.dtype) if scaled else x
+    return ops.where(place.dropout_mask(shape, rate), kept, ops.zeros((), x.dtype))

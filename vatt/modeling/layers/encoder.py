@@ -32,6 +32,7 @@ class EncoderOptions:
         after the residual connections.
       use_bias: whether projections have biases.
       dropout_rate: of all dropout inside.
+      attention_dropout: of that on attention weights; None as the rest.
       feed_forward_dropout: whether dropout is also inside and after the feed-forward part.
       layer_norm_epsilon: of all norms inside.
       attention_norm: 'layer' or 'rms'; the norm of the feed-forward part is always a layer norm,
@@ -40,7 +41,8 @@ class EncoderOptions:
       final_norm: whether pre-norm stacks end with a norm.
       stochastic_depth: share of the rows for which, in training, the last block leaves out what its
         attention would add, and what its feed-forward part would; of the blocks before it less, of
-        the first none. What is added to the other rows is not scaled up, as AV-MAE published it.
+        the first none.
+      scaled_depth: what is added to the other rows is scaled up; AV-MAE published it without.
     """
 
     num_layers: int
@@ -60,6 +62,8 @@ class EncoderOptions:
     feed_forward_bias_std: float = 0.0
     final_norm: bool = True
     stochastic_depth: float = 0.0
+    scaled_depth: bool = False
+    attention_dropout: float | None = None
 
     @classmethod
     def of(cls, given: EncoderOptions | Mapping[str, Any]) -> EncoderOptions:
@@ -140,6 +144,8 @@ class EncoderBlock(ConfiguredLayer):
         options = EncoderOptions.of(options)
         self.pre_norm, self.dropout_rate = options.pre_norm, options.dropout_rate
         self.left_out = options.stochastic_depth * index / max(options.num_layers - 1, 1)
+        self.scaled_depth = options.scaled_depth
+        attention_dropout = options.attention_dropout
         self.late_rate = options.dropout_rate if options.feed_forward_dropout else 0.0
         norms = {"epsilon": options.layer_norm_epsilon, "dtype": self.dtype_policy}
         common = {"use_bias": options.use_bias, "dtype": self.dtype_policy}
@@ -149,7 +155,7 @@ class EncoderBlock(ConfiguredLayer):
             options.num_heads,
             options.d_kv,
             scaled=options.scaled,
-            dropout_rate=options.dropout_rate,
+            dropout_rate=self.dropout_rate if attention_dropout is None else attention_dropout,
             project_values=options.project_values,
             name="attention",
             **common,
@@ -182,7 +188,8 @@ class EncoderBlock(ConfiguredLayer):
 
         def drop(values: Tensor, rate: float, name: str) -> Tensor:
             values = dropout(values, rate, training=training, rng=rng, name=name)
-            return left_out(values, self.left_out, training=training, rng=rng, name=name)
+            place = {"training": training, "rng": rng, "name": name}
+            return left_out(values, self.left_out, scaled=self.scaled_depth, **place)
 
         attended, weights = self.attention(
             self.attention_norm(x) if self.pre_norm else x,
