@@ -38,7 +38,7 @@ def test_the_list_has_every_checkpoint_on_a_line(server, capsys):
 def test_words_and_one_name(server, capsys):
     assert listing.main(["eao", "youcook2"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("eao_tva_youcook2\n") and "cannot be loaded" in out
+    assert out.startswith("eao_tva_youcook2\n") and "configs/finetune/eao_youcook2.yaml" in out
     assert listing.main(["GDT-K400"]) == 0
     assert "https://dl.fbaipublicfiles.com/GDT/gdt_K400.pth" in capsys.readouterr().out
     assert listing.main(["gdt_k40x"]) == EXIT_USAGE
