@@ -40,8 +40,8 @@ class InParts:
         self._towers, self._parts, self._model = towers, parts, model
         self._statistics = [v for v in model.non_trainable_variables if v.name in STATISTICS]
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        # Traced once and not for every part, unless batch norm waits for other replicas inside; kept
-        # a function of its own, which begins when all it is given is there, and ends as a whole.
+        # Traced once and not for every part, unless batch norm waits for other replicas inside; not
+        # inlined, so that a part begins when all it is given is there, and ends as a whole.
         alone = replicas == 1 or not self._statistics
         apart = tf.function(autograph=False, experimental_attributes={"_noinline": True})
         self._once = apart if alone else lambda function: function
