@@ -129,6 +129,7 @@ def test_flags_reach_the_executor(executor):
         "command": command,
         "allow_config_change": False,
         "fresh_start": True,
+        "trackers": (),
     }
 
 
