@@ -45,7 +45,8 @@ class Model(test_evaluators.Model):
 def batch(count):
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(count, 1, 4))
-    found = {"valid": np.ones(count)}
+    found = {"valid": np.ones(count), "index": np.arange(count)}
+    found["ids"] = np.array([b"one source"] * count, object)
     for modality in Model.modalities:
         found[modality] = (truth + rng.normal(size=(count, 5, 4))).astype(np.float32)
         found[f"{modality}_mask"] = np.ones((count, 5), np.float32)
@@ -94,13 +95,14 @@ def test_the_card_says_how_large_the_complete_set_is(tmp_path):
     assert {m.samples for m in whole} == {12} and {m.gallery for m in whole} == {9}
 
 
-def test_parts_of_a_clip_are_averaged(tmp_path):
-    ids = np.array([b"b", b"b", b"a", b"a", b"-1", b"c", b"d", b"d", b"-1"])
-    made, found = evaluated(tmp_path, of_features(), ids=ids)
+def test_parts_of_a_record_are_averaged(tmp_path):
+    index = np.array([0, 0, 1, 1, 1, 2, 3, 3, 3])
+    ids = np.array([b"x", b"x", b"x", b"x", b"-1", b"y", b"z", b"z", b"-1"], object)
+    made, found = evaluated(tmp_path, of_features(), ids=ids, index=index)
     names = published_names(found)
     assert names["set_num_clips"] == 4
     vectors = Model().embed({name: made.batch[name] for name in Model.takes})
-    texts = [one.decode() for one in ids]
+    texts = ["-1" if one == b"-1" else str(place) for one, place in zip(ids, index, strict=True)]
     text, video = (complete.mean_by_id(vectors[key], texts)[0] for key in ("t", "v"))
     ranks = metrics.ranks(metrics.similarity(text, video))
     assert names["set_txt2vid_embd_MeanRank"] == np.mean(ranks)

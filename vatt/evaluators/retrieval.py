@@ -5,7 +5,7 @@ Sets are those with the task `retrieval`; of the pairs, those whose modalities t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from absl import logging
@@ -14,13 +14,14 @@ from vatt.configs import dataset, tokens
 from vatt.data import pipeline, views
 from vatt.data.cards import Card
 from vatt.errors import DataError
-from vatt.evaluation import attention
+from vatt.evaluation import attention, complete
 from vatt.evaluation.measures import Measure
 from vatt.evaluation.retrieval import Retrieval
 from vatt.evaluators.subject import Pretrained, Subject
 from vatt.modeling.pretraining import Pair
 
 TASK = "retrieval"
+DROPPED = complete.DROPPED.encode()
 PICTURED = ("video", "audio")  # of a batch: what the report draws
 
 
@@ -58,15 +59,22 @@ def modalities(cfg: dataset.Dataset, card: Card) -> set[str]:
     return found | ({"text"} if card.text is not None else set())
 
 
+def _rows(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rows of tokens, those of one record with one id: several records may be of one source."""
+    found = {name: value for name, value in batch.items() if name not in PICTURED}
+    own = np.array([b"%d" % index for index in batch["index"]], object)
+    return found | {"ids": np.where(batch["ids"] == DROPPED, DROPPED, own)}
+
+
 def _set(subject: Subject[Pretrained], card: Card, pairs: list[Pair]) -> Iterator[Measure]:
     cfg, model, split = subject.input, subject.model, subject.input.split
     scores = Retrieval(card.name, pairs, split=split, total=card.complete_splits.get(split))
     examples, of_tokens = attention.Examples(card.name), tokens.of(cfg) is not None
     for batch in subject.clips(card, [split], model.modalities):
         inputs = {name: batch[name] for name in model.takes if name in batch}
-        if of_tokens:  # nothing to be looked at or drawn; each row is one window
-            inputs = {name: value[:, np.newaxis] for name, value in inputs.items()}
-            batch = {name: value for name, value in batch.items() if name not in PICTURED}
+        if of_tokens:
+            inputs = {name: value[:, np.newaxis] for name, value in inputs.items()}  # one window
+            batch = _rows(batch)
         scores.add(batch, model.embed(inputs))
         if subject.cfg.eval.report and not (cfg.space_to_depth or of_tokens):
             lacking = [m for m in ("video", "audio", "text") if getattr(card, m) is None]
