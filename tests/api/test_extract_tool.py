@@ -12,7 +12,7 @@ from vatt.data.features import AUDIO, VIDEO
 from vatt.data.ingest import extracted
 from vatt.data.media import MediaClip
 from vatt.data.tokens import spectrogram
-from vatt.errors import EXIT_DATA, EXIT_USAGE, UserError
+from vatt.errors import EXIT_DATA, EXIT_USAGE, DataError, UserError
 
 KERAS = "mobile=keras:MobileNetV3Small@4"
 
@@ -56,7 +56,7 @@ def test_records_become_features_of_towers_with_the_recipe_on_the_card(place, mo
 @pytest.mark.slow
 def test_vectors_are_those_of_the_windows_nearest_to_their_times(place, model):
     (clip, *_) = stored(place / "records" / "acts", "train").values()
-    made = extraction.Tower("seen", model, VIDEO, 4.0)(clip)
+    (made,) = extraction.Tower("seen", model, VIDEO, 4.0)([clip])
     encoder, reader, _ = model.parts
     times = extraction.middles(clip, 4.0)
     assert len(made) == len(times)
@@ -108,13 +108,11 @@ class Counted:
     def __init__(self, recipe: str = "ones", fails: str = ""):
         self.recipe, self.asked, self._fails = {"kind": recipe}, 0, fails
 
-    def __call__(self, clip):
-        self.asked += 1
-        if self._fails and self._fails in clip.source:
-            from vatt.errors import DataError
-
-            raise DataError("this one cannot be used")
-        return np.ones([2, 3], np.float32)
+    def __call__(self, clips):
+        for clip in clips:
+            self.asked += 1
+            failed = self._fails and self._fails in clip.source
+            yield DataError("cannot be used") if failed else np.ones([2, 3], np.float32)
 
 
 @pytest.mark.slow
@@ -137,7 +135,7 @@ def test_clips_that_fail_are_counted_and_listed(place, tmp_path):
     card = cards.read(place / "records" / "acts" / "card.yaml")
     made = extracted.make(card, tmp_path / "made", [Counted(fails="clip3")])
     assert made.total["records"] == 8
-    assert [row[3] for row in made.failures] == ["this one cannot be used"]
+    assert [row[3] for row in made.failures] == ["ones: cannot be used"]
     assert "clip3" in (tmp_path / "made" / "failures.csv").read_text()
 
 
@@ -156,12 +154,12 @@ def test_what_cannot_be_asked_for_is_refused(place, model, tmp_path, capsys):
     assert "is not NAME=MODEL@RATE" in capsys.readouterr().err
     (clip, *_) = stored(acts, "train").values()
     with pytest.raises(UserError, match="--space: 'nothing'"):
-        extraction.Tower("x", model, AUDIO, 1.0, "nothing")(clip)
+        list(extraction.Tower("x", model, AUDIO, 1.0, "nothing")([clip]))
 
 
 def test_a_spectrogram_is_that_of_the_waveform_at_16_khz():
     waveform = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000).astype(np.float32)
     clip = records.ClipRecord("x", 0.0, 1.0, sample_rate=16_000, waveform=waveform)
-    found = extraction.Spectrogram()(clip)
+    found, nothing = extraction.Spectrogram()([clip, records.ClipRecord("x")])
     np.testing.assert_array_equal(found, spectrogram.log_mel(waveform * spectrogram.GAIN))
-    assert extraction.Spectrogram()(records.ClipRecord("x")) is None
+    assert nothing is None

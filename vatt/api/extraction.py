@@ -1,7 +1,7 @@
 """Features of records by a model: a tower of ours, or one of keras.applications; spectrograms.
 
     tower = Tower("vatt", vatt.load("runs/toy"), VIDEO, rate=1.0)
-    vectors = tower(clip)                        # float32 [steps, width] of a ClipRecord
+    (vectors,) = tower([clip])                   # float32 [steps, width] of a ClipRecord
 
 Vector k is of the time from k / rate to (k + 1) / rate: of a tower the window whose middle is
 nearest to the middle of that time, of a picture model the picture that is shown there.
@@ -13,7 +13,7 @@ import hashlib
 import importlib
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 
 import keras
@@ -24,6 +24,7 @@ from vatt.api import streaming
 from vatt.api.model import Model
 from vatt.data.features import AUDIO, SPECTROGRAM, VIDEO
 from vatt.data.ingest import samples
+from vatt.data.ingest.extracted import Extracted
 from vatt.data.media import MediaClip
 from vatt.data.media.sound import resample
 from vatt.data.records import ClipRecord
@@ -82,26 +83,28 @@ class Tower:
         self.recipe: Recipe = {key: model.recipe[key] for key in told}
         self.recipe |= {"modality": modality, "layer": space}
 
-    def __call__(self, clip: ClipRecord) -> np.ndarray | None:
-        """Returns float32 [steps, width]; None of a clip without pictures or sound.
-
-        Raises:
-          DataError: the clip cannot be used.
-        """
-        source = self._source(clip)
-        if source is None:
-            return None
-        asked = [(clip.source, source, (None, None))]
+    def __call__(self, clips: Sequence[ClipRecord]) -> Iterator[Extracted]:
+        """Yields float32 [steps, width] of each clip; None of one without pictures or sound."""
+        sources = [self._source(clip) for clip in clips]
+        asked = [
+            (clip.source, source, (None, None))
+            for clip, source in zip(clips, sources, strict=True)
+            if source is not None
+        ]
         kind, stride = (self._modality,), 1.0 / self.rate
-        results = streaming.results(self._reader, self._encoder, asked, [kind], stride)
-        ((_, found),) = results
-        if isinstance(found, DataError):
-            raise found
-        made = found[kind]
+        found = streaming.results(self._reader, self._encoder, asked, [kind], stride)
+        for clip, source in zip(clips, sources, strict=True):
+            made = None if source is None else next(found)[1]
+            usable = made is not None and not isinstance(made, DataError)
+            yield self._chosen(clip, made[kind]) if usable else made
+
+    def _chosen(self, clip: ClipRecord, made: streaming.Encoded) -> np.ndarray:
+        """For each step the window whose middle is nearest."""
         if self._space not in made.arrays:
-            known = ", ".join(made.arrays)
-            raise UserError(f"--space: '{self._space}'; {self._modality} has {known}."
-                            f"{nearest(self._space, made.arrays)}")  # fmt: skip
+            raise UserError(
+                f"--space: '{self._space}'; {self._modality} has {', '.join(made.arrays)}."
+                f"{nearest(self._space, made.arrays)}"
+            )
         times = (made.starts + made.ends) / 2
         wanted = middles(clip, self.rate)
         chosen = np.abs(times - wanted[:, np.newaxis]).argmin(axis=1)
@@ -173,10 +176,11 @@ class Application:
             "layer": "mean of the last map",
         }
 
-    def __call__(self, clip: ClipRecord) -> np.ndarray | None:
-        """Returns float32 [steps, width]; None of a clip without pictures."""
-        if not clip.frames:
-            return None
+    def __call__(self, clips: Sequence[ClipRecord]) -> Iterator[Extracted]:
+        """Yields float32 [steps, width] of each clip; None of one without pictures."""
+        yield from (self._vectors(clip) if clip.frames else None for clip in clips)
+
+    def _vectors(self, clip: ClipRecord) -> np.ndarray:
         shown = [_frame_at(clip, moment) for moment in middles(clip, self.rate)]
         made = []
         for start in range(0, len(shown), _TOGETHER):
@@ -233,10 +237,12 @@ class Spectrogram:
             "bands": sound.BANDS,
         }
 
-    def __call__(self, clip: ClipRecord) -> np.ndarray | None:
-        """Returns float32 [windows, bands]; None of a clip without sound."""
-        if clip.waveform is None:
-            return None
+    def __call__(self, clips: Sequence[ClipRecord]) -> Iterator[Extracted]:
+        """Yields float32 [windows, bands] of each clip; None of one without sound."""
+        for clip in clips:
+            yield None if clip.waveform is None else self._vectors(clip)
+
+    def _vectors(self, clip: ClipRecord) -> np.ndarray:
         waveform = np.asarray(clip.waveform, np.float32)
         heard = resample(waveform, clip.sample_rate, sound.SAMPLE_RATE)
         return spectrogram.log_mel(heard * spectrogram.GAIN)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,14 +34,19 @@ from vatt.errors import DataError, UserError, short
 from vatt.files import make_folder, sha256, version
 
 FORMAT = 1  # raised when the same records give other ones than before
+TOGETHER = 8  # records that an extractor is given at once
 LOCK = ".ingest.lock"
 # Of a card, what is written anew; the rest is that of the other set.
 _MEASURED = {"name", "obtain", "ingest", "video", "audio", "text", "features", "splits"}
 _MEASURED |= {"record_type", "fields", "num_classes", "labels", "label_file"}
 
 
+# Float32 [steps, width]; None where a clip lacks what it is made of; why it cannot be used.
+Extracted = np.ndarray | None | DataError
+
+
 class Extractor(Protocol):
-    """What makes one feature of a record.
+    """What makes one feature of records.
 
     Attributes:
       name: of the feature.
@@ -54,12 +60,8 @@ class Extractor(Protocol):
     frame_rate: float
     recipe: Mapping[str, str | int | float | bool]
 
-    def __call__(self, clip: ClipRecord) -> np.ndarray | None:
-        """Returns float32 [steps, width]; None where the clip lacks what it is made of.
-
-        Raises:
-          DataError: the clip cannot be used.
-        """
+    def __call__(self, clips: Sequence[ClipRecord]) -> Iterable[Extracted]:
+        """Returns what there is of each clip."""
 
 
 def make(
@@ -153,25 +155,23 @@ def _shard(
     extractors: Sequence[Extractor],
     keep_media: bool,
     folder: Path,
-    tick: Callable[[], object],
+    tick: Callable[[int], object],
 ) -> dict[str, Any]:
     """Writes one shard and returns its stats."""
     path, failures, files = folder / shard.name, [], []
     tally = summary.Tally(shard.split, show=SHOWN if shard.index == 0 else 0)
+    found = enumerate(framing.walk(source))
     with records.ShardWriter(path) as writer:
-        for number, found in enumerate(framing.walk(source)):
-            clip = None
-            try:
-                clip = _read(found, card)
-                made = _with_features(clip, extractors, keep_media)
-                writer.write(records.encode(made))
-                tally.add(made)
-                files.append(clip.source)
-            except DataError as error:
-                times = (clip.start, clip.end) if clip else (None, None)
-                what = clip.source if clip else f"{source.name}, record {number}"
-                failures.append([what, *times, str(error)])
-            tick()
+        while group := list(itertools.islice(found, TOGETHER)):
+            read = [_read(raw, f"{source.name}, record {number}", card) for number, raw in group]
+            for clip, made in _extracted(read, extractors, keep_media):
+                if isinstance(made, DataError):
+                    failures.append([clip.source, *_times(clip), str(made)])
+                else:
+                    writer.write(records.encode(made))
+                    tally.add(made)
+                    files.append(clip.source)
+            tick(len(group))
     if not writer.records:
         path.unlink()  # readers take an empty shard for a damaged one
     stats = {
@@ -195,32 +195,58 @@ def _shard(
     return stats
 
 
-def _read(found: framing.RawRecord, card: Card) -> ClipRecord:
-    """A record of the other set.
+def _times(clip: ClipRecord) -> tuple[float | None, float | None]:
+    return (clip.start, clip.end) if clip.end > clip.start else (None, None)
 
-    Raises:
-      DataError: it is damaged, or is not what the card says.
-    """
-    if found.problem:
-        raise DataError(found.problem)
-    clip, fault = records.examine(found.data, card)
-    if fault:
-        raise DataError(fault)
-    return clip
+
+def _read(raw: framing.RawRecord, place: str, card: Card) -> tuple[ClipRecord, DataError | None]:
+    """A record of the other set, and what is wrong with it; of a damaged one only its place."""
+    if raw.problem:
+        return ClipRecord(place), DataError(raw.problem)
+    clip, fault = records.examine(raw.data, card)
+    return clip or ClipRecord(place), DataError(fault) if fault else None
+
+
+def _extracted(
+    read: Sequence[tuple[ClipRecord, DataError | None]],
+    extractors: Sequence[Extractor],
+    keep_media: bool,
+) -> Iterator[tuple[ClipRecord, ClipRecord | DataError]]:
+    """Yields each clip, and what it becomes or why it cannot be used."""
+    usable = [clip for clip, fault in read if fault is None]
+    made = [list(extractor(usable)) for extractor in extractors]
+    features = iter([*zip(*made, strict=True)])
+    for clip, fault in read:
+        if fault is not None:
+            yield clip, fault
+            continue
+        try:
+            yield clip, _with_features(clip, extractors, next(features), keep_media)
+        except DataError as error:
+            yield clip, error
 
 
 def _with_features(
-    clip: ClipRecord, extractors: Sequence[Extractor], keep_media: bool
+    clip: ClipRecord,
+    extractors: Sequence[Extractor],
+    made: Sequence[Extracted],
+    keep_media: bool,
 ) -> ClipRecord:
-    features = dict(clip.features)
-    for extractor in extractors:
-        vectors = extractor(clip)
+    """The record of features.
+
+    Raises:
+      DataError: one could not be made, or none.
+    """
+    features, found = dict(clip.features), False
+    for extractor, vectors in zip(extractors, made, strict=True):
+        if isinstance(vectors, DataError):
+            raise DataError(f"{extractor.name}: {vectors}")
         if vectors is None or not len(vectors):
             continue
         if not np.isfinite(vectors).all():
             raise DataError(f"{extractor.name}: a value that is not finite came out")
-        features[extractor.name] = np.asarray(vectors, np.float32)
-    if not features.keys() & {extractor.name for extractor in extractors}:
+        features[extractor.name], found = np.asarray(vectors, np.float32), True
+    if not found:
         raise DataError("nothing can be extracted: it lacks what the features are made of")
     media = {} if keep_media else {"frames": None, "waveform": None}
     return dataclasses.replace(clip, features=features, **media)
