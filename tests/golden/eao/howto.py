@@ -21,7 +21,6 @@ from vatt.data.tokens.rows import Source
 
 VALUES = 1e-6  # absolute, of unit vectors; seconds
 RATES = (1.0, 1.5)
-VIDEOS = ("long", "one", "short")
 ROWS = ("video", "video_mask", "audio", "audio_mask", "text", "text_mask")
 
 
@@ -102,10 +101,9 @@ def _sampling(content: Golden) -> Checks:
     reference = content["time_to_frames/frames"]
     yield absolute("time_to_frames", sound.window_at(moments), reference, 0.0)
     yield absolute("duration", sound.whole_seconds(windows), content["duration/seconds"], 0.0)
-    for name in VIDEOS:
+    for name in [key.removesuffix("/u") for key in content if key.endswith("/u")]:
         for misaligned in (True, False):
-            if f"{name}/u" in content:
-                yield from _video(content, name, misaligned)
+            yield from _video(content, name, misaligned)
 
 
 # Files -------------------------------------------------------------------------------------------
@@ -119,7 +117,8 @@ def _ingested(root: Path, folder: Path) -> cards.Card:
         list=root / "videos.csv",
         feature={name: tuple(place.split(":")) for name, place in kinds.items()},
     )
-    build.ingest([str(root / "caption.pickle")], folder, form="feature_files", options=options)
+    (captions,) = root.glob("caption.*")  # a pickle, or JSON
+    build.ingest([str(captions)], folder, form="feature_files", options=options)
     return cards.read(folder / cards.CARD_FILE)
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tests.golden.checks import Checks, Golden, absolute
 from tests.golden.eao.tokens import Table, raw_text, same_text
-from vatt.configs.tokens import Tokens
+from vatt.configs.tokens import STRATEGIES, Tokens
 from vatt.data import cards, records
 from vatt.data.ingest import build
 from vatt.data.tokens import words
@@ -19,14 +19,8 @@ from vatt.data.tokens.rows import Source
 
 VALUES = 1e-6  # absolute, of unit vectors
 BOTH = {"features_2d": "resnet152", "features_3d": "resnext101"}
-# By the case: its features, and how a video that is too long becomes tokens.
-CASES = {
-    "at_once": (BOTH, "clip"),
-    "max_pool": (BOTH, "max_pool"),
-    "clips": (BOTH, "clip"),
-    "clip_features": ({"features_2d": "clip", "features_3d": None}, "clip"),
-    "s3d": ({"features_2d": None, "features_3d": "s3d"}, "clip"),
-}
+CLIP = {"features_2d": "clip", "features_3d": None}
+S3D = {"features_2d": None, "features_3d": "s3d"}
 FIELDS = ("video", "video_mask", "audio", "audio_mask", "text", "text_mask", "audio_STFT_nframes")
 
 
@@ -42,7 +36,8 @@ def _ingested(folder: Path, name: str, root: Path) -> cards.Card:
 
 
 def _tokens(content: Golden, case: str, kind: str) -> Tokens:
-    named, strategy = CASES[kind]
+    named = S3D if "s3d" in kind else CLIP if "clip_features" in kind else BOTH
+    strategy = next((strategy for strategy in STRATEGIES[1:] if strategy in kind), STRATEGIES[0])
     video, audio, text = (content[f"{case}/0/{name}"] for name in ("video", "audio", "text"))
     cut = kind == "clips"
     return Tokens(

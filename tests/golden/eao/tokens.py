@@ -11,9 +11,7 @@ from tests.golden.checks import Check, Checks, Golden, absolute
 from vatt.data.tokens import cuts, seconds, sound, video, words
 
 VALUES = 1e-6  # absolute, of unit vectors
-PLACES = 12
 RATES = {"f2": 1.0, "f3": 1.5}
-LIMIT = 320  # windows of the crops of crosstask
 
 
 def _cases(content: Golden, begin: str, last: str = "mask") -> list[str]:
@@ -23,7 +21,7 @@ def _cases(content: Golden, begin: str, last: str = "mask") -> list[str]:
 
 
 def _compared(content: Golden, path: str, streams: list[np.ndarray], strategy: str) -> Checks:
-    found, mask = video.tokens(streams, PLACES, strategy)
+    found, mask = video.tokens(streams, len(content[f"{path}/mask"]), strategy)
     yield absolute(f"{path}/video", found, content[f"{path}/video"], VALUES)
     yield absolute(f"{path}/mask", mask, content[f"{path}/mask"], 0.0)
 
@@ -51,7 +49,7 @@ def _intervals(content: Golden) -> Checks:
             for name, rate in RATES.items():
                 first, last = video.span(*times, rate, accurate)
                 streams.append(tf.constant(content[f"slice/{name}"])[first:last])
-            found, mask = video.tokens(streams, PLACES, "clip")
+            found, mask = video.tokens(streams, content[f"{begin}/mask"].shape[1], "clip")
             yield absolute(f"{begin}/{row}", found, content[f"{begin}/video"][row], VALUES)
             yield absolute(f"{begin}/{row}/mask", mask, content[f"{begin}/mask"][row], 0.0)
 
@@ -144,7 +142,8 @@ def _every_second(content: Golden) -> Checks:
         yield absolute(f"{path}/ends", ends, content[f"{path}/ends"], 0.0)
         mel = _numbered(100 * count + 1, content[f"{path}/audio"].shape[1])
         for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
-            found = seconds.heard(mel, start, end, count, padding, LIMIT)
+            places = content[f"{path}/audio_mask"].shape[1]
+            found = seconds.heard(mel, start, end, count, padding, places)
             for name, value in zip(("audio", "audio_mask", "nframes"), found, strict=True):
                 reference = np.asarray(content[f"{path}/{name}"][row])
                 yield absolute(f"{path}/{row}/{name}", value, reference, 0.0)
