@@ -87,6 +87,8 @@ class WordVectors:
         prints, places = (np.frombuffer(part, np.uint64) for part in found)
         order = np.argsort(prints, kind="stable")  # of two vectors of a word the first one counts
         self._prints, self._places = prints[order], places[order]
+        if hasattr(mmap, "MADV_DONTNEED"):  # what was passed over on the way need not stay
+            self._bytes.madvise(mmap.MADV_DONTNEED)
 
     def __len__(self) -> int:
         """How many words there are."""
