@@ -11,6 +11,7 @@ from vatt.errors import UserError, nearest
 PRETRAIN, FINETUNE = "Pretrain", "Finetune"  # `task` of a configuration
 PROBES = ("linear", "knn", "published_probe")
 ZERO_SHOT, PROJECTIONS = "zero_shot", "projections"
+RECONSTRUCTIONS = "reconstructions"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ EVALUATORS: dict[str, Registered] = {
     "published_probe": Registered("vatt.evaluators.probes:published_probe", PRETRAIN),
     "zero_shot": Registered("vatt.evaluators.zero_shot:evaluate", PRETRAIN),
     "projections": Registered("vatt.evaluators.projections:evaluate", PRETRAIN),
+    RECONSTRUCTIONS: Registered("vatt.evaluators.reconstructions:evaluate", PRETRAIN),
     "classification": Registered("vatt.evaluators.classification:evaluate", FINETUNE),
 }
 
@@ -90,6 +92,8 @@ def chosen(cfg: EvalConfig, defaults: Sequence[str]) -> tuple[str, ...]:
         names += [name] if cfg.probes is None or name not in PROBES else cfg.probes
     if not cfg.zero_shot:
         names = [name for name in names if name != ZERO_SHOT]
+    if not cfg.report:  # there is nothing to measure
+        names = [name for name in names if name != RECONSTRUCTIONS]
     if cfg.report and {*PROBES, ZERO_SHOT}.intersection(defaults):
         names.append(PROJECTIONS)
     return tuple(dict.fromkeys(names))

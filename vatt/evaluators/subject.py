@@ -29,11 +29,13 @@ class Pretrained(Protocol):
       modalities: the inputs that it takes.
       takes: names of what `embed` takes of a batch: those, and masks and the like of some.
       pairs: which of its embeddings lie in one space.
+      reconstruction_notes: what has to be said of `reconstruct`.
     """
 
     modalities: Sequence[str]
     takes: Sequence[str]
     pairs: Sequence[Pair]
+    reconstruction_notes: Sequence[str]
 
     def embed(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Returns embeddings `[rows, windows, d]` by key.
@@ -54,6 +56,13 @@ class Pretrained(Protocol):
 
         float32 `[rows, *grid]`, summing to 1; None for a tower without such a token. `clips` are
         `[rows, ...]`.
+        """
+
+    def reconstruct(self, inputs: Mapping[str, np.ndarray], seed: int) -> dict[str, Arrays]:
+        """Returns what is predicted of clips `[rows, ...]` of all modalities, parts of them masked.
+
+        By modality the arrays of `PretrainingModel.reconstructions`; empty for a model that
+        predicts nothing. Masks are functions of `seed` and row.
         """
 
 

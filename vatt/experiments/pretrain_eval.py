@@ -22,6 +22,7 @@ from vatt.evaluators import features, retrieval
 from vatt.evaluators.subject import POOLED, Arrays, Pretrained, Subject
 from vatt.experiments import evaluator, vocabularies
 from vatt.modeling.pretraining import Pair, PretrainingModel
+from vatt.modeling.random import Randomness
 from vatt.training.rundir import RunDir
 
 FIELD = "eval.input.vocabulary"
@@ -114,6 +115,7 @@ class Functions:
         self.modalities: Sequence[str] = model.modalities
         self.takes: Sequence[str] = model.takes
         self.pairs: Sequence[Pair] = model.pairs
+        self.reconstruction_notes: Sequence[str] = model.reconstruction_notes
 
     def embed(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Returns embeddings `[rows, windows, d]` by key."""
@@ -132,6 +134,17 @@ class Functions:
         return attention.of_aggregation_token(
             outputs["attention_weights"][-1].numpy(), tower.patches.grid(clips.shape)
         )
+
+    def reconstruct(self, inputs: Mapping[str, np.ndarray], seed: int) -> dict[str, Arrays]:
+        """Returns what is predicted of masked clips `[rows, ...]`, by modality."""
+        found = self._reconstruct(dict(inputs), tf.constant([seed, 0]))
+        return {m: {name: x.numpy() for name, x in of.items()} for m, of in found.items()}
+
+    @tf.function(autograph=False)
+    def _reconstruct(
+        self, inputs: Mapping[str, tf.Tensor], seed: tf.Tensor
+    ) -> dict[str, dict[str, tf.Tensor]]:
+        return self._model.reconstructions(inputs, Randomness(seed))
 
     @tf.function(autograph=False)
     def _embed(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

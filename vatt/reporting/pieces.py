@@ -48,12 +48,17 @@ def linked(text: str, run: Path, folder: Path) -> Markup:
 
 def newest(folder: Path) -> dict[str, Path]:
     """Name -> its newest `<name>-<step>.npz` in `folder`; the name is often that of a data set."""
-    found: dict[str, tuple[int, Path]] = {}
+    return {name: paths[-1] for name, paths in by_step(folder).items()}
+
+
+def by_step(folder: Path) -> dict[str, list[Path]]:
+    """Name -> all its `<name>-<step>.npz` in `folder`, the newest last."""
+    found: dict[str, dict[int, Path]] = {}
     for path in sorted(folder.glob("*.npz")):
         name, _, step = path.stem.rpartition("-")
-        if name and step.isdecimal() and int(step) >= found.get(name, (-1, path))[0]:
-            found[name] = int(step), path
-    return {name: path for name, (_, path) in found.items()}
+        if name and step.isdecimal():
+            found.setdefault(name, {})[int(step)] = path
+    return {name: [path for _, path in sorted(paths.items())] for name, paths in found.items()}
 
 
 def of_artefact(path: Path, what: str, draw: Callable[[Arrays], Markup]) -> Markup:

@@ -10,8 +10,9 @@ Reads what a run leaves behind and makes do with what is there, saying what is m
                     line (`vatt.reporting.history`)
     eval/*.npz      retrieval examples (`vatt.evaluation.retrieval`), or classes, confusions and
                     mistakes of a classifier (`vatt.evaluation.classification`)
-    eval/projections/*.npz, eval/attention/*.npz
-                    features in the plane, attention maps (`vatt.evaluation.attention`)
+    eval/projections/*.npz, eval/attention/*.npz, eval/reconstructions/*.npz
+                    features in the plane, attention maps (`vatt.evaluation.attention`), masked
+                    clips with what was predicted of them (`vatt.evaluation.reconstructions`)
     ckpt-*.json     manifests of checkpoints: method and architecture, where no other file says them
     config.yaml     the resolved configuration
     run.json        provenance: {"launches": [{...}, ...]}, one entry per start of the run; the
@@ -42,6 +43,7 @@ from vatt.reporting import (
     pieces,
     probes,
     projections,
+    reconstructions,
     scores,
     training,
 )
@@ -154,6 +156,9 @@ def _pictures(folder: Path) -> Markup:
     ):
         shown = [section(path) for path in pieces.newest(folder / "eval" / kind).values()]
         body += [html.heading(2, title), *shown] if shown else []
+    restored = pieces.by_step(folder / "eval" / "reconstructions").values()
+    if shown := [reconstructions.section(paths) for paths in restored]:
+        body += [html.heading(2, "Reconstructions"), *shown]
     return pages.join(body)
 
 

@@ -59,6 +59,6 @@ METHOD = Method(
     examples=_examples,
     model=_model,
     objective=_objective,
-    evaluators=("linear", "knn"),
+    evaluators=("linear", "knn", "reconstructions"),
     layouts=_layouts,
 )
