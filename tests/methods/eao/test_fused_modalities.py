@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from vatt.configs import experiment
 from vatt.errors import UserError
 from vatt.methods.eao import config as eao
 from vatt.methods.eao.objective import CombinatorialLoss
 from vatt.modeling import flops
 from vatt.modeling.backbones.clip_text import ClipText
 from vatt.modeling.random import Randomness
+from vatt.training import checkpoints, optimizers
 
 MODELS = {
     "fusion": {},
@@ -83,6 +85,14 @@ def test_a_step_reaches_every_trainable_variable_and_no_other(name):
         )
         same = np.array_equal(value, next(v for v in model.variables if v.path == path))
         assert same == (still or path.rpartition("/")[2] in ("positions",)), path
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_variables_and_their_slots_have_names_of_their_own(name):
+    _, model = made(name)
+    optimizer = optimizers.build(experiment.AdamOptimizer())
+    optimizer.build(model.trainable_variables)
+    assert len(checkpoints.variable_map(model, optimizer)) > 2 * len(model.trainable_variables)
 
 
 def test_what_published_files_hold_and_nothing_uses_is_not_trained():

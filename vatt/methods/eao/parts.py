@@ -45,7 +45,7 @@ class TokenTower(ConfiguredLayer):
         super().__init__(**kwargs)
         self.width, self.features_dim, self.positions = width, d_model, positions
         policy = self.dtype_policy
-        self.projection = gated.projection(projection, d_model, "projection", policy)
+        self.projection = gated.projection(projection, d_model, "token_projection", policy)
         self.norm = LayerNorm(epsilon=EPSILON, name="norm", dtype=policy)
         self.table = None
 

@@ -53,7 +53,7 @@ _TRANSFORMER: Rules = (
 FUSION: Rules = (
     *_davenet("audio/davenet", "davenet"),
     *_TRANSFORMER,
-    *_projection(r"(text|video|audio)/projection", r"\1_token_proj"),
+    *_projection(r"(text|video|audio)/token_projection", r"\1_token_proj"),
     *_projection(r"(text|video|audio)_projection", r"\1_proj"),
     *_projection("joint_projection", "proj"),
     (r"(text|video|audio)/norm", r"\1_norm_layer"),
