@@ -20,6 +20,7 @@ from vatt.data.ingest import command as ingest_command
 from vatt.data.ingest.manifest import read_manifest
 from vatt.data.toy import command as toy_command
 from vatt.errors import DataError
+from vatt.experiments import labelled
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "datasets.md"
 
@@ -358,6 +359,7 @@ def test_labels_are_checked(tmp_path):
 
 # Described sets ----------------------------------------------------------------------------------
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 CLASSES = {  # as published
     "kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "mit": 339, "hmdb51": 51,
     "ucf101": 101, "esc50": 50, "audioset": 527, "imagenet": 1000, "vggsound": 309,
@@ -389,6 +391,19 @@ def test_described_card_is_complete(name):
     assert card.text or "retrieval" not in card.tasks
     if "retrieval" in card.tasks:
         assert card.test_records == {"youcook2": 3320, "msrvtt": 1000}[name]
+
+
+def test_the_cards_of_published_sets_serve_the_recipes_that_name_them():
+    served = 0
+    for file in sorted((REPOSITORY / "configs" / "finetune").glob("*.yaml")):
+        cfg = configs.resolve(config_file=str(file), model_dir="x", data_dir="x")
+        if cfg.task.lower() != "finetune" or cfg.train.input.name not in CLASSES:
+            continue
+        card, model = cards.describe(cfg.train.input.name), cfg.model
+        wanted = {task for m in model.modalities for task in labelled.TASKS[m]}
+        assert wanted & set(card.tasks), file.name
+        served += 1
+    assert served > 10
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -19,7 +19,7 @@ from vatt.errors import DataError
 from vatt.evaluators.subject import class_names
 
 # What a card must list for a model of one modality; one of several needs the tasks of any of them.
-_TASKS = {
+TASKS = {
     "video": ("video_classification", "image_classification"),
     "audio": ("audio_classification",),
 }
@@ -149,7 +149,7 @@ def check_same_classes(labels: Sequence[str], other: LabelledSet, where: str) ->
 
 
 def _check(card: Card, path: str, model: Backbone) -> None:
-    tasks = [task for modality in model.modalities for task in _TASKS[modality]]
+    tasks = [task for modality in model.modalities for task in TASKS[modality]]
     for modality in model.modalities:
         pipeline.check_labelled(card, modality)
     if not set(card.tasks) & set(tasks):
