@@ -208,11 +208,11 @@ class Evaluator:
         metrics = measures.published_names(found)
         rows, curves = [measure.as_dict() for measure in found], measures.curves(found)
         self._rundir.write_metrics(EVAL, step, metrics, rows, curves)
-        for checkpoint in {measure.checkpoint for measure in found}:
-            self._rundir.tracking.note("evaluated", f"ckpt-{step} ({checkpoint})")
         done = {*self._rundir.evaluated(), step}
         if step == max(done):  # an earlier checkpoint evaluated once more is not the final figure
             self._rundir.write_final(self.final(step, metrics))
+            for checkpoint in {measure.checkpoint for measure in found}:
+                self._rundir.tracking.note("evaluated", f"ckpt-{step} ({checkpoint})")
         self._rundir.set_evaluated(done)
         for line in summary.lines(found):
             logging.info("step %d: %s", step, line)
