@@ -47,7 +47,7 @@ def _matrix(measures: Measures) -> Markup:
         row: Row = [head(figures.pair_title(query, ""))]
         for target in names:
             measure = found.get((query, target))
-            best = measure is not None and measure.value == max(values)
+            best = measure is not None and len(values) > 1 and measure.value == max(values)
             row.append(Cell(figures.text(measure) if measure else NONE, bold=best))
         rows.append(row)
     titles = ["given ↓, looked for →", *map(sides.title, names)]

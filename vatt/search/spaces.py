@@ -77,7 +77,7 @@ def _refusal(
         hint = nearest(space, possible)
         names = ", ".join(possible)
         return f"space: {space!r}; {searched} can be searched by {given} in {names}.{hint}"
-    known = "; ".join(" with ".join(OF.get(m, m) for m in common) for common in spaces)
+    known = "; ".join(" with ".join(OF[m] for m in common if m in OF) for common in spaces)
     together = " together" if len(asked) > 1 else ""
     return (
         f"the index has {searched}, which this model does not compare with {given}{together}: no "
