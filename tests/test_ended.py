@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vatt.ended import ended
-from vatt.errors import EXIT_CHECKPOINT, EXIT_DATA, EXIT_INTERRUPTED, CheckpointError
+from vatt.errors import EXIT_CHECKPOINT, EXIT_DATA, EXIT_INTERRUPTED, EXIT_USAGE, CheckpointError
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,16 @@ def test_a_command_that_works_gives_its_own_code(capsys):
 def test_a_fault_of_ours_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         ended(lambda: 1 // 0, "stopped")
+
+
+@pytest.mark.parametrize("argument", ["gs://bucket/a", "--output_dir=s3://bucket/a", "S3A://a"])
+def test_addresses_of_object_stores_are_no_paths(capsys, monkeypatch, argument):
+    monkeypatch.setattr("sys.argv", ["vatt", "--fps=10", argument])
+    assert ended(lambda: 0, "stopped") == EXIT_USAGE
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {argument}: expected a folder of this machine")
+
+
+def test_other_addresses_are_left_alone(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["vatt", "--tpu=grpc://10.0.0.2:8470", "a gs:// video", "gs:a"])
+    assert ended(lambda: 0, "stopped") == 0

@@ -20,8 +20,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # which imports methods only when it is asked for one; `methods.*` are the methods.
 LEVELS = {
     "__init__": 0, "errors": 0, "notices": 0, "printing": 0, "quiet": 0, "typing": 0, "pages": 0,
-    "assets": 1, "ended": 1, "files": 1, "methods": 1,
-    "locks": 2,
+    "assets": 1, "files": 1, "methods": 1,
+    "ended": 2, "locks": 2,
     "configs": 3,
     "data": 4, "modeling": 4, "objectives": 4,
     "training": 5, "evaluation": 5,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from vatt.errors import EXIT_DATA, EXIT_INTERRUPTED, UserError
+from vatt.files import NOT_IN_STORES, in_a_store
 from vatt.printing import escape_what_cannot_be_shown
 
 
@@ -19,6 +20,9 @@ def ended(run: Callable[[], int], stopped: str, keep: Callable[[str], None] | No
     """
     escape_what_cannot_be_shown()
     try:
+        for argument in sys.argv[1:]:
+            if in_a_store(argument):
+                raise UserError(f"{argument}: {NOT_IN_STORES}.")
         return run()
     except UserError as error:
         told, code = f"error: {error}", error.exit_code

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,12 @@ from vatt.errors import WriteError
 
 MAX_TEXT = 2**30  # bytes of a file that is read at once
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_STORE = re.compile(r"(?:.*=)?(?:gs|s3a?|az|abfss?|wasbs?|hdfs)://", re.IGNORECASE)
+NOT_IN_STORES = (
+    "expected a folder of this machine or of a network file system: an object store has neither "
+    "locks nor renaming, by which files are whole or not there. Mount it to read records from it "
+    "(gcsfuse, mountpoint-s3), and copy a run to it when it is done"
+)
 OF_WRITING = (*_FULL, errno.EFBIG, errno.EROFS)  # never of reading
 
 
@@ -40,6 +47,14 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         finally:
             with suppress(OSError):  # a disk on which nothing can be made: nothing is there
                 partial.unlink(missing_ok=True)
+
+
+def in_a_store(text: str) -> bool:
+    """Whether a path, or a flag with one, is the address of an object store ("gs://bucket/a").
+
+    As a path of this machine it would be a folder "gs:", which nobody wants.
+    """
+    return _STORE.match(text) is not None
 
 
 def inside(folder: str | os.PathLike, name: str, hint: str = "") -> Path:

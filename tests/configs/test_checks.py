@@ -67,6 +67,12 @@ def test_paths_that_cannot_be(name, path):
     assert "expected a path in UTF-8, its names at most 255 bytes long" in found[name]
 
 
+@pytest.mark.parametrize("name", ["model_dir", "data_dir", "checkpoint_path"])
+@pytest.mark.parametrize("path", ["gs://bucket/a", "s3://bucket/a", "hdfs://host/a"])
+def test_object_stores_are_no_folders(name, path):
+    assert "expected a folder of this machine" in problems({name: path})[name]
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [
