@@ -1,88 +1,66 @@
-"""A training that goes on from a checkpoint ends as one that was never stopped."""
+"""A training that is killed and started again ends as one that was never stopped, of any method."""
 
 from __future__ import annotations
 
-import shutil
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import every_method
 import numpy as np
 import pytest
 
 from vatt import configs
 from vatt.experiments import executor
-from vatt.training.checkpoints import open_checkpoint
+from vatt.training.checkpoints import CheckpointStore
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-import corpus
-import token_sets
-
-NARROW = {"widths": [4, 4, 4, 8]}
-MODELS = {
-    "": {
-        "video_model_kwargs": NARROW,
-        "audio_backbone": "resnet_tiny",
-        "audio_model_kwargs": NARROW,
-    },
-    "av_mae_tiny": {"decoder_config": {"dropout_rate": 0.1}, "dropout_rate": 0.1},
-    "eao_tiny": {
-        "video_embed_dim": token_sets.WIDTH,
-        "davenet_widths": [4, 4, 4, 8],
-        "davenet_blocks": [1, 1, 1],
-        "fusion_params": {"embed_dim": 8, "drop_rate": 0.1, "attn_drop_rate": 0.1},
-    },
-}
-TOKENS = {"video_embed_dim": token_sets.WIDTH, "num_audio_stft_frames": 96}
+REPOSITORY = Path(__file__).resolve().parents[2]
+STEPS, DEADLINE_S = 12, 240
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("records")
-    corpus.write_set(folder, "both", [corpus.example(i) for i in range(6)], text=False)
-    token_sets.write_set(folder, "tokens", [token_sets.example(i) for i in range(6)])
-    return folder
+    return every_method.write(tmp_path_factory.mktemp("records"))
 
 
-def config(arch, data_dir, folder):
-    clip = {"num_frames": 4, "fps": 10.0, "frame_size": 16, "min_resize": 16}
-    spectrum = {"spectrum": {"highest_hz": 800.0}} if arch == "av_mae_tiny" else {}
-    heard = spectrum | {"sample_rate": corpus.SAMPLE_RATE, "audio_seconds": 0.4, "batch_size": 2}
-    read, evaluated = {"name": "both", **clip, **heard}, spectrum
-    if arch == "eao_tiny":
-        read, evaluated = {"name": "tokens", "batch_size": 4, "tokens": TOKENS}, {"tokens": TOKENS}
-    override = {
-        "eval": {"input": evaluated},
-        "train": {
-            "input": read,
-            "iterations_per_loop": 2,
-            "save_checkpoint_freq": 2,
-            "optimizer": {"learning_rate": {"total_steps": 4, "warmup_steps": 1}},
-        },
-        "model_config": MODELS.get(arch, MODELS[""]),
-    }
-    return configs.resolve(
-        mode="train",
-        model_arch=arch,
-        data_dir=str(data_dir),
-        model_dir=str(folder),
-        params_override=override,
-        strategy_type="one_device",
+def killed(cfg, tmp_path) -> CheckpointStore:
+    """Starts a run as a user does, and kills it once a checkpoint is there."""
+    file, store = tmp_path / "run.yaml", CheckpointStore(cfg.model_dir)
+    file.write_text(configs.to_yaml(cfg))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vatt.main", f"--config_file={file}"],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        text=True,
     )
+    end = time.monotonic() + DEADLINE_S
+    while not store.steps():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end, "no progress"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=DEADLINE_S)
+    return store
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ["gdt_tiny", "stica_tiny", "av_mae_tiny", "eao_tiny"])
+@every_method.each
 def test_a_training_goes_on_exactly(arch, data_dir, tmp_path):
-    assert executor.run(config(arch, data_dir, tmp_path / "whole")) == 0
-    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
-    for file in (tmp_path / "parts").glob("ckpt-4*"):
-        file.unlink()  # as if killed after step 2 was saved
-    assert executor.run(config(arch, data_dir, tmp_path / "parts")) == 0
-    whole, parts = (open_checkpoint(tmp_path / name / "ckpt-4") for name in ("whole", "parts"))
-    shapes = whole.get_variable_to_shape_map()
-    assert shapes == parts.get_variable_to_shape_map() and len(shapes) > 100
-    for name in shapes:
-        np.testing.assert_array_equal(parts.get_tensor(name), whole.get_tensor(name), name)
-    first = open_checkpoint(tmp_path / "whole" / "ckpt-2")
-    moved = [n for n in shapes if not np.array_equal(first.get_tensor(n), whole.get_tensor(n))]
-    assert len(moved) > len(shapes) / 2
+    whole = every_method.config(arch, data_dir, tmp_path / "whole", steps=STEPS)
+    assert executor.run(whole) == 0
+    cfg = every_method.config(arch, data_dir, tmp_path / "parts", steps=STEPS)
+    store = killed(cfg, tmp_path)
+    begun = store.newest_valid()
+    assert 0 < begun < STEPS
+    assert executor.run(cfg) == 0
+    expected = every_method.values(tmp_path / "whole" / f"ckpt-{STEPS}")
+    found = every_method.values(store.path(STEPS))
+    assert expected.keys() == found.keys() and len(expected) > 50
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, name)
+    first = every_method.values(tmp_path / "whole" / f"ckpt-{begun}")
+    moved = [name for name, value in first.items() if not np.array_equal(value, expected[name])]
+    assert len(moved) > len(expected) / 2
