@@ -85,7 +85,7 @@ def masked_model(**fields):
 
 
 def fused_model(**fields):
-    fusion = eao.FusionConfig(embed_dim=12, num_heads=2, mlp_ratio=2.0, depth=2, drop_rate=0.1)
+    fusion = eao.FusionConfig(embed_dim=12, num_heads=2, mlp_ratio=2.0, drop_rate=0.1)
     weights = {f"{name}_weight": 0.5 for name in eao.COMPARED}
     given = {
         "video_embed_dim": 7,
