@@ -32,7 +32,7 @@ import numpy as np
 import tensorflow as tf
 
 from vatt.data import framing
-from vatt.errors import EXIT_PREEMPTED
+from vatt.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED
 from vatt.training import checkpoint_files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,7 +68,8 @@ class Soak:
             f"train.optimizer.learning_rate.total_steps={given.steps}",
             f"train.iterations_per_loop={loop},train.log_every_steps={loop}",
             f"train.save_checkpoint_freq={5 * loop},train.max_checkpoints=5",
-            f"train.input.max_bad_fraction={4 * BAD_SHARE},eval.poll_interval_s=5",
+            f"train.input.max_bad_fraction={4 * BAD_SHARE}",
+            "eval.poll_interval_s=5,eval.wait_for_run=true",
             *given.params_override,
         ]
         flags = [
@@ -120,7 +121,7 @@ class Soak:
         os.kill(victim if number == "SIGKILL" else training.pid, getattr(signal, number))
         self.done[number] += 1
         code = training.wait(120)  # of several workers the others end, too
-        if number == "SIGTERM" and code not in (EXIT_PREEMPTED, -signal.SIGTERM):
+        if number == "SIGTERM" and code not in (EXIT_PREEMPTED, EXIT_INTERRUPTED):
             sys.exit(f"after SIGTERM the training ended with {code}, see {self.work}")
         if len(checkpoint_files.committed(run)) > 1 and self.chance.random() < 0.3:
             self._damage(run)
