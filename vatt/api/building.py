@@ -20,9 +20,10 @@ from vatt.api.model import Model
 from vatt.api.naming import Named
 from vatt.api.sentences import Sentences
 from vatt.api.windows import Reader
-from vatt.configs import experiment
+from vatt.configs import experiment, tokens
 from vatt.data import cards, pipeline
 from vatt.data.features import AUDIO, TEXT, VIDEO
+from vatt.errors import UserError
 from vatt.evaluators.subject import POOLED
 from vatt.experiments import labelled, media_settings, pretrain
 from vatt.experiments.finetune_eval import LABELS_FILE
@@ -49,10 +50,16 @@ def build(named: Named) -> Model:
     """Returns the model, ready to be used.
 
     Raises:
-      UserError: weights that do not fit its configuration, a damaged checkpoint, ...
+      UserError: weights that do not fit its configuration, a damaged checkpoint, a model of
+        extracted features, ...
     """
     hide_advice_on_tracing()  # files are of any length: batches have any power of two
     cfg = named.cfg
+    if tokens.of(cfg.eval.input) is not None:
+        raise UserError(
+            f"{named.name}: a model of extracted features, which reads no media files; it is "
+            "evaluated by python -m vatt.main --mode=eval on sets that 'vatt extract' makes"
+        )
     source = None if named.checkpoint is None else open_source(named.checkpoint)
     facts = {} if source is None else manifest_metadata(source.prefix)
     classes = None

@@ -6,6 +6,7 @@ import fusion_models as small
 import numpy as np
 import pytest
 
+import vatt
 from tests.torch_writer import write_zip
 from vatt import configs, methods
 from vatt.errors import CheckpointError, UserError
@@ -82,3 +83,8 @@ def test_a_training_needs_the_file():
     cfg = configs.resolve(task="pretrain", model_arch="eao_clip")
     with pytest.raises(UserError, match=r"clip_text_weights: null; expected the file"):
         methods.of(cfg).examples(cfg)
+
+
+def test_a_model_of_features_reads_no_media():
+    with pytest.raises(UserError, match=r"eao_tiny: a model of extracted features"):
+        vatt.load("eao_tiny")
