@@ -114,8 +114,12 @@ def _matrix(arrays: Golden, meta: Mapping[str, float]) -> Checks:
             total = (forward + backward) / count
         return total, tape.gradient(total, scores)
 
+    start = "sim/normsoftmax_tau"
+    temperatures = [
+        n.removeprefix(start) for n in arrays if n.startswith(start) and not n.endswith("_grad")
+    ]
     cases: dict[str, Callable[[], tuple[tf.Tensor, tf.Tensor]]] = {
-        f"sim/normsoftmax_tau{t}": (lambda t=t: value("NormSoftmax", t)) for t in (0.05, 0.1)
+        f"{start}{t}": (lambda t=t: value("NormSoftmax", float(t))) for t in temperatures
     }
     if meta["mms_margin"] == MARGIN:
         cases["sim/mms"] = lambda: value("MMS", 0.05)

@@ -51,9 +51,9 @@ def configured(
     )
     return ModelConfig(
         type=meta.get("cls", FUSION),
-        video_embed_dim=_width(weights, "video_token_proj"),
-        text_embed_dim=_width(weights, "text_token_proj"),
-        projection_dim=_outputs(weights),
+        video_embed_dim=_width(weights, "video_token_proj", width),
+        text_embed_dim=_width(weights, "text_token_proj", width),
+        projection_dim=_outputs(weights, width),
         davenet_widths=davenet(weights, "davenet.")[0],
         davenet_blocks=davenet(weights, "davenet.")[1],
         audio_max_num_stft_frames=meta.get("audio_max_num_STFT_frames"),
@@ -64,15 +64,19 @@ def configured(
     )
 
 
-def _outputs(weights: Mapping[str, np.ndarray]) -> int:
-    """Returns the width that a projection ends with, gated or minimal, of a modality or of all."""
+def _outputs(weights: Mapping[str, np.ndarray], width: int) -> int:
+    """Returns the width that a projection ends with, of a modality or of all; without one `width`.
+
+    It may be gated or minimal.
+    """
     ends = (f"{name}.{end}" for name in ("text_proj", "proj") for end in ("fc.bias", "bias"))
-    return len(next(weights[end] for end in ends if end in weights))
+    return next((len(weights[end]) for end in ends if end in weights), width)
 
 
-def _width(weights: Mapping[str, np.ndarray], name: str) -> int:
+def _width(weights: Mapping[str, np.ndarray], name: str, width: int = 0) -> int:
+    """Returns the width that a projection takes; without one `width`."""
     ends = (f"{name}.fc.weight", f"{name}.weight")
-    return next(weights[end] for end in ends if end in weights).shape[1]
+    return next((weights[end].shape[1] for end in ends if end in weights), width)
 
 
 def davenet(
@@ -133,7 +137,9 @@ def pooling_file(arrays: Golden) -> Checks:
     """Long sounds in fewer tokens: every strategy."""
     weights = weights_of(arrays)
     for strategy in sorted({name.split("/")[0] for name in arrays if "/in/" in name}):
-        most = {"audio_max_num_STFT_frames": 256, "strategy_audio_pooling": strategy}
+        tokens = arrays[f"{strategy}/mid/audio_tokens"].shape[1]
+        frames = tokens * 2 ** len(davenet(weights, "davenet.")[1])
+        most = {"audio_max_num_STFT_frames": frames, "strategy_audio_pooling": strategy}
         model = built(configured(weights, most), weights)
         yield from _compared(model, arrays, f"{strategy}/")
 
@@ -179,7 +185,7 @@ def baseline_file(arrays: Golden) -> Checks:
         loss_config=ALL,
     )
     model, inputs = built(config, weights), inputs_of(arrays, "in/")
-    for lengths in ("lengths", "untrimmed"):
+    for lengths in sorted({n.split("/")[0] for n in arrays if n.endswith("/audio_STFT_nframes")}):
         frames = tf.constant(arrays[f"{lengths}/audio_STFT_nframes"], tf.int32)
         for kind, video in (("video3d", inputs["video"]), ("video2d", inputs["video"][:, 0])):
             given = {**inputs, "video": video, "audio_STFT_nframes": frames}

@@ -25,6 +25,8 @@ MODELS = {
     | {"audio_max_num_stft_frames": 32},
     "no transformer": {"fusion": {"depth": 0}},
     "minimal": {"token_projection": "minimal", "projection": "minimal"},
+    "as it is": {"token_projection": "", "projection": "", "projection_dim": 8}
+    | {"video_embed_dim": 8, "text_embed_dim": 8, "fusion": {"embed_dim": 8, "num_heads": 2}},
     "apart": {"type": eao.PER_MODALITY},
     "text and video": {"type": eao.TV_ONLY},
     "baseline": {"type": eao.BASELINE},
