@@ -56,6 +56,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "davenet_widths": [4, 4, 4, 8],
         "davenet_blocks": [1, 1, 1],
         "fusion_params": {"embed_dim": 8, "drop_rate": 0.1, "attn_drop_rate": 0.1},
+        "use_xreplica_bn": True,  # as published each replica has statistics of its own
     },
     "mbt_tiny": {"num_layers": 2, "fusion_layer": 1, "stochastic_depth": 0.5, "dropout_rate": 0.1},
 }
