@@ -14,7 +14,10 @@ from vatt import configs
 from vatt.data.ingest import build
 from vatt.data.ingest.sources import Options
 from vatt.experiments import executor
+from vatt.experiments.pretrain import PretrainRecipe
+from vatt.training import loop
 from vatt.training.checkpoints import open_checkpoint
+from vatt.training.rundir import RunDir
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "data"))
 import feature_sets
@@ -51,12 +54,11 @@ def data_dir(tmp_path_factory):
     return folder
 
 
-def trained(data_dir, folder, steps: int = 4, devices: int = 1) -> list[float]:
-    """Trains and returns the losses that were logged."""
+def trained(data_dir, folder, steps: int = 4, strategy=None) -> list[float]:
+    """Trains and returns the losses that were logged; under `strategy` nothing is evaluated."""
     whole = {key: x for key, x in TOKENS.items() if key not in ("narrated", "n_clips")}
     override = {
         "model_config": MODEL,
-        "strategy_config": {"num_devices": devices, "distribution_strategy": "mirrored"},
         "train": {
             "input": {"name": "howto", "batch_size": 8, "tokens": TOKENS},
             "iterations_per_loop": 1,
@@ -71,15 +73,21 @@ def trained(data_dir, folder, steps: int = 4, devices: int = 1) -> list[float]:
         mode="train",
         data_dir=str(data_dir),
         params_override=[override],
+        strategy_type="one_device",
     )
-    assert executor.run(cfg) == 0
+    if strategy is None:
+        assert executor.run(cfg) == 0
+    else:
+        folder.mkdir()
+        assert loop.train(PretrainRecipe(cfg, strategy), cfg, strategy, RunDir(folder)) == 0
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [line["metrics"]["total_loss"] for line in lines if line["split"] == "train"]
 
 
 @pytest.mark.slow
-def test_two_replicas_learn_from_the_same_clips_as_one(data_dir, tmp_path):
-    one, two = (trained(data_dir, tmp_path / str(k), devices=k) for k in (1, 2))
+def test_two_replicas_learn_from_the_same_clips_as_one(data_dir, tmp_path, two_replicas):
+    one = trained(data_dir, tmp_path / "one")
+    two = trained(data_dir, tmp_path / "two", strategy=two_replicas)
     assert len(one) == 4
     np.testing.assert_allclose(two, one, rtol=1e-5)
 
