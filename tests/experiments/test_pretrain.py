@@ -114,7 +114,8 @@ def values(folder, step):
 
 
 def rows(folder, split):
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    """Rows of a log; the last one counts once its end is there, as a training may be writing it."""
+    *lines, _ = (folder / "metrics.jsonl").read_text().split("\n")
     return [row for row in map(json.loads, lines) if row["split"] == split]
 
 
