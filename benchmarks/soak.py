@@ -37,7 +37,10 @@ from vatt.training import checkpoint_files
 
 ROOT = Path(__file__).resolve().parents[1]
 BAD_SHARE = 0.01
+DAMAGED_SHARE = 0.5  # of disturbances after which a checkpoint is damaged, if there is another
 LONGEST_S = 3600.0  # of the last launch
+# By SIGTERM ends what has not come to TensorFlow yet, and handles no signal so far.
+STOPPED = (EXIT_PREEMPTED, EXIT_INTERRUPTED, -signal.SIGTERM)
 
 
 @dataclasses.dataclass
@@ -121,9 +124,11 @@ class Soak:
         os.kill(victim if number == "SIGKILL" else training.pid, getattr(signal, number))
         self.done[number] += 1
         code = training.wait(120)  # of several workers the others end, too
-        if number == "SIGTERM" and code not in (EXIT_PREEMPTED, EXIT_INTERRUPTED):
+        if number == "SIGTERM" and code == 0:
+            return True  # it had just done its last step
+        if number == "SIGTERM" and code not in STOPPED:
             sys.exit(f"after SIGTERM the training ended with {code}, see {self.work}")
-        if len(checkpoint_files.committed(run)) > 1 and self.chance.random() < 0.3:
+        if len(checkpoint_files.committed(run)) > 1 and self.chance.random() < DAMAGED_SHARE:
             self._damage(run)
         return False
 
@@ -174,9 +179,21 @@ class Soak:
             ),
             "variables": len(names[0]),
             "variables that differ": len(differing),
-            "files half written": len(list(disturbed.glob(".writing*"))),
+            "files half written": sum(map(_half_written, disturbed.rglob("*"))),
+            "tracebacks told": sum(
+                log.read_text(errors="replace").count("Traceback")
+                for log in self.work.glob("*.log")
+            ),
+            "bad records listed, quiet and disturbed": [
+                len(set((run / "bad_records.csv").read_text().splitlines()[1:]))
+                for run in (quiet, disturbed)
+            ],
             "checkpoints evaluated": len(evaluated),
         }
+
+
+def _half_written(path: Path) -> bool:
+    return path.name.startswith(".writing") or path.name.endswith(".tmp") or "pending" in path.name
 
 
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:
@@ -243,8 +260,9 @@ def main() -> None:
     print("| | |\n|---|---|")
     for name, value in table.items():
         print(f"| {name} | {value} |")
+    faults = "rows whose losses differ", "variables that differ", "files half written"
     same = found["steps logged once, those of the quiet run"] and not any(
-        found[name] for name in ("rows whose losses differ", "variables that differ")
+        found[name] for name in (*faults, "tracebacks told")
     )
     sys.exit(0 if same else 1)
 

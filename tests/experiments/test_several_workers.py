@@ -216,18 +216,19 @@ def test_a_request_to_any_worker_breaks_off_the_evaluation_of_the_chief(
     assert CheckpointStore(tmp_path / "run").steps() == [2]
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_worker_that_dies_ends_all(labelled_dir, tmp_path, killed):
+@pytest.mark.parametrize(("count", "killed"), [(2, 0), (2, 1), (4, 2)])
+def test_a_worker_that_dies_ends_all(labelled_dir, tmp_path, count, killed):
     cfg = test_finetune.config(labelled_dir, tmp_path / "run", steps=100_000)
     cfg.train.save_checkpoint_freq = 50_000
-    workers = Workers(tmp_path, cfg)
+    workers = Workers(tmp_path, cfg, count=count)
     workers.wait_for((tmp_path / "run" / "metrics.jsonl").exists)
     workers.send(killed, signal.SIGKILL)
     codes = workers.codes(LOST_S)
-    assert codes[1 - killed] == EXIT_WORKER, workers.said(1 - killed)
-    last = workers.said(1 - killed).strip().splitlines()[-1]
-    assert "another worker ended or cannot be reached" in last
-    assert "Traceback" not in workers.said(1 - killed)
+    for index in set(range(count)) - {killed}:
+        said = workers.said(index)
+        assert codes[index] == EXIT_WORKER, said
+        assert "another worker ended or cannot be reached" in said.strip().splitlines()[-1]
+        assert said.count("another worker ended") == 1 and "Traceback" not in said
 
 
 def test_folders_that_are_not_shared_are_refused_when_they_would_matter(labelled_dir, tmp_path):

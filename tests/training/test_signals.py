@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -68,6 +69,25 @@ def test_another_thread_wakes_the_main_one():
         asking.start()
         time.sleep(DEADLINE_S)
         pytest.fail("slept on")
+
+
+class Asking:
+    """Asks for a stop while it is deleted, where Python drops what is raised."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_request_while_an_object_is_deleted_is_not_lost(capfd):
+    hook = sys.unraisablehook
+    with pytest.raises(signals.Interrupted), signals.stop_requests(at_once=True):
+        Asking()
+        threading.Event().wait(DEADLINE_S)
+        pytest.fail("went on")
+    assert "Traceback" not in capfd.readouterr().err
+    with signals.stop_requests(at_once=True):
+        Asking()  # nothing is left to break off
+    assert sys.unraisablehook is hook and not signals.asked_to_stop()
 
 
 def test_what_is_written_inside_is_finished_first():

@@ -21,8 +21,11 @@ STOPPING = tuple(
 _IMPATIENT = (signal.SIGTERM, signal.SIGINT)  # the second one of these ends at once
 _OF_TERMINALS = getattr(signal, "SIGHUP", None)
 
+_AGAIN_S = 0.1  # until `Interrupted` is raised again where it was lost
+
 _asked: list[int] = []  # signals since the outermost `stop_requests` was opened
 _at_once: list[bool] = []  # of those open, the innermost last
+_lost: list[threading.Timer] = []  # one for each `Interrupted` that was raised in vain
 
 
 class Interrupted(KeyboardInterrupt):
@@ -45,9 +48,11 @@ def stop_requests(at_once: bool = False) -> Iterator[Callable[[], bool]]:
     """
     _at_once.append(at_once)
     previous = {}
+    hook = sys.unraisablehook
     try:
         if len(_at_once) == 1 and threading.current_thread() is threading.main_thread():
             previous = {number: signal.getsignal(number) for number in STOPPING}
+            sys.unraisablehook = _repeating(hook)
             for number, handler in previous.items():
                 if number != _OF_TERMINALS or handler is not signal.SIG_IGN:
                     signal.signal(number, _request)
@@ -59,11 +64,39 @@ def stop_requests(at_once: bool = False) -> Iterator[Callable[[], bool]]:
             raise Interrupted from error
         raise
     finally:
+        if previous:
+            _at_once[-1] = False  # there is nothing left to break off
+            _forget_lost()
+            for number, handler in previous.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            sys.unraisablehook = hook
         _at_once.pop()
-        for number, handler in previous.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if not _at_once:
             _asked.clear()
+
+
+def _repeating(hook: Callable[[object], object]) -> Callable[[object], object]:
+    """Returns a `sys.unraisablehook` by which no request is lost.
+
+    Python drops what is raised while it deletes an object or calls back from a weak reference.
+    """
+
+    def repeat(unraisable: sys.UnraisableHookArgs) -> None:
+        if not _comes_of_interrupted(unraisable.exc_value):
+            hook(unraisable)
+            return
+        _lost.append(threading.Timer(_AGAIN_S, ask_to_stop))
+        _lost[-1].daemon = True
+        _lost[-1].start()
+
+    return repeat
+
+
+def _forget_lost() -> None:
+    for timer in _lost:
+        timer.cancel()
+        timer.join()
+    _lost.clear()
 
 
 def _comes_of_interrupted(error: BaseException | None) -> bool:
@@ -102,12 +135,12 @@ def _request(number: int, _frame: object) -> None:
         os._exit(128 + number)
     first = not _asked
     _asked.append(number)
-    if not first:
-        return
-    how = "leaving" if _at_once[-1] else "saving after this loop, then leaving"
-    name = signal.Signals(number).name
-    print(f"\n{name}: {how} (again to leave at once)", file=sys.stderr)
-    if _at_once[-1]:
+    if first:
+        how = "leaving" if _at_once[-1] else "saving after this loop, then leaving"
+        name = signal.Signals(number).name
+        print(f"\n{name}: {how} (again to leave at once)", file=sys.stderr)
+    if _at_once[-1] and (first or _lost):
+        _lost.clear()
         raise Interrupted
 
 
