@@ -37,12 +37,20 @@ def test_a_fault_of_ours_keeps_its_traceback():
         ended(lambda: 1 // 0, "stopped")
 
 
-@pytest.mark.parametrize("argument", ["gs://bucket/a", "--output_dir=s3://bucket/a", "S3A://a"])
+@pytest.mark.parametrize(
+    "argument", ["gs://bucket/a", "--output_dir=s3://bucket/a", "S3A://a", "--data=gs://a/b"]
+)
 def test_addresses_of_object_stores_are_no_paths(capsys, monkeypatch, argument):
     monkeypatch.setattr("sys.argv", ["vatt", "--fps=10", argument])
     assert ended(lambda: 0, "stopped") == EXIT_USAGE
     told = capsys.readouterr().err
     assert told.startswith(f"error: {argument}: expected a folder of this machine")
+
+
+def test_addresses_are_left_to_flags_that_take_them(monkeypatch):
+    flags = ["--model=gs://bucket/a", "--data_dir", "s3://bucket/a", "--fps=10"]
+    monkeypatch.setattr("sys.argv", ["vatt", *flags])
+    assert ended(lambda: 0, "stopped") == 0
 
 
 def test_other_addresses_are_left_alone(monkeypatch):

@@ -22,7 +22,7 @@ LEVELS = {
     "__init__": 0, "errors": 0, "notices": 0, "printing": 0, "quiet": 0, "typing": 0, "pages": 0,
     "assets": 1, "files": 1, "methods": 1,
     "ended": 2, "locks": 2,
-    "configs": 3,
+    "configs": 3, "stores": 3,
     "data": 4, "modeling": 4, "objectives": 4,
     "training": 5, "evaluation": 5,
     "evaluators": 6, "reporting": 6, "zoo": 6,
@@ -53,9 +53,9 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "tensorflow_probability": "tensorflow-probability",
 }
-# Another backend, and extras: `beam`, `onnx`, `litert`, `mteb`, `mlflow`, `wandb`.
+# Another backend, and extras: `beam`, `onnx`, `litert`, `mteb`, `mlflow`, `stores`, `wandb`.
 OPTIONAL = {"jax", "apache_beam", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert"}
-OPTIONAL |= {"datasets", "mteb", "torch", "mlflow", "wandb"}
+OPTIONAL |= {"datasets", "mteb", "torch", "mlflow", "obstore", "wandb"}
 
 
 def _imports(path: Path) -> Iterator[tuple[str, int]]:

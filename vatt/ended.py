@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 
 from vatt.errors import EXIT_DATA, EXIT_INTERRUPTED, UserError
 from vatt.files import NOT_IN_STORES, in_a_store
 from vatt.printing import escape_what_cannot_be_shown
+
+# Flags whose values may be addresses of object stores; who reads them says what is wrong with one.
+_TAKEN = ("--model", "--model_dir", "--data_dir", "--override_checkpoint")
 
 
 def ended(run: Callable[[], int], stopped: str, keep: Callable[[str], None] | None = None) -> int:
@@ -20,8 +24,9 @@ def ended(run: Callable[[], int], stopped: str, keep: Callable[[str], None] | No
     """
     escape_what_cannot_be_shown()
     try:
-        for argument in sys.argv[1:]:
-            if in_a_store(argument):
+        for before, argument in itertools.pairwise(sys.argv):
+            flag = argument.partition("=")[0] if argument.startswith("--") else before
+            if in_a_store(argument) and flag not in _TAKEN:
                 raise UserError(f"{argument}: {NOT_IN_STORES}.")
         return run()
     except UserError as error:

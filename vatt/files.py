@@ -16,16 +16,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vatt.errors import WriteError
+from vatt.errors import UserError, WriteError
 
 MAX_TEXT = 2**30  # bytes of a file that is read at once
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STORE = re.compile(r"(?:.*=)?(?:gs|s3a?|az|abfss?|wasbs?|hdfs)://", re.IGNORECASE)
+_TAKEN = re.compile(r"(gs|s3)(?:(?<=s3)a)?://([^/]+)((?:/[^/]+)*)/?")
 NOT_IN_STORES = (
-    "expected a folder of this machine or of a network file system: an object store has neither "
-    "locks nor renaming, by which files are whole or not there. Mount it to read records from it "
-    "(gcsfuse, mountpoint-s3), and copy a run to it when it is done"
+    "expected a folder of this machine or of a network file system. Addresses of object stores, "
+    "gs://bucket/folder or s3://bucket/folder, are taken for --data_dir and for checkpoints that "
+    "are read (--override_checkpoint, --model)"
 )
+CACHE = "VATT_CACHE"  # the environment variable of the folder for what is fetched
 OF_WRITING = (*_FULL, errno.EFBIG, errno.EROFS)  # never of reading
 
 
@@ -55,6 +57,41 @@ def in_a_store(text: str) -> bool:
     As a path of this machine it would be a folder "gs:", which nobody wants.
     """
     return _STORE.match(text) is not None
+
+
+def store_parts(address: str) -> tuple[str, ...] | None:
+    """Returns scheme, bucket and names of an address that is taken; None for anything else.
+
+    "gs://bucket/a/b" gives ("gs", "bucket", "a", "b").
+    """
+    found = _TAKEN.fullmatch(address)
+    if found is None:
+        return None
+    parts = (found[1], found[2], *found[3].split("/")[1:])
+    return None if {".", ".."} & set(parts) else parts
+
+
+def cache_folder(given: str | os.PathLike | None = None) -> Path:
+    """Returns the folder of what is fetched, which need not be there: $VATT_CACHE or ~/.cache/vatt.
+
+    Args:
+      given: is that folder, if given.
+
+    Raises:
+      UserError: nothing says where it is.
+    """
+    given = given or os.environ.get(CACHE)
+    try:
+        if given:
+            return Path(given).expanduser().absolute()
+        # A relative one does not count, as the specification of these folders says.
+        base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        return (base if base.is_absolute() else Path.home() / ".cache") / "vatt"
+    except RuntimeError:
+        raise UserError(
+            "there is no home folder to put what is fetched in; set the environment variable "
+            f"{CACHE} to a folder, or give --cache_dir where there is that flag"
+        ) from None
 
 
 def inside(folder: str | os.PathLike, name: str, hint: str = "") -> Path:

@@ -17,6 +17,7 @@ from vatt.errors import CheckpointError, UserError, nearest, short
 from vatt.experiments import beforehand
 from vatt.files import read_json
 from vatt.training import checkpoint_files
+from vatt.training.stored_checkpoints import fetched
 from vatt.zoo import cache
 
 _SHOWN = 8
@@ -87,7 +88,7 @@ def _checkpoint(text: str) -> Path | None:
     Raises:
       UserError: a folder without a checkpoint, or a checkpoint of the zoo that is not here yet.
     """
-    path = Path(text)
+    path = fetched(text)
     if path.is_dir():
         if not checkpoint_files.committed(path) and not any(path.glob("ckpt-*.index")):
             inside = [str(path / name) for name in beforehand.runs_in(path)]

@@ -12,7 +12,7 @@ from vatt.configs.backbones import Backbone
 from vatt.configs.model import PretrainModel
 from vatt.configs.problems import ConfigError, Problem, Problems, divides
 from vatt.errors import nearest
-from vatt.files import NOT_IN_STORES, in_a_store
+from vatt.files import NOT_IN_STORES, in_a_store, store_parts
 
 _OF_SPECTROGRAMS = ("audio_features", "audio_mean", "audio_std", "audio_masking", "audio_roll")
 _OF_SPECTROGRAMS += ("band_masks", "time_masks")
@@ -63,7 +63,7 @@ def _paths(config: experiment.ExperimentConfig) -> Problems:
         if not fits:
             accepted = f"expected a path in UTF-8, its names at most {_LONGEST_NAME} bytes long"
             yield Problem(name, path, accepted)
-        elif in_a_store(path):
+        elif in_a_store(path) and (name == "model_dir" or store_parts(path) is None):
             yield Problem(name, path, NOT_IN_STORES)
 
 

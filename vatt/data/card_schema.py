@@ -6,6 +6,7 @@ Cards are read and written by `vatt.data.cards`. Fields are explained in docs/da
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -160,6 +161,7 @@ class Card(_Part):
     prompts: dict[str, list[str]] = {}  # sentences of a class, by its name, for zero-shot use
     _inside = pydantic.field_validator("label_file")(_stays_inside)
     _folder: Path | None = pydantic.PrivateAttr(default=None)
+    _fetch: Callable[[list[str]], None] | None = pydantic.PrivateAttr(default=None)
     _counted: dict[str, dict[Path, int]] = pydantic.PrivateAttr(default_factory=dict)
 
     @pydantic.field_validator("name")
@@ -216,11 +218,9 @@ class Card(_Part):
     def _labels_fit(self) -> Card:
         if self.labels is not None and self.label_file is not None:
             raise ValueError("labels and label_file exclude each other")
-        fault = label_fault(self.labels, self.num_classes)
-        if fault:
+        if fault := label_fault(self.labels, self.num_classes):
             raise ValueError(fault)
-        empty = [name for name, sentences in self.prompts.items() if not sentences]
-        if empty:
+        if empty := [name for name, sentences in self.prompts.items() if not sentences]:
             raise ValueError(f"prompts: class '{empty[0]}' has no sentence")
         return self
 
@@ -334,10 +334,11 @@ class Card(_Part):
         """
         part = self.split(split)
         where = f"data set '{self.name}', split '{split}'"
+        again = f"Run vatt.data.ingest again for {self.folder}."
         if part.num_shards is None:  # not made by us
             again = f"Correct pattern or files (card: {self.folder / CARD_FILE})."
-        else:
-            again = f"Run vatt.data.ingest again for {self.folder}."
+        if self._fetch is not None:  # from where the set is stored
+            self._fetch(part.patterns)
         found = part.files(self.folder)
         pattern = "' or '".join(part.patterns)
         if not found:

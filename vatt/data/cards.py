@@ -5,7 +5,8 @@
     cards.describe("audioset")  # what is known of a set before anyone has it
 
 A card is `<data_dir>/<name>/card.yaml`, beside the shards its patterns name. The folder `data_dir`
-is the argument, else the environment variable VATT_DATA_DIR. Cards without shards, one for each set
+is the argument, else the environment variable VATT_DATA_DIR; it may be the address of one in a
+store. Cards without shards, one for each set
 VATT is used with, are in `data/` of the project. Fields are explained in docs/datasets.md.
 """
 
@@ -19,6 +20,7 @@ import yaml
 
 from vatt import assets
 from vatt.configs import yaml_text
+from vatt.data import stored_sets
 from vatt.data.card_schema import (
     CARD_FILE,
     MANIFEST_FILE,
@@ -32,7 +34,7 @@ from vatt.data.card_schema import (
 )
 from vatt.data.labels import label_fault, read_labels
 from vatt.errors import DataError, nearest, short
-from vatt.files import inside, read_text, replace_text
+from vatt.files import in_a_store, inside, read_text, replace_text
 
 __all__ = [
     "CARD_FILE",
@@ -89,6 +91,9 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Card:
             f"data set '{short(name)}': no data folder given. Set --data_dir, or the environment "
             f"variable {ENVIRONMENT_VARIABLE}, to the folder that holds {short(name)}/{CARD_FILE}."
         )
+    if in_a_store(os.fspath(folder)):
+        stored = stored_sets.find(folder, name)
+        return read(stored.card_file(), stored)
     if not os.path.isdir(folder):
         source = "data_dir" if data_dir is not None else ENVIRONMENT_VARIABLE
         raise DataError(
@@ -135,8 +140,12 @@ def _how_to_make(name: str, folder: Path) -> str:
     return "".join([*lines, "\nTo make it:\n  ", commands.replace("\n", "\n  ")])
 
 
-def read(path: Path) -> Card:
+def read(path: Path, stored: stored_sets.StoredSet | None = None) -> Card:
     """Returns the card in a YAML file.
+
+    Args:
+      path: of the file.
+      stored: the set in a store that the file is a copy from.
 
     Raises:
       DataError: the file is not a valid card; all faults are listed. Or its label file is not.
@@ -155,6 +164,9 @@ def read(path: Path) -> Card:
     except pydantic.ValidationError as error:
         raise DataError(f"{path} is not a valid card:\n{_explain(error)}") from error
     card._folder = path.parent
+    if stored is not None:
+        stored.fetch_beside(card)
+        card._fetch = stored.fetch_shards
     if card.label_file is not None:
         card.labels = _labels_of(card)
     strangers = [name for name in card.prompts if card.labels and name not in card.labels]

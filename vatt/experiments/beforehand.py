@@ -11,7 +11,13 @@ from vatt.configs import dataset
 from vatt.data import cards
 from vatt.data.features import split_part
 from vatt.errors import CheckpointError, UserError, WriteError, nearest
-from vatt.training import checkpoint_files, cluster, flax_checkpoints, torch_checkpoints
+from vatt.training import (
+    checkpoint_files,
+    cluster,
+    flax_checkpoints,
+    stored_checkpoints,
+    torch_checkpoints,
+)
 
 CONFIG_FILE = "config.yaml"
 
@@ -39,7 +45,7 @@ def check(cfg: configs.ExperimentConfig, *, fresh_start: bool = False) -> None:
         )
     if cfg.checkpoint_path:
         if not goes_on:
-            check_checkpoint(Path(cfg.checkpoint_path))
+            check_checkpoint(stored_checkpoints.fetched(cfg.checkpoint_path))
     elif cfg.mode == "eval" and not cfg.eval.wait_for_run:
         _check_run(folder)
     for data, needed in _inputs(cfg):

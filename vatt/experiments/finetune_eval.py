@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +17,7 @@ from vatt.experiments import evaluator, labelled, selection
 from vatt.modeling.classifier import ClassificationModel
 from vatt.reporting import history
 from vatt.training.rundir import METRICS, RunDir
+from vatt.training.stored_checkpoints import fetched
 
 LABELS_FILE = "labels.txt"  # class names of the classifier, in the folder of the run
 EVALUATOR = "classification"
@@ -50,7 +50,7 @@ class Evaluator(evaluator.Evaluator):
             trained = labelled.open_set(cfg, "train")
             labelled.check_same_classes(trained.labels, self._set, f"'{trained.card.name}'")
             return
-        folder = Path(cfg.checkpoint_path) if cfg.checkpoint_path else rundir.checkpoints
+        folder = fetched(cfg.checkpoint_path or rundir.checkpoints)
         folder = folder if folder.is_dir() else folder.parent
         if (folder / LABELS_FILE).exists():
             names = cards.read_labels(folder / LABELS_FILE)

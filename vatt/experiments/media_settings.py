@@ -20,6 +20,7 @@ from vatt import configs
 from vatt.data import cards
 from vatt.data.ingest import state
 from vatt.errors import DataError
+from vatt.files import in_a_store
 
 _KEY = "records"  # in the manifest of a checkpoint
 
@@ -92,7 +93,7 @@ def _places(data_dir: str | None, folder: Path | None) -> Iterator[str | Path]:
     if not given:
         return
     yield given
-    if folder is not None and not os.path.isabs(given):
+    if folder is not None and not os.path.isabs(given) and not in_a_store(given):
         yield from (above / given for above in folder.absolute().parents)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +23,7 @@ from vatt.experiments import evaluator, vocabularies
 from vatt.modeling.pretraining import Pair, PretrainingModel
 from vatt.modeling.random import Randomness
 from vatt.training.rundir import RunDir
+from vatt.training.stored_checkpoints import fetched
 
 FIELD = "eval.input.vocabulary"
 
@@ -76,7 +76,7 @@ class Evaluator(evaluator.Evaluator):
         searched = TEXT in model.modalities and any(card.text for card in self._cards)
         if not (searched or compared):
             return None
-        folder = Path(self._cfg.checkpoint_path or self._rundir.checkpoints)
+        folder = fetched(self._cfg.checkpoint_path or self._rundir.checkpoints)
         return vocabularies.load(self._cfg.eval.input, folder if folder.is_dir() else folder.parent)
 
     def check(self, prefix: str | os.PathLike) -> None:

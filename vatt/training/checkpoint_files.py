@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,9 +82,14 @@ def single_files(folder: str | os.PathLike) -> list[str]:
 
 def newest_flax(folder: str | os.PathLike) -> Path | None:
     """The file of Flax with the highest number in a folder, None where there is none."""
-    numbered = [name for name in single_files(folder) if re.fullmatch(_NUMBERED, name)]
-    newest = max(numbered, key=lambda name: int(name.rpartition("_")[2]), default=None)
+    newest = highest_flax(single_files(folder))
     return None if newest is None else Path(folder) / newest
+
+
+def highest_flax(names: Iterable[str]) -> str | None:
+    """The one of files of Flax with the highest number, None where there is none."""
+    numbered = [name for name in names if re.fullmatch(_NUMBERED, name)]
+    return max(numbered, key=lambda name: int(name.rpartition("_")[2]), default=None)
 
 
 def newest_published(folder: str | os.PathLike) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import logging
 
-from vatt import configs, methods
+from vatt import configs, methods, stores
 from vatt.configs import evaluators
 from vatt.errors import UserError
 from vatt.files import make_folder, replace_text
@@ -73,7 +73,8 @@ def claim(place: RunDir, cfg: configs.ExperimentConfig, command: Sequence[str]) 
     source = cfg.checkpoint_path if cfg.mode == "eval" else None
     for_figures = source or place.path != place.checkpoints
     if for_figures and _recorded(place.path, cfg) is None:
-        source = source and str(Path(source).absolute())
+        if source and not stores.is_address(source):
+            source = str(Path(source).absolute())
         recorded = cfg.model_copy(update={"mode": "eval", "checkpoint_path": source})
         replace_text(place.path / CONFIG, configs.to_yaml(recorded))
         place.record_launch(cfg, command)
@@ -114,7 +115,7 @@ def _differing(
 def _deciding(tree: Mapping, folder: Path) -> dict[str, object]:
     """What decides the figures of a configuration: sets, settings, whose checkpoints."""
     source = tree.get("checkpoint_path") if tree.get("mode") == "eval" else None
-    if source:
+    if source and not stores.is_address(source):
         path = Path(source)
         path = (path if path.is_dir() else path.parent).resolve()
         source = None if path == folder.resolve() else str(path)

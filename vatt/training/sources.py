@@ -28,6 +28,7 @@ from vatt.training.checkpoint_files import committed, is_flax, is_torch, newest_
 from vatt.training.checkpoints import manifest_metadata, newest_in, open_checkpoint
 from vatt.training.flax_checkpoints import FlaxCheckpoint
 from vatt.training.layouts import Layout, Own, Shapes
+from vatt.training.stored_checkpoints import fetched
 from vatt.training.torch_checkpoints import TorchCheckpoint
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -104,17 +105,20 @@ class Source:
 def open_source(prefix: str | os.PathLike) -> Source:
     """Opens a checkpoint and finds out its kind; a folder stands for its newest checkpoint.
 
+    One in an object store is fetched first.
+
     Raises:
       CheckpointError: no such checkpoint, a damaged or incomplete one, or one of another program.
     """
-    if not Path(prefix).is_dir():
+    prefix = fetched(prefix)
+    if not prefix.is_dir():
         if is_torch(prefix):
-            return _of_torch(Path(prefix))
+            return _of_torch(prefix)
         if is_flax(prefix):
-            return _of_flax(Path(prefix))
+            return _of_flax(prefix)
     elif not committed(prefix) and (newest := newest_flax(prefix)):
         return _of_flax(newest)
-    prefix = newest_in(prefix) if Path(prefix).is_dir() else Path(prefix)
+    prefix = newest_in(prefix) if prefix.is_dir() else prefix
     reader = open_checkpoint(prefix)
     stored = reader.get_variable_to_shape_map()
     keys = {key.removesuffix(SUFFIX): tuple(stored[key]) for key in sorted(stored)}

@@ -18,11 +18,11 @@ from urllib.parse import unquote, urlsplit
 
 from vatt import locks, zoo
 from vatt.errors import DataError, UserError, short
-from vatt.files import make_folder, read_json, replace_text, sha256, writing
+from vatt.files import CACHE, cache_folder, make_folder, read_json, replace_text, sha256, writing
 from vatt.training import checkpoint_files
 from vatt.zoo import fetching, unpacking
 
-ENVIRONMENT_VARIABLE = "VATT_CACHE"
+ENVIRONMENT_VARIABLE = CACHE
 RECORD = "download.json"
 _BUNDLE = (".index", ".data-00000-of-00001")  # the files of a checkpoint of TensorFlow
 
@@ -36,18 +36,7 @@ def folder(cache_dir: str | os.PathLike | None = None) -> Path:
     Raises:
       UserError: nothing says where it is.
     """
-    given = cache_dir or os.environ.get(ENVIRONMENT_VARIABLE)
-    try:
-        if given:
-            return Path(given).expanduser().absolute()
-        # A relative one does not count, as the specification of these folders says.
-        base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        return (base if base.is_absolute() else Path.home() / ".cache") / "vatt"
-    except RuntimeError:
-        raise UserError(
-            f"there is no home folder to put checkpoints in; give --cache_dir, or set "
-            f"{ENVIRONMENT_VARIABLE}"
-        ) from None
+    return cache_folder(cache_dir)
 
 
 def fetched(name: str, cache_dir: str | os.PathLike | None = None) -> Path | None:
