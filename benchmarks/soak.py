@@ -6,11 +6,12 @@ r"""A training that is killed, stopped and robbed of checkpoints, beside one tha
 
 Both trainings read the same copy of the records, one in a hundred of which is damaged. The quiet
 one runs once. The other one, of the same configuration, is started again until it ends by itself:
-each launch but the last is ended at a random moment, by SIGKILL or SIGTERM, and now and then
-its newest checkpoint is damaged before the next. An evaluation of its own polls beside it all the
-time. At the end every step must have been logged once and every variable of the last checkpoint be
-that of the quiet training, bit for bit; the command prints what it did and found as a table, and
-ends with 1 if anything differs. With --workers=2 `vatt launch` starts two processes.
+each launch but the last is ended at a random moment, by SIGKILL or SIGTERM: a quarter of them while
+they start, the others after a random number of steps. After half of that its newest checkpoint is
+damaged. An evaluation of its own polls beside it all the time. At the end every step must have been
+logged once and every variable of the last checkpoint be that of the quiet training, bit for bit;
+the command prints what it did and found as a table, and ends with 1 if anything differs. With
+--workers=2 `vatt launch` starts two processes.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from vatt.training import checkpoint_files
 ROOT = Path(__file__).resolve().parents[1]
 BAD_SHARE = 0.01
 DAMAGED_SHARE = 0.5  # of disturbances after which a checkpoint is damaged, if there is another
+EARLY_SHARE = 0.25  # of launches that are ended while they start
 LONGEST_S = 3600.0  # of the last launch
 # By SIGTERM ends what has not come to TensorFlow yet, and handles no signal so far.
 STOPPED = (EXIT_PREEMPTED, EXIT_INTERRUPTED, -signal.SIGTERM)
@@ -101,23 +103,44 @@ class Soak:
         self._ended_well(self.start(run, "train"), "the quiet training")
         return time.monotonic() - started
 
-    def disturbed(self, run: Path, seconds: float) -> None:
-        """Trains with disturbances, each within so many seconds of its launch."""
+    def disturbed(self, run: Path) -> None:
+        """Trains with disturbances, and an evaluation beside it."""
         evaluation = self.start(run, "eval")
-        for _ in range(self.arguments.disturbances):
-            if self._disturb(run, self.chance.uniform(1.0, seconds)):
-                break
-        self._ended_well(self.start(run, "train"), "the last launch")
-        self.done["launches"] += 1
-        self._ended_well(evaluation, "the evaluation")
+        try:
+            for _ in range(self.arguments.disturbances):
+                if self._disturb(run):
+                    break
+            self._ended_well(self.start(run, "train"), "the last launch")
+            self.done["launches"] += 1
+            self._ended_well(evaluation, "the evaluation")
+        finally:
+            evaluation.kill()
 
-    def _disturb(self, run: Path, seconds: float) -> bool:
+    def _wait(self, log: Path, training: subprocess.Popen) -> None:
+        """Waits for a random moment of the start, or after a random number of rows of the log.
+
+        Raises:
+          subprocess.TimeoutExpired: the training has not ended by then.
+        """
+        if self.chance.random() < EARLY_SHARE:
+            training.wait(self.chance.uniform(1.0, self.arguments.start))
+            return
+        goal = self.chance.randrange(1, 200 // self.arguments.disturbances + 1)
+        before = log.stat().st_size
+        while training.poll() is None:
+            if log.read_bytes()[before:].count(b"  loss ") >= goal:
+                break
+            time.sleep(0.1)
+        training.wait(self.chance.uniform(0.01, 2.0))
+
+    def _disturb(self, run: Path) -> bool:
         """Starts the training and ends it; returns whether it had ended by itself before."""
         self.kept.append(max(checkpoint_files.committed(run), default=0))
         training, number = self.start(run, "train"), self.chance.choice(["SIGKILL", "SIGTERM"])
         self.done["launches"] += 1
         try:
-            return self._is_well(training.wait(seconds), "a launch that was left alone")
+            self._wait(self.work / f"{run.name}.train.log", training)
+            return self._is_well(training.returncode, "a launch that was left alone")
         except subprocess.TimeoutExpired:
             pass
         victim = self.chance.choice(_processes(training.pid))
@@ -243,7 +266,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--disturbances", type=int, default=20)
-    parser.add_argument("--longest", type=float, default=60.0, help="s from a launch to its end")
+    parser.add_argument("--start", type=float, default=20.0, help="s that a launch takes to start")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--params_override", action="append", default=[])
     arguments = parser.parse_args()
@@ -253,7 +276,7 @@ def main() -> None:
     damaged, seen = spoil(arguments.data_dir, arguments.work / "records", soak.chance)
     runs = arguments.work / "quiet", arguments.work / "disturbed"
     seconds = soak.quiet(runs[0])
-    soak.disturbed(runs[1], arguments.longest)
+    soak.disturbed(runs[1])
     found = soak.compare(*runs)
     table = {"records damaged": f"{damaged} of {seen}", "quiet training, s": round(seconds)}
     table |= dict(sorted(soak.done.items())) | {"went on from": soak.kept} | found
