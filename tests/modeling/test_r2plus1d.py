@@ -23,6 +23,7 @@ from vatt.modeling.backbones.r2plus1d import (
 )
 from vatt.modeling.backbones.resnet_audio import SpectrogramBlock
 from vatt.modeling.layers.conv import ConvNorm
+from vatt.training.published_names import UnmappedVariableError
 
 RANDOM = np.random.default_rng(0)
 NORM = {"momentum": 0.9, "epsilon": 1e-5, "scale": True, "synchronized": True, "unbiased": True}
@@ -281,5 +282,5 @@ def test_layouts():
 def test_variables_without_a_published_name_are_refused():
     layer = make("vit_tiny")
     layer.build((None, 16, 64, 64, 3))
-    with pytest.raises(published.UnmappedVariableError, match="no published name for video/"):
+    with pytest.raises(UnmappedVariableError, match="no published name for video/"):
         published.layer_names(layer, published.VIDEO)

@@ -10,9 +10,10 @@ import numpy as np
 from tests.golden.checks import Arrays, Check, Checks, Golden, absolute
 from vatt import configs
 from vatt.methods.gdt import published
-from vatt.methods.gdt.published import AUDIO, VIDEO, Rules
+from vatt.methods.gdt.published import AUDIO, VIDEO
 from vatt.modeling import factory
 from vatt.modeling.typing import Tensor
+from vatt.training.published_names import Rules
 
 CLOSE = 1e-4  # absolute, and relative
 # Of outputs in training, after eight norms over few values each. The reference is good to 4e-5: so

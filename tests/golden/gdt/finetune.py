@@ -17,6 +17,7 @@ from vatt.modeling.classifier import ClassificationModel
 from vatt.modeling.layers import batch_norm
 from vatt.modeling.layers.pooling import TemporalPooling
 from vatt.objectives import classification
+from vatt.training.published_names import TORCH_LEAVES
 
 SMALL = 1e-4  # absolute, of small networks
 LOSS = 1e-5  # absolute
@@ -102,7 +103,7 @@ def _names(model: ClassificationModel) -> dict[str, str]:
         names = published.layer_names(pooling, published.POOLING, "pooling_arch.2")
     for layer, place in ((norm, ".0"), (model.classification, "" if norm is None else ".1")):
         for variable in [] if layer is None else layer.variables:
-            names[variable.path] = f"classifier{place}.{published.LEAVES[variable.name]}"
+            names[variable.path] = f"classifier{place}.{TORCH_LEAVES[variable.name]}"
     return names
 
 

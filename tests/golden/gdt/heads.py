@@ -25,6 +25,7 @@ from vatt.modeling.layers import projection
 from vatt.modeling.layers.pooling import TemporalPooling
 from vatt.objectives.replica import Replica
 from vatt.training import optimizers
+from vatt.training.published_names import Rules
 
 SMALL = 1e-4  # absolute, of small networks
 STEP = 1e-5  # absolute, of losses and of weights after steps of training
@@ -67,7 +68,7 @@ def _head(arrays: Arrays, case: str, config: ProjectionConfig) -> projection.Pro
     return head
 
 
-def _load(layer: keras.layers.Layer, rules: published.Rules, arrays: Arrays, prefix: str) -> None:
+def _load(layer: keras.layers.Layer, rules: Rules, arrays: Arrays, prefix: str) -> None:
     known = [name.removeprefix(prefix) for name in arrays if name.startswith(prefix)]
     names = published.layer_names(layer, rules)
     procedural.fill(layer.variables, names, lambda name: arrays[prefix + name], known)

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 
 from vatt.methods.av_mae import published
-from vatt.methods.av_mae.published import ENCODER, MODALITIES, Rules, within
+from vatt.methods.av_mae.published import ENCODER, MODALITIES, within
+from vatt.training.published_names import Rules, UnmappedVariableError
 
 EMBEDDING = {"video": "embedding", "audio": "embedding_spectrogram"}
 HEAD = "ProjectionHeadAndClassifier_0"
@@ -59,7 +60,7 @@ def head_name(layer: str, leaf: str) -> str:
       UnmappedVariableError: another layer.
     """
     if layer not in LAYERS:
-        raise published.UnmappedVariableError(f"no published name for {layer}/{leaf}")
+        raise UnmappedVariableError(f"no published name for {layer}/{leaf}")
     return f"{HEAD}/{LAYERS[layer]}/{leaf}"
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from vatt.methods.av_mae import fine_tuned, published
+from vatt.methods.av_mae import fine_tuned
 from vatt.methods.av_mae.fine_tuned import HEAD
 from vatt.training.flax_checkpoints import STEP
 from vatt.training.layouts import FINETUNE, FLAX, Layout, Shapes
+from vatt.training.published_names import UnmappedVariableError
 
 
 class FineTuned(Layout):
@@ -25,14 +26,14 @@ class FineTuned(Layout):
             return {}
         try:
             return fine_tuned.classifier_names(model)
-        except published.UnmappedVariableError:
+        except UnmappedVariableError:
             return {}
 
     def backbone_keys(self, backbone: keras.layers.Layer, modality: str) -> dict[str, str]:
         """Returns {variable path: key} of a backbone; empty where there is none for it."""
         try:
             return fine_tuned.backbone_names(backbone)
-        except published.UnmappedVariableError:  # another backbone
+        except UnmappedVariableError:  # another backbone
             return {}
 
     def of_backbone(self, key: str, modality: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from vatt.methods.av_mae import fine_tuned_layout, published
 from vatt.training.flax_checkpoints import STEP
 from vatt.training.layouts import FLAX, PRETRAIN, Layout, Shapes
+from vatt.training.published_names import UnmappedVariableError
 
 # Published encoders of a modality alone.
 _OF_MODALITY = {m: f"Transformer_{theirs}/" for m, theirs in published.MODALITIES.items()}
@@ -36,7 +37,7 @@ class Pretrained(Layout):
         """Returns {variable path: key} of a whole model; empty where it is of another kind."""
         try:
             return published.model_names(model)
-        except published.UnmappedVariableError:
+        except UnmappedVariableError:
             return {}
 
     def backbone_keys(self, backbone: keras.layers.Layer, modality: str) -> dict[str, str]:
@@ -56,7 +57,7 @@ class Pretrained(Layout):
                 continue
             try:
                 below = published.name_of(name, rules).removeprefix("encoder/")
-            except published.UnmappedVariableError:  # another backbone
+            except UnmappedVariableError:  # another backbone
                 return {}
             found[path] = self._key(below, modality)
         return found

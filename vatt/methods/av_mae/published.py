@@ -10,13 +10,12 @@ fits is an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import keras
 import numpy as np
 
-# A pattern of our path below a layer, and the published path.
-Rules = Sequence[tuple[str, str]]
+from vatt.training.published_names import Rules, UnmappedVariableError, one_each
 
 _BLOCK = r"layer_(\d+)"
 _PARTS = {"q": "query", "k": "key", "v": "value", "o": "out"}
@@ -38,10 +37,6 @@ VECTORS, TABLE = ("/modality", "/mask_token"), "/embeddings"
 
 
 MODALITIES = {"video": "rgb", "audio": "spectrogram"}
-
-
-class UnmappedVariableError(KeyError):
-    """A variable path without a published name."""
 
 
 def within(rules: Rules, ours: str, theirs: str) -> Rules:
@@ -90,10 +85,7 @@ def names(variables: Iterable[keras.Variable], beginning: str, rules: Rules) -> 
     Raises:
       UnmappedVariableError: a variable that no rule fits, or two that share a name.
     """
-    found = {v.path: name_of(v.path.removeprefix(beginning), rules) for v in variables}
-    if len(set(found.values())) != len(found):
-        raise UnmappedVariableError("two variables share a published name")
-    return found
+    return one_each({v.path: name_of(v.path.removeprefix(beginning), rules) for v in variables})
 
 
 def from_published(path: str, value: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vatt.methods.eao import published
 from vatt.training.layouts import PRETRAIN, TORCH, Layout, Shapes
+from vatt.training.published_names import UnmappedVariableError
 
 _MARKS = ("fusion.masking_token", "text_pooling_caption.fc.weight")
 
@@ -25,7 +26,7 @@ class Published(Layout):
         """Returns {variable path: key} of a whole model; empty where it is of another kind."""
         try:
             return published.model_names(model)
-        except published.UnmappedVariableError:
+        except UnmappedVariableError:
             return {}
 
     def backbone_keys(self, backbone: keras.layers.Layer, modality: str) -> dict[str, str]:

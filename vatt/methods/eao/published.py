@@ -11,13 +11,11 @@ own. A path that no rule fits is an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import keras
 import numpy as np
 
-# A pattern of our path below the model, without the leaf, and the published module.
-Rules = Sequence[tuple[str, str]]
+from vatt.training.published_names import TORCH_NOT_NEEDED, Rules, torch_name
 
 _GATED = (("", ""), ("/fc", ".fc"), ("/gate", ".cg.fc"))
 _BLOCK = r"encoder/layer_(\d+)"
@@ -66,28 +64,13 @@ BASELINE: Rules = (
     *_projection("text_unit", "GU_text_captions"),
     ("text/fc", "text_pooling_caption.fc"),
 )
-LEAVES = {
-    "kernel": "weight",
-    "bias": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-    "masking_token": "masking_token",
-    "cls_token": "cls_token",
-}
 STEM = "/stem/conv/kernel"
 POSITIONS = re.compile(r"(text|video|audio)/positions")
 _JOINED = re.compile(r"/attention/([qkv])/(?:kernel|bias)$")
 # What a published file has and our model has not, and why, by pattern of the name.
-NOT_NEEDED = {
-    r".*\.num_batches_tracked": "number of batches, which moving averages here do not need",
+NOT_NEEDED = TORCH_NOT_NEEDED | {
     r"fusion_text\..*": "the transformer of text once more, under another name",
 }
-
-
-class UnmappedVariableError(KeyError):
-    """A variable path without a published name."""
 
 
 def model_names(model: keras.Model) -> dict[str, str]:
@@ -109,11 +92,7 @@ def name_of(local: str, rules: Rules) -> str:
     """
     if match := POSITIONS.fullmatch(local):
         return f"{match[1]}_pos_embed"
-    layer, _, leaf = local.rpartition("/")
-    for pattern, module in rules:
-        if leaf in LEAVES and (match := re.fullmatch(pattern, layer)):
-            return f"{match.expand(module)}.{LEAVES[leaf]}"
-    raise UnmappedVariableError(f"no published name for {local}")
+    return torch_name(local, rules)
 
 
 def from_published(path: str, value: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vatt.methods.gdt import published
 from vatt.training.layouts import FINETUNE, PRETRAIN, TORCH, Layout, Shapes
+from vatt.training.published_names import TORCH_LEAVES, UnmappedVariableError
 
 ROOTS = {
     PRETRAIN: {modality: published.PARTS[modality].root for modality in ("video", "audio")},
@@ -44,7 +45,7 @@ class Published(Layout):
         if self.kind == PRETRAIN:
             try:
                 return published.model_names(model)
-            except published.UnmappedVariableError:
+            except UnmappedVariableError:
                 return {}
         backbone = getattr(model, "backbone", None)
         keys = {} if backbone is None else self.backbone_keys(backbone, "video")
@@ -62,7 +63,7 @@ class Published(Layout):
         below += [(f"pooling/{p}", f"{POOLING[self.kind]}.{m}") for p, m in published.POOLING]
         try:
             return published.layer_names(backbone, below)
-        except published.UnmappedVariableError:  # another backbone
+        except UnmappedVariableError:  # another backbone
             return {}
 
     def of_backbone(self, key: str, modality: str) -> bool:
@@ -81,7 +82,7 @@ class Published(Layout):
         """Returns the key of the classifier's "kernel" or "bias", or of the batch norm before."""
         last = f"{CLASSIFIER}.1" if f"{CLASSIFIER}.1.weight" in self._shapes else CLASSIFIER
         module = last if leaf in ("kernel", "bias") else f"{CLASSIFIER}.0"
-        return f"{module}.{published.LEAVES[leaf]}"
+        return f"{module}.{TORCH_LEAVES[leaf]}"
 
     def fix(self) -> str:
         """Returns the flags of a run that takes such a checkpoint."""

@@ -10,14 +10,19 @@ The map is complete: every variable has exactly one name, and a path that no rul
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
-# Rules: a pattern of our layer, its path below the part, and the published module below the root.
-Rules = Sequence[tuple[str, str]]
+from vatt.training.published_names import (
+    TORCH_NOT_NEEDED,
+    Rules,
+    UnmappedVariableError,
+    one_each,
+    torch_name,
+)
 
 UNIT = r"(layer\d)_(\d+)"
 VIDEO: Rules = (
@@ -59,15 +64,6 @@ POOLING: Rules = (
     (r"encoder/layer_(\d+)/feed_forward/wo", r"transformer.\1.ffn.lin2"),
     (r"encoder/layer_(\d+)/feed_forward_norm", r"transformer.\1.norm2"),
 )
-LEAVES = {
-    "kernel": "weight",
-    "bias": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-    "embeddings": "weight",
-}
 # Published axis of each of our axes, of kernels by their number of axes: (out, in) of dense layers,
 # (out, in, filter, time) of sound, whose time comes first here, (out, in, time, height, width).
 AXES = {2: (1, 0), 4: (3, 2, 1, 0), 5: (2, 3, 4, 1, 0)}
@@ -93,17 +89,12 @@ PARTS = {
     "text_head": Part("mlp_t", HEAD),
 }
 # What a published model has and ours has not, and why, by pattern of the name.
-NOT_NEEDED = {
-    r".*\.num_batches_tracked": "number of batches, which moving averages here do not need",
+NOT_NEEDED = TORCH_NOT_NEEDED | {
     r".*\.pos_ids": "positions 0 to 63, which are counted here",
     r"audio_network\.base\.fc\..*": "classifier of the audio network, which nothing uses",
     r"(final_bn|linear_layer)\..*": "the classifier once more, under another name",
 }
 SKIPPED = re.compile("|".join(NOT_NEEDED))
-
-
-class UnmappedVariableError(KeyError):
-    """A variable path without a published name."""
 
 
 def model_names(model: keras.Model) -> dict[str, str]:
@@ -120,7 +111,7 @@ def model_names(model: keras.Model) -> dict[str, str]:
         if name not in PARTS:
             raise UnmappedVariableError(f"no published name for {paths[0]}")
         names |= _names(paths, f"{model.name}/{name}", PARTS[name].rules, PARTS[name].root)
-    return _unique(names)
+    return one_each(names)
 
 
 def layer_names(layer: keras.layers.Layer, rules: Rules, root: str = "") -> dict[str, str]:
@@ -129,7 +120,7 @@ def layer_names(layer: keras.layers.Layer, rules: Rules, root: str = "") -> dict
     Raises:
       UnmappedVariableError: a variable that no rule fits.
     """
-    return _unique(_names((v.path for v in layer.variables), layer.path, rules, root))
+    return one_each(_names((v.path for v in layer.variables), layer.path, rules, root))
 
 
 def from_published(path: str, value: np.ndarray) -> np.ndarray:
@@ -153,18 +144,4 @@ def _axes(path: str, value: np.ndarray) -> tuple[int, ...] | None:
 
 def _names(paths: Iterable[str], prefix: str, rules: Rules, root: str) -> dict[str, str]:
     start = f"{root}." if root else ""
-    return {path: start + _name(path, path.removeprefix(f"{prefix}/"), rules) for path in paths}
-
-
-def _name(path: str, local: str, rules: Rules) -> str:
-    layer, _, leaf = local.rpartition("/")
-    for pattern, module in rules:
-        if leaf in LEAVES and (match := re.fullmatch(pattern, layer)):
-            return f"{match.expand(module)}.{LEAVES[leaf]}".lstrip(".")
-    raise UnmappedVariableError(f"no published name for {path}")
-
-
-def _unique(names: dict[str, str]) -> dict[str, str]:
-    if len(set(names.values())) != len(names):
-        raise UnmappedVariableError("two variables share a published name")
-    return names
+    return {path: start + torch_name(path, rules, f"{prefix}/") for path in paths}

@@ -17,6 +17,7 @@ from vatt.modeling.backbones.patch_transformer import PatchTransformer
 from vatt.modeling.backbones.resnet2d import ResNet2D
 from vatt.modeling.backbones.text import TextModel
 from vatt.modeling.backbones.unified import UnifiedTransformer, WordTransformer
+from vatt.training.published_names import UnmappedVariableError, one_each
 
 ROOT = "model/layer_with_weights-0"
 BACKBONE_ROOT = f"{ROOT}/_base"  # single backbone, also of the fine-tuned models
@@ -43,10 +44,6 @@ BATCH_NORM = published_conv.BATCH_NORM
 BACKBONES = (I3D, PatchTransformer, ResNet2D, TextModel, UnifiedTransformer, WordTransformer)
 HEAD_BLOCKS = ("hid_to_va", "va_to_vat", "vid_to_vat", "aud_to_vat", "txt_to_vat")
 HEAD_DENSE = ("vid_to_hid", "aud_to_va", "txt_to_vat")
-
-
-class UnmappedVariableError(KeyError):
-    """A variable path without a published key."""
 
 
 def knows(part: keras.layers.Layer | None) -> bool:
@@ -215,6 +212,4 @@ def _apply(layer: keras.layers.Layer, table: Mapping[str, str], root: str) -> di
         if local not in table:
             raise UnmappedVariableError(f"no published key for {variable.path}")
         keys[variable.path] = f"{root}/{table[local]}"
-    if len(set(keys.values())) != len(keys):
-        raise UnmappedVariableError(f"{layer.path}: two variables share a published key")
-    return keys
+    return one_each(keys)
