@@ -29,7 +29,7 @@ FAN_IN = {
 
 
 class BasicBlock(ConfiguredLayer):
-    """`relu(shortcut(x) + conv_2(conv_1(x)))`; a subclass says what its convolutions are.
+    """`relu(shortcut(x) + conv_2(conv_1(x)))`; a subclass says how large its kernels are.
 
     The shortcut is a convolution at single places, with the stride, where the shape changes; else
     nothing.
@@ -42,9 +42,11 @@ class BasicBlock(ConfiguredLayer):
 
     Attributes:
       rank: number of axes between batch and channels.
+      side: of the kernels, along each of these axes.
     """
 
     rank: ClassVar[int]
+    side: ClassVar[int]
 
     def __init__(
         self,
@@ -72,12 +74,18 @@ class BasicBlock(ConfiguredLayer):
             )
 
     def convolution(self, stride: int, name: str, relu: bool = True) -> keras.layers.Layer:
-        """Returns a convolution to `filters` channels with batch norm, and relu.
-
-        Raises:
-          NotImplementedError: the class has none.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no `convolution`")
+        """Returns a convolution to `filters` channels with batch norm, and relu."""
+        return ConvNorm(
+            self.filters,
+            (self.side,) * self.rank,
+            (stride,) * self.rank,
+            self.norm,
+            relu=relu,
+            centred=True,
+            kernel_initializer=FAN_OUT,
+            name=name,
+            dtype=self.dtype_policy,
+        )
 
     def build(self, input_shape: Shape) -> None:
         """Creates the variables for inputs `[batch, *axes, channels]`."""

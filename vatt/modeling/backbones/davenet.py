@@ -10,34 +10,18 @@ from typing import Any, Unpack
 
 import keras
 
-from vatt.modeling.backbones.basic_resnet import FAN_OUT, BasicBlock, BasicResNet
+from vatt.modeling.backbones.basic_resnet import BasicBlock, BasicResNet
 from vatt.modeling.layers import batch_norm
 from vatt.modeling.layers.base import LayerOptions
 from vatt.modeling.layers.conv import ConvNorm
 from vatt.modeling.typing import Shape
 
-KERNEL = 9  # times of each convolution
-
 
 @keras.saving.register_keras_serializable("vatt")
 class TimeBlock(BasicBlock):
-    """A block of two convolutions along time."""
+    """A block of two convolutions over nine times."""
 
-    rank = 1
-
-    def convolution(self, stride: int, name: str, relu: bool = True) -> ConvNorm:
-        """Returns a convolution over `KERNEL` times."""
-        return ConvNorm(
-            self.filters,
-            (KERNEL,),
-            (stride,),
-            self.norm,
-            relu=relu,
-            centred=True,
-            kernel_initializer=FAN_OUT,
-            name=name,
-            dtype=self.dtype_policy,
-        )
+    rank, side = 1, 9
 
 
 @keras.saving.register_keras_serializable("vatt")

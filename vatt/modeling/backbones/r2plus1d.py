@@ -105,7 +105,7 @@ class SpaceTimeConv(ConfiguredLayer):
 class SpaceTimeBlock(BasicBlock):
     """A block of two pairs of convolutions; both have the middle channels of the whole block."""
 
-    rank = 3
+    rank, side = 3, 3
 
     def convolution(self, stride: int, name: str, relu: bool = True) -> SpaceTimeConv:
         """Returns a pair of convolutions, of 3x3 places and of 3 frames."""
@@ -113,7 +113,7 @@ class SpaceTimeBlock(BasicBlock):
         return SpaceTimeConv(
             self.filters,
             middle,
-            3,
+            self.side,
             (stride, stride),
             self.norm,
             relu=relu,

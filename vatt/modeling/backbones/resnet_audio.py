@@ -10,7 +10,6 @@ import keras
 from vatt import configs
 from vatt.modeling.backbones.basic_resnet import (
     FAN_IN,
-    FAN_OUT,
     BasicBlock,
     BasicResNet,
     norm_options,
@@ -25,21 +24,7 @@ from vatt.modeling.typing import DType
 class SpectrogramBlock(BasicBlock):
     """A block of two 3x3 convolutions."""
 
-    rank = 2
-
-    def convolution(self, stride: int, name: str, relu: bool = True) -> ConvNorm:
-        """Returns a 3x3 convolution."""
-        return ConvNorm(
-            self.filters,
-            (3, 3),
-            (stride, stride),
-            self.norm,
-            relu=relu,
-            centred=True,
-            kernel_initializer=FAN_OUT,
-            name=name,
-            dtype=self.dtype_policy,
-        )
+    rank, side = 2, 3
 
 
 @keras.saving.register_keras_serializable("vatt")
