@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -67,7 +68,21 @@ def write_set(
     sample_rate: int = SAMPLE_RATE,
 ) -> None:
     """Writes shards and card of one data set with one split."""
-    target = folder / name
+    fields = {
+        "video": {"fps": fps, "height": 20, "width": 24} if video else None,
+        "audio": {"sample_rate": sample_rate} if audio else None,
+        "text": {"captions": True} if text else None,
+        "labels": ["zero", "one", "two"],
+        "multi_label": False,
+        "fields": {},
+    }
+    write_records(folder / name, records, split, shards, tasks=["pretrain"], **fields)
+
+
+def write_records(
+    target: Path, records: Sequence[bytes], split: str, shards: int, **fields: Any
+) -> None:
+    """Writes shards, and a card with `fields`, of a data set with one split."""
     target.mkdir(parents=True, exist_ok=True)
     for shard in range(shards):
         path = target / f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
@@ -75,14 +90,10 @@ def write_set(
             for record in records[shard::shards]:
                 writer.write(record)
     card = {
-        "name": name,
+        "name": target.name,
         "description": "test",
         "source": "made by the tests",
         "licence": "CC0-1.0",
-        "tasks": ["pretrain"],
-        "video": {"fps": fps, "height": 20, "width": 24} if video else None,
-        "audio": {"sample_rate": sample_rate} if audio else None,
-        "text": {"captions": True} if text else None,
         "splits": {
             split: {
                 "pattern": f"{split}-*-of-*.tfrecord",
@@ -90,9 +101,7 @@ def write_set(
                 "records": len(records),
             }
         },
-        "labels": ["zero", "one", "two"],
-        "multi_label": False,
-        "fields": {},
+        **fields,
     }
     (target / "card.yaml").write_text(yaml.safe_dump(card))
 

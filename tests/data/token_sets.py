@@ -8,7 +8,6 @@ from pathlib import Path
 import corpus
 import numpy as np
 import tensorflow as tf
-import yaml
 
 WIDTH, RATE = 6, 2.0  # of `vatt`
 BANDS, WINDOWS = 40, 100.0
@@ -46,23 +45,9 @@ def write_set(
     tasks: Sequence[str] = ("pretrain",),
 ) -> None:
     """Writes a shard and the card of a set with one split."""
-    target = folder / name
-    target.mkdir(parents=True, exist_ok=True)
-    with tf.io.TFRecordWriter(str(target / f"{split}-00000-of-00001.tfrecord")) as writer:
-        for record in records:
-            writer.write(record)
-    pattern = {"pattern": f"{split}-*-of-*.tfrecord", "num_shards": 1, "records": len(records)}
-    card = {
-        "name": name,
-        "description": "test",
-        "source": "made by the tests",
-        "licence": "CC0-1.0",
-        "tasks": list(tasks),
-        "text": {"captions": True},
-        "features": {
-            "vatt": {"width": WIDTH, "rate": RATE},
-            "logmel": {"width": BANDS, "rate": WINDOWS},
-        },
-        "splits": {split: pattern},
+    features = {
+        "vatt": {"width": WIDTH, "rate": RATE},
+        "logmel": {"width": BANDS, "rate": WINDOWS},
     }
-    (target / "card.yaml").write_text(yaml.safe_dump(card))
+    fields = {"tasks": list(tasks), "text": {"captions": True}, "features": features}
+    corpus.write_records(folder / name, records, split, shards=1, **fields)
