@@ -130,6 +130,7 @@ def test_flags_reach_the_executor(executor):
         "allow_config_change": False,
         "fresh_start": True,
         "trackers": (),
+        "stored": None,
     }
 
 

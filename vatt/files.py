@@ -24,8 +24,8 @@ _STORE = re.compile(r"(?:.*=)?(?:gs|s3a?|az|abfss?|wasbs?|hdfs)://", re.IGNORECA
 _TAKEN = re.compile(r"(gs|s3)(?:(?<=s3)a)?://([^/]+)((?:/[^/]+)*)/?")
 NOT_IN_STORES = (
     "expected a folder of this machine or of a network file system. Addresses of object stores, "
-    "gs://bucket/folder or s3://bucket/folder, are taken for --data_dir and for checkpoints that "
-    "are read (--override_checkpoint, --model)"
+    "gs://bucket/folder or s3://bucket/folder, are taken for --model_dir, --data_dir, "
+    "--override_checkpoint and --model"
 )
 CACHE = "VATT_CACHE"  # the environment variable of the folder for what is fetched
 OF_WRITING = (*_FULL, errno.EFBIG, errno.EROFS)  # never of reading

@@ -67,7 +67,7 @@ def held(path: str | os.PathLike, what: str, *, wait: bool = False) -> Iterator[
     try:
         with writing(path):
             file.truncate(0)
-            file.write(_myself().encode())
+            file.write(myself().encode())
         yield
     finally:
         with contextlib.suppress(OSError):  # while it is held, so that it is nobody else's
@@ -135,7 +135,8 @@ def _take(path: Path, blocking: bool = False) -> FileIO | None:
         file.close()
 
 
-def _myself() -> str:
+def myself() -> str:
+    """Returns who this process is, since now, for those who wait for it."""
     try:
         owner = getpass.getuser()
     except (KeyError, OSError):  # a container without a name for the user

@@ -27,11 +27,12 @@ from absl import flags
 
 from vatt import __version__
 from vatt.errors import EXIT_DATA, EXIT_INTERRUPTED, UserError
-from vatt.files import OF_WRITING, cannot_write
+from vatt.files import OF_WRITING, cannot_write, in_a_store
 from vatt.printing import escape_what_cannot_be_shown, show
 
 if TYPE_CHECKING:  # a wrong flag needs no more than absl
     from vatt.configs import ExperimentConfig
+    from vatt.training.stored_runs import StoredRun
 
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
 _VERSION = ("--version", "-version")
@@ -165,6 +166,18 @@ def _run(argv: Sequence[str]) -> int:
         return _run_seeds()
     config = configured()
 
+    from vatt.training import stored_runs
+
+    if FLAGS.folds is not None:
+        _refuse_store(config.model_dir)
+    _show_log_lines()
+    with stored_runs.opened(config) as stored:
+        return _run_config(config, argv, trackers, stored)
+
+
+def _run_config(
+    config: ExperimentConfig, argv: Sequence[str], trackers: Sequence[str], stored: StoredRun | None
+) -> int:
     from vatt.experiments import beforehand
 
     beforehand.check(config, fresh_start=FLAGS.fresh_start)
@@ -185,7 +198,7 @@ def _run(argv: Sequence[str]) -> int:
         return folds.run(config, FLAGS.folds, **options)
     from vatt.experiments import executor
 
-    return executor.run(config, **options)
+    return executor.run(config, stored=stored, **options)
 
 
 def _run_seeds() -> int:
@@ -196,8 +209,17 @@ def _run_seeds() -> int:
     folder = FLAGS.model_dir or _configuration(None).model_dir
     if not folder:
         raise UserError(_NO_FOLDER)
+    _refuse_store(folder)
     _show_log_lines()
     return seeds.run(folder, chosen, _configuration, _given_flags(), fresh_start=FLAGS.fresh_start)
+
+
+def _refuse_store(model_dir: str) -> None:
+    if in_a_store(model_dir):
+        raise UserError(
+            f"model_dir: {model_dir}: runs of several seeds or folds have a folder of this machine "
+            "or of a network file system; a store takes one run at a time"
+        )
 
 
 def _given_flags() -> list[str]:
@@ -272,6 +294,10 @@ def _config_of_run(model_dir: str | None) -> Path | None:
     """Returns the configuration that training left in a folder, if it is to be evaluated."""
     if (FLAGS.mode or "").lower() != "eval" or not model_dir:
         return None
+    if in_a_store(model_dir):
+        from vatt.training import stored_runs
+
+        return stored_runs.config_file(model_dir)
     file = Path(model_dir) / "config.yaml"
     return file.absolute() if os.path.isfile(file) else None
 

@@ -63,7 +63,7 @@ def _paths(config: experiment.ExperimentConfig) -> Problems:
         if not fits:
             accepted = f"expected a path in UTF-8, its names at most {_LONGEST_NAME} bytes long"
             yield Problem(name, path, accepted)
-        elif in_a_store(path) and (name == "model_dir" or store_parts(path) is None):
+        elif in_a_store(path) and store_parts(path) is None:
             yield Problem(name, path, NOT_IN_STORES)
 
 

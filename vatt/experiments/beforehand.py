@@ -16,6 +16,7 @@ from vatt.training import (
     cluster,
     flax_checkpoints,
     stored_checkpoints,
+    stored_runs,
     torch_checkpoints,
 )
 
@@ -28,7 +29,7 @@ def check(cfg: configs.ExperimentConfig, *, fresh_start: bool = False) -> None:
     Raises:
       UserError: what is not there.
     """
-    folder = Path(cfg.model_dir)
+    folder = stored_runs.folder(cfg)
     if folder.exists() and not folder.is_dir():
         raise WriteError(f"model_dir: {folder} is a file; the folder of a run is needed")
     if cfg.mode == "eval":

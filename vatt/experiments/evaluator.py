@@ -94,6 +94,7 @@ class Evaluator:
         final = self._cfg.train.optimizer.learning_rate.total_steps
         last_new, told = time.monotonic(), False
         while True:
+            self._rundir.pull()
             if self.catch_up():
                 last_new = time.monotonic()
             run = self._rundir.checkpoints
@@ -142,6 +143,7 @@ class Evaluator:
                 self._logged[step] = str(checkpoint)
                 return False
             self._evaluate(step, checkpoint)
+            self._rundir.send()
             return True
 
     def on_saved(self, step: int) -> None:

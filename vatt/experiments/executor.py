@@ -32,6 +32,7 @@ from vatt.training import cluster, evaluations, loop, peers, signals, sources, t
 from vatt.training import strategy as strategies
 from vatt.training.checkpoints import BEGIN_AGAIN, CheckpointStore
 from vatt.training.rundir import RunDir
+from vatt.training.stored_runs import StoredRun
 
 _TOO_GOOD = ", a split to test on: figures there of the checkpoint that it chooses are too good"
 
@@ -77,10 +78,12 @@ def run(
     allow_config_change: bool = False,
     fresh_start: bool = False,
     trackers: Sequence[str] = (),
+    stored: StoredRun | None = None,
 ) -> int:
     """Runs `cfg.mode` and returns the exit code.
 
-    `trackers` are told what is logged (`training.tracking`).
+    `trackers` are told what is logged (`training.tracking`); `stored` is the run where its folder
+    is in an object store.
 
     Raises:
       UserError: what the user gave cannot work; every kind carries its exit code.
@@ -89,10 +92,10 @@ def run(
     _compare_lengths(cfg)
     with signals.stop_requests(at_once=True):
         if cfg.mode == "eval":
-            return _evaluate(cfg, task, command, trackers)
+            return _evaluate(cfg, task, command, trackers, stored)
         strategy = strategies.build(cfg.strategy_config)
         workers = peers.of(strategy)
-        rundir = RunDir(cfg.model_dir)
+        rundir = _folder(cfg, stored)
         alone = rundir.training() if workers.chief else contextlib.nullcontext()
         with workers.lost_ones_told(), alone:
             configs.check_batch(cfg, strategy.num_replicas_in_sync)
@@ -124,8 +127,18 @@ def _has_begun(cfg: configs.ExperimentConfig, rundir: RunDir) -> bool:
     return False
 
 
+def _folder(cfg: configs.ExperimentConfig, stored: StoredRun | None) -> RunDir:
+    rundir = RunDir(cfg.model_dir if stored is None else stored.folder)
+    rundir.stored = stored
+    return rundir
+
+
 def _evaluate(
-    cfg: configs.ExperimentConfig, task: Task, command: Sequence[str], trackers: Sequence[str]
+    cfg: configs.ExperimentConfig,
+    task: Task,
+    command: Sequence[str],
+    trackers: Sequence[str],
+    stored: StoredRun | None,
 ) -> int:
     """Evaluates in one process; of several workers, the chief's."""
     members = cluster.of_environment()
@@ -135,10 +148,13 @@ def _evaluate(
     strategy = strategies.build_local(cfg.strategy_config)
     if cfg.checkpoint_path:
         sources.open_source(cfg.checkpoint_path)  # before data and model cost time
-    place = evaluations.place(RunDir(cfg.model_dir), cfg)
+    place = evaluations.place(_folder(cfg, stored), cfg)
     evaluator = task.evaluator(cfg, task.model(cfg, strategy), strategy, place)
-    evaluations.claim(place, cfg, command)
-    with _tracked(cfg, trackers, place) as ending:
+    with contextlib.ExitStack() as stack:
+        if stored is not None:
+            stack.enter_context(stored.evaluating(place.path))
+        evaluations.claim(place, cfg, command)
+        ending = stack.enter_context(_tracked(cfg, trackers, place))
         try:
             ending.code = _ended(evaluator.run(), place)
         except signals.Interrupted:
@@ -186,6 +202,7 @@ def _decisive(cfg: configs.ExperimentConfig) -> bytes:
 def _move_aside(rundir: RunDir) -> None:
     if aside := rundir.move_aside():
         logging.warning("--fresh_start: the files of the earlier run are now in %s", aside)
+        rundir.send()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from vatt.data.examples import Examples
 from vatt.errors import UserError
 from vatt.modeling.layers import batch_norm
 from vatt.objectives.replica import Replica
-from vatt.training import replica
+from vatt.training import replica, stored_runs
 
 Batch = Mapping[str, tf.Tensor]
 
@@ -38,7 +38,7 @@ class ExamplesRecipe:
         self.shapes, self.batch_size = examples.shapes, examples.cfg.batch_size
         for card in pipeline.load_cards(examples.cfg, cfg.data_dir):
             examples.maker(card)
-        self.bad_records = BadRecords.of_run(cfg.model_dir, examples.cfg)
+        self.bad_records = BadRecords.of_run(stored_runs.folder(cfg), examples.cfg)
 
     def _freeze(self, model: keras.Model) -> None:
         """Freezes what the configuration says.
@@ -54,7 +54,7 @@ class ExamplesRecipe:
         """Rows of a worker of the global batches from `start_step` on."""
         if worker[0]:
             cfg = self._examples.cfg
-            self.bad_records = BadRecords.of_run(self._cfg.model_dir, cfg, worker[0])
+            self.bad_records = BadRecords.of_run(stored_runs.folder(self._cfg), cfg, worker[0])
         return pipeline.training_batches(
             self._examples,
             data_dir=self._cfg.data_dir,

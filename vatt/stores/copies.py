@@ -87,6 +87,10 @@ class Copy:
         """Whether a file is as it came from the store, or was sent there."""
         return self._known.get(name, ())[1:] == version(self.folder / name)
 
+    def has_sent(self, name: str) -> bool:
+        """Whether the store has had a file of that name."""
+        return name in self._known
+
     def changed(self) -> list[str]:
         """Names of the files that have been written here since."""
         return sorted(name for name in self.files() if not self.is_known(name))

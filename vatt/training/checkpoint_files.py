@@ -11,10 +11,10 @@ from pathlib import Path
 from vatt.data.torch_files import ENDINGS
 from vatt.errors import CheckpointError, nearest
 
-_MANIFEST = re.compile(r"ckpt-(\d+)\.json$")
+MANIFEST = re.compile(r"ckpt-(\d+)\.json$")
 _NUMBERED = r"checkpoint_\d+"
 _FLAX = re.compile(rf"{_NUMBERED}|.*\.msgpack", re.IGNORECASE)
-_BUNDLE = re.compile(r"ckpt-(\d+)\.(index|data-\d{5}-of-\d{5})$")
+BUNDLE = re.compile(r"ckpt-(\d+)\.(index|data-\d{5}-of-\d{5})$")
 
 
 Best = Callable[[Sequence[int]], int | None]  # the best of some steps, None for none
@@ -43,12 +43,12 @@ class Retention:
 
 def committed(folder: str | os.PathLike) -> list[int]:
     """Steps of the checkpoints that have their manifest, oldest first (not verified)."""
-    return _steps(Path(folder), _MANIFEST)
+    return _steps(Path(folder), MANIFEST)
 
 
 def without_manifest(folder: str | os.PathLike) -> list[int]:
     """Steps of files that do not count, oldest first: not ours, or the manifest is lost."""
-    return sorted(set(_steps(Path(folder), _BUNDLE)) - set(committed(folder)))
+    return sorted(set(_steps(Path(folder), BUNDLE)) - set(committed(folder)))
 
 
 def _steps(folder: Path, name: re.Pattern) -> list[int]:

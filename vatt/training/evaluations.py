@@ -47,7 +47,8 @@ def place(run: RunDir, cfg: configs.ExperimentConfig) -> RunDir:
     if cfg.mode != "eval" and not (run.path / FIGURES).exists():
         return run
     own = None
-    for folder in itertools.chain([run.path], _others(run.path, cfg)):
+    beside = cfg.mode == "eval" and run.stored is not None  # where only a training writes
+    for folder in itertools.chain([] if beside else [run.path], _others(run.path, cfg)):
         recorded = _recorded(folder, cfg)
         differing = [] if recorded is None else _differing(recorded, cfg, run.path)
         own = differing if own is None else own
@@ -55,6 +56,10 @@ def place(run: RunDir, cfg: configs.ExperimentConfig) -> RunDir:
             break
     if folder == run.path:
         return run
+    figures = RunDir(folder, checkpoints=run.checkpoints)
+    figures.stored = run.stored
+    if beside:
+        return figures
     more = f"; and {len(own) - _TOLD} more" if len(own) > _TOLD else ""
     logging.info(
         "%s: its config.yaml says another evaluation (there -> asked for: %s%s): figures and "
@@ -64,7 +69,7 @@ def place(run: RunDir, cfg: configs.ExperimentConfig) -> RunDir:
         more,
         folder,
     )
-    return RunDir(folder, checkpoints=run.checkpoints)
+    return figures
 
 
 def claim(place: RunDir, cfg: configs.ExperimentConfig, command: Sequence[str]) -> None:

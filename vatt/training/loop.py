@@ -85,7 +85,7 @@ def train(
             if due or stop:
                 if workers.chief:
                     store.save(trainer.step, trainer.variables(), **_facts(recipe, cfg))
-                    rundir.tracking.note("checkpoint", f"ckpt-{trainer.step}")
+                    _tell_saved(rundir, trainer.step, watchdog)
                 watchdog.alive()
                 stop = host.asked_to_stop()
                 if due and not stop:
@@ -100,6 +100,13 @@ def train(
                 return _preempted(progress, trainer.step)
     progress.done()
     return 0
+
+
+def _tell_saved(rundir: RunDir, step: int, watchdog: signals.Watchdog) -> None:
+    """Sends a checkpoint to the store that has the run, if one has it, and tells trackers."""
+    with watchdog.paused():
+        rundir.send()
+    rundir.tracking.note("checkpoint", f"ckpt-{step}")
 
 
 def _retention(cfg: configs.experiment.TrainConfig, best: Best | None) -> Retention:

@@ -27,6 +27,7 @@ from vatt.errors import UserError
 from vatt.files import make_folder, parse_json, read_json, replace_text
 from vatt.training import tracking
 from vatt.training.curves import Curves, of_training
+from vatt.training.stored_runs import StoredRun
 
 TRAIN, EVAL = "train", "eval"
 METRICS = "metrics.jsonl"
@@ -57,6 +58,7 @@ class RunDir:
       path: where everything is written.
       checkpoints: the folder that holds the checkpoints; the same but for `training.evaluations`.
       tracking: what experiment trackers are told by.
+      stored: the run in a store that the folder is a copy of, if it is one.
     """
 
     def __init__(
@@ -66,7 +68,29 @@ class RunDir:
         self.path = Path(path)
         self.checkpoints = self.path if checkpoints is None else Path(checkpoints)
         self.tracking = tracking.NONE
+        self.stored: StoredRun | None = None
         self._curves = {split: Curves(self.path / split) for split in (TRAIN, EVAL)}
+
+    # -- the store that it is a copy of, if there is one -------------------------------------
+
+    def send(self) -> None:
+        """Brings there what has been written here.
+
+        Raises:
+          HeldError: another process has taken the run over.
+          StoreError: the store cannot be asked; what is here is whole.
+        """
+        if self.stored is not None:
+            self.stored.send()
+
+    def pull(self) -> None:
+        """Brings here, for an evaluation, the checkpoints that have not been evaluated.
+
+        Raises:
+          StoreError: the store cannot be asked.
+        """
+        if self.stored is not None:
+            self.stored.pull(without=self.evaluated())
 
     # -- who works here --------------------------------------------------------------------
 
