@@ -6,6 +6,7 @@ import ast
 import os
 from pathlib import Path
 
+import parsed
 import pytest
 
 from vatt import files
@@ -69,7 +70,7 @@ def test_names_under_a_folder(tmp_path):
 def test_no_text_is_read_or_written_in_the_encoding_of_the_locale():
     """Every `open`, `read_text` and `write_text` of a text says its encoding."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for call in parsed.nodes(path):
             if isinstance(call, ast.Call):
                 assert not _in_encoding_of_locale(call), f"{path}:{call.lineno}"
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import parsed
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -60,7 +61,7 @@ OPTIONAL |= {"datasets", "mteb", "torch", "mlflow", "obstore", "wandb"}
 
 def _imports(path: Path) -> Iterator[tuple[str, int]]:
     """Yields (module, line) of every import in a file, also those inside functions."""
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+    for node in parsed.nodes(path):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -82,7 +83,7 @@ def _room_of(parts: Sequence[str]) -> str:
 def _lazy_type_checking(path: Path) -> set[int]:
     """Returns the lines under `if TYPE_CHECKING:`, which never run."""
     lines: set[int] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in parsed.nodes(path):
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             lines.update(range(node.lineno, node.end_lineno + 1))
     return lines
@@ -130,14 +131,13 @@ def test_generic_rooms_do_not_branch_on_the_name_of_a_method():
         if _room(path) not in GENERIC or path in tables:
             continue
         docs = _docstrings(path)
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in parsed.nodes(path):
             if isinstance(node, ast.Constant) and id(node) not in docs and node.value in names:
                 raise AssertionError(f"{path}:{node.lineno}: {node.value!r}")
 
 
 def _docstrings(path: Path) -> set[int]:
-    tree = ast.parse(path.read_text())
-    return {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    return {id(n.value) for n in parsed.nodes(path) if isinstance(n, ast.Expr)}
 
 
 def test_there_are_no_circles():
@@ -158,7 +158,7 @@ def test_there_are_no_circles():
 
 def _inside_functions(path: Path) -> set[int]:
     lines: set[int] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in parsed.nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines.update(range(node.lineno, node.end_lineno + 1))
     return lines
@@ -195,12 +195,6 @@ def test_models_and_losses_do_not_import_tensorflow(path):
         assert module.split(".")[0] not in banned or line in unrun, f"{path}:{line}: {module}"
 
 
-def _calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
-
-
 UNPICKLERS = ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib")
 RUNS_TEXT = ("eval", "exec", "builtins.eval", "builtins.exec", "os.system", "os.popen",
              "subprocess.getoutput", "subprocess.getstatusoutput")  # fmt: skip
@@ -215,8 +209,9 @@ def unsafe(path: Path) -> list[str]:
         for module, line in _imports(path)
         if module.split(".")[0] in UNPICKLERS or module in RUNS_TEXT + LOADS_ANYTHING
     ]
-    for name, call in _calls(path):
-        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    for name, call in parsed.calls(path):
+        options = [k for k in call.keywords if k.arg in (*OFF_UNLESS_GIVEN, "safe_mode")]
+        given = {option.arg: ast.unparse(option.value) for option in options}
         if (
             name in RUNS_TEXT + LOADS_ANYTHING
             or any(given.get(option, "False") != "False" for option in OFF_UNLESS_GIVEN)
@@ -224,7 +219,7 @@ def unsafe(path: Path) -> list[str]:
             or (name in ("np.load", "numpy.load") and len(call.args) > 2)  # allow_pickle by place
         ):
             found.append(f"{path}:{call.lineno}: {name}(...)")
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in parsed.nodes(path):
         if isinstance(node, ast.Attribute) and node.attr in ("FullLoader", "UnsafeLoader"):
             found.append(f"{path}:{node.lineno}: {node.attr}")
     return found

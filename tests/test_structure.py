@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import parsed
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "vatt"
@@ -16,7 +17,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def _functions(path: Path) -> Iterator[Function]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in parsed.nodes(path):
         if isinstance(node, Function):
             yield node
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
+
+import parsed
 
 import vatt
 
@@ -21,8 +22,7 @@ KNOWN = {
 
 def asked(path: Path) -> list[str]:
     """Names of functions in a file that tell numbers that are not finite from others."""
-    calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
-    names = [ast.unparse(call.func).rpartition(".")[2] for call in calls]
+    names = [name.rpartition(".")[2] for name, _ in parsed.calls(path)]
     return [name for name in names if name in ASKS]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import zipfile
 from pathlib import Path
 
 import keras
+import parsed
 import pytest
 import tensorflow as tf
 
@@ -82,9 +82,7 @@ LOADS = ("load_model", "saved_model.load", "TFSMLayer", "model_from_json", "load
 
 def loading(path):
     """Lines of a file that load a model with all that is in it."""
-    calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
-    named = ((ast.unparse(call.func), call.lineno) for call in calls)
-    return [f"{name}:{line}" for name, line in named if name.endswith(LOADS)]
+    return [f"{name}:{call.lineno}" for name, call in parsed.calls(path) if name.endswith(LOADS)]
 
 
 def test_no_code_loads_whole_models():
