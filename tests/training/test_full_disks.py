@@ -27,11 +27,21 @@ def assert_whole(folder, steps):
     assert bundles == {f"ckpt-{step}" for step in steps}
 
 
-def assert_goes_on_exactly(tmp_path, run, cfg):
-    resumed, code = test_loop.train(run, cfg)
-    whole, _ = test_loop.train(tmp_path / "whole", cfg)
+def config():
+    return test_loop.experiment(total_steps=20, save_every=5)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What the variables are after a training whose disk always has room."""
+    recipe, _ = test_loop.train(tmp_path_factory.mktemp("whole"), config())
+    return test_loop.values(recipe)
+
+
+def assert_goes_on_exactly(undisturbed, run):
+    resumed, code = test_loop.train(run, config())
     assert code == 0
-    for name, value in test_loop.values(whole).items():
+    for name, value in undisturbed.items():
         np.testing.assert_array_equal(value, test_loop.values(resumed)[name], err_msg=name)
     logged = [row["step"] for row in test_loop.rows(run)]
     assert logged == sorted(set(logged)) and logged[-1] == 20
@@ -39,8 +49,8 @@ def assert_goes_on_exactly(tmp_path, run, cfg):
 
 # Room for nothing at all, and for a part of a checkpoint.
 @pytest.mark.parametrize("room", [0, pytest.param(2**14, marks=pytest.mark.slow)])
-def test_a_training_whose_disk_is_full_ends_and_goes_on_exactly(tmp_path, room):
-    cfg, disk = test_loop.experiment(total_steps=20, save_every=5), tmp_path / "disk"
+def test_a_training_whose_disk_is_full_ends_and_goes_on_exactly(tmp_path, undisturbed, room):
+    disk = tmp_path / "disk"
     with small_disk.mounted(disk, "size=1m"):
         other = disk / "other"
 
@@ -51,22 +61,22 @@ def test_a_training_whose_disk_is_full_ends_and_goes_on_exactly(tmp_path, room):
                 assert os.statvfs(disk).f_bavail == room // os.statvfs(disk).f_frsize
 
         with pytest.raises(UserError) as caught:
-            test_loop.train(disk / "run", cfg, on_checkpoint=fill)
+            test_loop.train(disk / "run", config(), on_checkpoint=fill)
         said = r"\S*/disk/run/\S+: cannot be written \(No space left on device\); 0 MiB are free"
         assert re.match(said, str(caught.value)) and "\n" not in str(caught.value)
         assert_whole(disk / "run", [5, 10])
         other.unlink()
-        assert_goes_on_exactly(tmp_path, disk / "run", cfg)
+        assert_goes_on_exactly(undisturbed, disk / "run")
 
 
 @pytest.mark.slow
-def test_a_training_whose_disk_becomes_read_only_ends_and_goes_on_exactly(tmp_path):
-    cfg, disk = test_loop.experiment(total_steps=20, save_every=5), tmp_path / "disk"
+def test_a_training_whose_disk_becomes_read_only_ends_and_goes_on_exactly(tmp_path, undisturbed):
+    disk = tmp_path / "disk"
     with small_disk.mounted(disk, "size=4m"):
         test_loop.train(disk / "run", test_loop.experiment(total_steps=10, save_every=5))
         with small_disk.read_only(disk):
             with pytest.raises(UserError) as caught:
-                test_loop.train(disk / "run", cfg)
+                test_loop.train(disk / "run", config())
             assert re.match(
                 r"\S*/disk/run: cannot be written \(Read-only file system\); \d+ MiB are free",
                 str(caught.value),
@@ -74,4 +84,4 @@ def test_a_training_whose_disk_becomes_read_only_ends_and_goes_on_exactly(tmp_pa
             store = CheckpointStore(disk / "run")
             assert store.steps() == [5, 10] and store.verify(10) is None
         assert_whole(disk / "run", [5, 10])
-        assert_goes_on_exactly(tmp_path, disk / "run", cfg)
+        assert_goes_on_exactly(undisturbed, disk / "run")

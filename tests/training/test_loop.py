@@ -215,10 +215,17 @@ def test_allowed_bad_steps_are_skipped_and_counted(tmp_path):
 OTHERS = (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What the variables are after a training that nobody asks to stop."""
+    recipe, _ = train(tmp_path_factory.mktemp("whole"), experiment(save_every=1000))
+    return values(recipe)
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)]
 )
-def test_asked_to_stop_saves_and_continues_exactly(tmp_path, number):
+def test_asked_to_stop_saves_and_continues_exactly(tmp_path, undisturbed, number):
     def stop_once(step, fired=[]):  # noqa: B006
         if step == 9 and not fired:
             fired.append(step)
@@ -229,9 +236,8 @@ def test_asked_to_stop_saves_and_continues_exactly(tmp_path, number):
     (stopped_at,) = CheckpointStore(tmp_path / "run").steps()
     assert stopped_at < 20
     resumed, code = train(tmp_path / "run", experiment(save_every=1000))
-    whole, _ = train(tmp_path / "whole", experiment(save_every=1000))
     assert code == 0
-    for name, value in values(whole).items():
+    for name, value in undisturbed.items():
         np.testing.assert_array_equal(value, values(resumed)[name], err_msg=name)
 
 
