@@ -19,6 +19,7 @@ from typing import Any
 from vatt.errors import UserError, WriteError
 
 MAX_TEXT = 2**30  # bytes of a file that is read at once
+_PIECE = 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STORE = re.compile(r"(?:.*=)?(?:gs|s3a?|az|abfss?|wasbs?|hdfs)://", re.IGNORECASE)
 _TAKEN = re.compile(r"(gs|s3)(?:(?<=s3)a)?://([^/]+)((?:/[^/]+)*)/?")
@@ -181,8 +182,11 @@ def read_text(path: str | os.PathLike, most: int = MAX_TEXT) -> str:
       OSError: it cannot be read.
       ValueError: it is longer, or not UTF-8.
     """
+    content = bytearray()
     with open(path, "rb") as file:
-        content = file.read(most + 1)
+        # In pieces: memory for all that is asked for is taken before it is known what is there.
+        while len(content) <= most and (piece := file.read(_PIECE)):
+            content += piece
     if len(content) > most:
         raise ValueError(f"more than {most} bytes")
     return content.decode("utf-8-sig")

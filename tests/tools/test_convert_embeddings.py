@@ -96,11 +96,11 @@ def test_a_function_is_refused_by_name_and_not_run(tmp_path, capsys, protocol):
 
 
 @pytest.mark.parametrize(
-    "function", [eval, getattr, np.load, subprocess.call, collections.OrderedDict, pickle.loads]
+    "function", [eval, getattr, np.load, subprocess.call, collections.Counter, pickle.loads]
 )
 def test_only_what_arrays_need_is_allowed(tmp_path, capsys, function):
     content = pickle.dumps({"word_embeddings": TABLE, "x": Runs(function, "1")})
-    assert f"{function.__name__}', which no NumPy array needs" in refusal(tmp_path, capsys, content)
+    assert f"{function.__name__}', code or a kind of object" in refusal(tmp_path, capsys, content)
 
 
 def test_no_way_round_through_dots(tmp_path, capsys):
@@ -114,10 +114,10 @@ def test_no_way_round_through_dots(tmp_path, capsys):
     [
         ({"vectors": TABLE, "words": []}, "no entry 'word_embeddings'.*: 'vectors', 'words'"),
         ({}, "no entry 'word_embeddings'.*: none"),
-        (TABLE, "holds a ndarray; expected a dict with an entry 'word_embeddings'"),
+        (TABLE, "holds a Array; expected a dict with an entry 'word_embeddings'"),
         ({"word_embeddings": TABLE[0]}, r"is float32 \[3\]; expected finite floating-point"),
         ({"word_embeddings": np.arange(6).reshape(2, 3)}, r"is int64 \[2, 3\]"),
-        ({"word_embeddings": np.array([["a"]], object)}, r"is object \[1, 1\]"),
+        ({"word_embeddings": np.array([["a"]], object)}, "'O8', not real numbers"),
         ({"word_embeddings": TABLE.tolist()}, "is list; expected"),
         ({"word_embeddings": np.array([[np.nan]])}, "not finite in float32"),
         ({"word_embeddings": np.array([[1e300]])}, "not finite in float32"),

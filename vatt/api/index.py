@@ -84,7 +84,12 @@ def read(path: str | Path, names: Collection[str] | None = None) -> tuple[dict[s
         recipe = parse_json(str(arrays.pop("recipe")))
         if not isinstance(recipe, dict) or not {*_ALWAYS} - {"recipe"} <= arrays.keys():
             raise ValueError("without recipe or files")
-        arrays.setdefault(_PIECES, np.full((len(arrays["files"]), 2), np.nan))
+        if arrays["files"].ndim != 1 or arrays["files"].dtype.kind != "U":
+            raise ValueError("files is no list of names")
+        count = len(arrays["files"])
+        pieces = arrays.setdefault(_PIECES, np.full((count, 2), np.nan))
+        if pieces.shape != (count, 2) or pieces.dtype.kind != "f":
+            raise ValueError(f"pieces are {list(pieces.shape)}, of {count} files")
     except (KeyError, ValueError) as error:
         raise DataError(f"{path}: no index of embeddings ({error})") from error
     return recipe, arrays

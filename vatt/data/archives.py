@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import sys
 import zipfile
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +23,8 @@ from typing import NamedTuple
 import numpy as np
 
 _MAX_HEADER = 10_000  # bytes, as NumPy's own limit
+_MAX_RATIO, _SMALL = 1032, 1000  # of bytes to packed ones: more no deflated stream has; and beside
+_LONGEST = 2**20  # a size of an array without numbers
 _READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -53,6 +57,7 @@ class Archive:
           ValueError: it is no archive of arrays.
         """
         try:
+            self._size = os.stat(path).st_size
             self._zip = zipfile.ZipFile(path)
         except OSError:
             raise
@@ -79,6 +84,11 @@ class Archive:
 
     def _header(self, name: str) -> Header:
         member = self._members[name]
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{name} is packed in another way than NumPy packs")
+        packed = min(member.compress_size, self._size)
+        if member.file_size > _MAX_RATIO * packed + _SMALL:
+            raise ValueError(f"{name} cannot have {member.file_size} bytes, packed into {packed}")
         try:
             with self._zip.open(member) as file:
                 begin = io.BytesIO(file.read(_MAX_HEADER))
@@ -90,6 +100,7 @@ class Archive:
             raise ValueError(f"{name} is no array ({error})") from None
         if dtype.hasobject:
             raise ValueError(f"{name} holds objects, not numbers")
+        _check_empty(name, header)
         if size != member.file_size:
             raise ValueError(f"{name} should be {header}, but has {member.file_size} bytes")
         return header
@@ -102,7 +113,7 @@ class Archive:
         """
         try:
             with self._zip.open(self._members[name]) as file:
-                return np.lib.format.read_array(file, allow_pickle=False)
+                return _with_texts(np.lib.format.read_array(file, allow_pickle=False))
         except Exception as error:
             raise ValueError(f"{name} cannot be unpacked ({error})") from None
 
@@ -112,11 +123,31 @@ def mapped(path: str | Path) -> np.ndarray:
 
     Raises:
       OSError: the file cannot be read.
-      ValueError: it holds no array.
+      ValueError: it holds no array, or an archive of them.
     """
     try:
-        return np.load(path, "r", allow_pickle=False)
+        array = np.load(path, "r", allow_pickle=False)
     except OSError:
         raise
     except Exception as error:
         raise ValueError(str(error)) from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError("an archive, not one array")
+    _check_empty("it", Header(array.shape, array.dtype))
+    return _with_texts(array)
+
+
+def _with_texts(array: np.ndarray) -> np.ndarray:
+    """Returns an array, whose texts are such: Python does not look when it makes `str` of them."""
+    if array.dtype.kind == "U" and array.nbytes:
+        letters = np.dtype(np.uint32).newbyteorder(array.dtype.byteorder)
+        if np.ascontiguousarray(array).view(letters).max() > sys.maxunicode:
+            raise ValueError("texts with letters that there are none of")
+    return array
+
+
+def _check_empty(name: str, header: Header) -> None:
+    """Refuses an array that no byte stands for, and whose length is any number all the same."""
+    if not header.bytes and max(header.shape, default=0) > _LONGEST:
+        raise ValueError(f"{name} is {header}, without any number")

@@ -25,7 +25,8 @@ import numpy as np
 from vatt.errors import DataError
 
 _LENGTH, _HEADER, _FOOTER = 8, 12, 4  # bytes: length, length with its checksum, payload's checksum
-_BLOCK = 1 << 20  # bytes looked at together
+_FIRST_BLOCK, _BLOCK = 1 << 10, 1 << 20  # bytes looked at together: at first, at most
+_READ_AGAIN = 4  # times the size of a file that is read to find out where it goes on
 _READERS = 32  # files counted at the same time; most of the time is waiting for the disk
 _SHOWN = 5
 
@@ -125,12 +126,13 @@ def walk(path: Path) -> Iterator[RawRecord]:
     """
     size = os.path.getsize(path)
     offset = index = 0
+    allowed = _Allowance(_READ_AGAIN * size)
     with open(path, "rb") as file:
         while offset < size:
             payload, problem, end = _read(file, offset, size)
             passed_over = 0
             if payload is None and not _begins(file, end, size):
-                found = _next_record(file, offset + 1, size)
+                found = _next_record(file, offset + 1, min(end or size, size), size, allowed)
                 if end is None or found < end:
                     end, passed_over = found, found - offset
                     problem += f"; {passed_over} bytes passed over"
@@ -213,24 +215,50 @@ def _begins(file: BinaryIO, offset: int | None, size: int) -> bool:
     return header is not None and header.intact
 
 
-def _next_record(file: BinaryIO, start: int, size: int) -> int:
-    """Returns the byte, from `start` on, where the next record begins; without one the file's end.
+class _Allowance:
+    """How many bytes of payloads may still be read to find out where records begin."""
 
-    Its header must be intact, and its payload must be, or a header or the file's end follow it.
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def takes(self, count: int) -> bool:
+        """Takes so many, if there are as many."""
+        enough = count <= self.left
+        self.left -= count if enough else 0
+        return enough
+
+
+def _next_record(file: BinaryIO, start: int, stop: int, size: int, allowed: _Allowance) -> int:
+    """Returns the byte, from `start` on, where the next record begins; `stop` if that is before.
+
+    Its header must be intact, and a header or the file's end follow it, or its payload be intact.
+    The latter is not asked of more bytes than are allowed: a file can be made of nothing but
+    headers, each of which says that the rest of the file is its payload.
     """
-    for base in range(start, size - _HEADER - _FOOTER + 1, _BLOCK):
-        file.seek(base)
-        block = np.frombuffer(file.read(_BLOCK + _HEADER - 1), np.uint8)
-        windows = np.lib.stride_tricks.sliding_window_view(block, _HEADER)  # [positions, 12]
-        lengths = np.ascontiguousarray(windows[:, :_LENGTH]).view("<u8")[:, 0]
-        room = np.maximum(size - _HEADER - _FOOTER - base - np.arange(len(windows)), 0)
-        fitting = np.flatnonzero(lengths <= room.astype(np.uint64))
-        stored = np.ascontiguousarray(windows[fitting, _LENGTH:]).view("<u4")[:, 0]
-        for position in base + fitting[checksums_of_lengths(lengths[fitting]) == stored]:
-            payload, _, end = _read(file, int(position), size)
-            if payload is not None or _begins(file, end, size):
-                return int(position)
-    return size
+    length = _FIRST_BLOCK
+    while start < min(stop, size - _HEADER - _FOOTER + 1):
+        for position, payload in _intact_headers(file, start, length, size):
+            if position >= stop:
+                break
+            if _begins(file, position + _HEADER + payload + _FOOTER, size):
+                return position
+            if allowed.takes(payload) and _read(file, position, size)[0] is not None:
+                return position
+        start, length = start + length, min(2 * length, _BLOCK)
+    return stop
+
+
+def _intact_headers(file: BinaryIO, base: int, length: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yields where headers begin whose record fits, and the lengths of payloads, in a block."""
+    file.seek(base)
+    block = np.frombuffer(file.read(length + _HEADER - 1), np.uint8)
+    windows = np.lib.stride_tricks.sliding_window_view(block, _HEADER)  # [positions, 12]
+    lengths = np.ascontiguousarray(windows[:, :_LENGTH]).view("<u8")[:, 0]
+    room = np.maximum(size - _HEADER - _FOOTER - base - np.arange(len(windows)), 0)
+    fitting = np.flatnonzero(lengths <= room.astype(np.uint64))
+    stored = np.ascontiguousarray(windows[fitting, _LENGTH:]).view("<u4")[:, 0]
+    intact = fitting[checksums_of_lengths(lengths[fitting]) == stored]
+    yield from zip((base + intact).tolist(), lengths[intact].tolist(), strict=True)
 
 
 # Counting ----------------------------------------------------------------------------------------

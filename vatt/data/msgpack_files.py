@@ -89,7 +89,11 @@ class MsgpackFile:
         self._bytes.close()
 
     def array(self, array: Array) -> np.ndarray:
-        """Returns the numbers of an array."""
+        """Returns the numbers of an array.
+
+        Raises:
+          ValueError: it has no numbers, but sizes that no array can have.
+        """
         parts = [self._bytes[start : start + size] for start, size in array.places]
         values = np.frombuffer(b"".join(parts), array.dtype).reshape(array.shape)
         return values.astype(array.dtype.newbyteorder("="))
@@ -98,8 +102,10 @@ class MsgpackFile:
 class _Reader:
     """Reads values one after another; `place` is where the next one begins."""
 
-    def __init__(self, source: mmap.mmap, place: int = 0, end: int | None = None) -> None:
-        self._source, self._place = source, place
+    def __init__(
+        self, source: mmap.mmap, place: int = 0, end: int | None = None, inside: bool = False
+    ) -> None:
+        self._source, self._place, self._inside = source, place, inside
         self._end = len(source) if end is None else end
         self._entries = 0
 
@@ -186,10 +192,13 @@ class _Reader:
 
     def _extension(self, size: int) -> Any:
         kind, start = self._number("b"), self._take(size)
-        inside = _Reader(self._source, start, start + size)
+        if self._inside:
+            raise ValueError(f"the extension at {start} stands in another one")
+        inside = _Reader(self._source, start, start + size, inside=True)
         if kind == _COMPLEX:
             parts = inside.whole()
-            if not isinstance(parts, list) or len(parts) != 2:
+            plain = isinstance(parts, list) and all(type(part) in (int, float) for part in parts)
+            if not plain or len(parts) != 2:
                 raise ValueError(f"the complex number at {start} has not two parts")
             return complex(*parts)
         if kind not in (_ARRAY, _SCALAR):
@@ -207,7 +216,7 @@ class _Reader:
             raise ValueError(f"the array at {start} has the shape {short(repr(shape))}")
         if isinstance(name, bytes):
             name = name.decode("ascii", "replace")
-        if name not in _TYPES:
+        if not isinstance(name, str) or name not in _TYPES:
             raise ValueError(f"the array at {start} is of the type {short(repr(name))}")
         tag = self._number("B")
         if tag not in (0xC4, 0xC5, 0xC6):
@@ -248,7 +257,7 @@ def _joined(parts: dict[str, Any]) -> Array:
     shape, chunks = (_in_order(parts.get(key), key) for key in ("shape", "chunks"))
     if not chunks or not all(isinstance(chunk, Array) for chunk in chunks):
         raise ValueError("an array in chunks has none")
-    if any(type(size) is not int or size < 0 for size in shape):
+    if len(shape) > _MOST_AXES or any(type(size) is not int or size < 0 for size in shape):
         raise ValueError(f"an array in chunks has the shape {short(repr(shape))}")
     places = tuple(place for chunk in chunks for place in chunk.places)
     array = Array(tuple(shape), chunks[0].dtype, places)

@@ -73,6 +73,8 @@ class Array(pickles.Stateful):
         sizes = sizes and all(type(n) is int and 0 <= n < 2**62 for n in shape)
         if not (sizes and isinstance(kind, DType) and order in _ORDERS):
             raise ValueError("damaged: an array without shape, type or order")
+        if isinstance(content, str):  # bytes of Python 2 that happen to be a text
+            content = content.encode("utf-8", "surrogatepass")
         if not isinstance(content, bytes | memoryview):
             raise ValueError("an array of objects, not of numbers")
         if len(content) != math.prod(shape) * kind.dtype.itemsize:

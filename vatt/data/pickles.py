@@ -14,6 +14,7 @@ them must not follow all.
 
 from __future__ import annotations
 
+import codecs
 import mmap
 import struct
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from typing import Any
 
 MAX_OPERATIONS = 2_000_000  # a model of 300 tensors takes 12 000
 _SMALL = 256  # bytes: more of them stay where they are
+_MAX_LINE = 1000  # bytes of a name or number
 _MAX_KEY = 60  # bits of a number; larger ones can be chosen to have one hash
 
 Make = Callable[[tuple[Any, ...]], Any]
@@ -154,11 +156,13 @@ class _Machine:
         return struct.unpack(form, self._take(struct.calcsize(form)))[0]
 
     def _line(self) -> str:
-        end = self._buffer.find(b"\n", self.place, self.place + 1000)
+        return self._bytes_of_line(self.place + _MAX_LINE).decode("utf-8")
+
+    def _bytes_of_line(self, most: int) -> bytes:
+        end = self._buffer.find(b"\n", self.place, most)
         if end < 0:
             raise struct.error
-        line = self._take(end + 1 - self.place)
-        return line[:-1].decode("utf-8")
+        return self._take(end + 1 - self.place)[:-1]
 
     # -- values ----------------------------------------------------------------------------
 
@@ -170,6 +174,35 @@ class _Machine:
 
     def _long(self) -> None:
         self._stack.append(int.from_bytes(self._take(self._number("<B")), "little", signed=True))
+
+    def _decimal(self) -> None:
+        line = self._line()
+        flags = {"00": False, "01": True}
+        self._stack.append(flags[line] if line in flags else int(line.removesuffix("L")))
+
+    def _text_of_line(self) -> None:
+        line = self._bytes_of_line(len(self._buffer))
+        self._stack.append(line.decode("raw-unicode-escape"))
+
+    def _string(self, form: str) -> None:
+        count = self._number(form)
+        if count < 0:
+            raise struct.error
+        self._old(self._take(count))
+
+    def _quoted(self) -> None:
+        """A text of Python 2, written as in a program."""
+        line = self._bytes_of_line(len(self._buffer)).strip()
+        if len(line) < 2 or line[:1] not in b"'\"" or line[:1] != line[-1:]:
+            raise struct.error
+        self._old(codecs.escape_decode(line[1:-1])[0])
+
+    def _old(self, content: bytes) -> None:
+        """A text of Python 2, which may be numbers: what is not UTF-8 stays bytes."""
+        try:
+            self._stack.append(content.decode("utf-8", "surrogatepass"))
+        except UnicodeDecodeError:
+            self._stack.append(content)
 
     def _text(self, form: str) -> None:
         count = self._number(form)
@@ -208,6 +241,15 @@ class _Machine:
         above = self._above_mark()
         self._stack.append(tuple(above))
 
+    def _marked_list(self) -> None:
+        above = self._above_mark()
+        self._stack.append(above)
+
+    def _marked_mapping(self) -> None:
+        above = self._above_mark()
+        self._stack.append({})
+        self._set(above)
+
     def _append(self) -> None:
         value = self._stack.pop()
         self._extend([value])
@@ -240,6 +282,12 @@ class _Machine:
 
     def _memoize(self) -> None:
         self._memo[len(self._memo)] = self._stack[-1]
+
+    def _put_line(self) -> None:
+        self._memo[int(self._line())] = self._stack[-1]
+
+    def _get_line(self) -> None:
+        self._stack.append(self._memo[int(self._line())])
 
     def _get(self, form: str) -> None:
         self._stack.append(self._memo[self._number(form)])
@@ -301,8 +349,17 @@ _OPERATIONS: dict[bytes, Callable[[_Machine], None]] = {
     b"X": lambda m: m._text("<I"),
     b"\x8c": lambda m: m._text("<B"),
     b"\x8d": lambda m: m._text("<Q"),
-    b"U": lambda m: m._text("<B"),  # of Python 2
-    b"T": lambda m: m._text("<i"),  # of Python 2
+    b"I": lambda m: m._decimal(),
+    b"L": lambda m: m._decimal(),
+    b"F": lambda m: m._constant(float(m._line())),
+    b"V": lambda m: m._text_of_line(),
+    b"S": lambda m: m._quoted(),  # of Python 2, as the next two
+    b"U": lambda m: m._string("<B"),
+    b"T": lambda m: m._string("<i"),
+    b"l": lambda m: m._marked_list(),
+    b"d": lambda m: m._marked_mapping(),
+    b"p": lambda m: m._put_line(),
+    b"g": lambda m: m._get_line(),
     b"C": lambda m: m._bytes("<B"),
     b"B": lambda m: m._bytes("<I"),
     b"\x8e": lambda m: m._bytes("<Q"),

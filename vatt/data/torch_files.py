@@ -179,7 +179,7 @@ class TorchFile:
 
     def _read_stream(self, size: int) -> tuple[Any, dict[str, _Place]]:
         with self._opened() as file:
-            begin = file.read(MAX_PICKLE)
+            begin = file.read(min(MAX_PICKLE, size))
         names = _names()
         try:
             magic, place = pickles.read(begin, 0, names)

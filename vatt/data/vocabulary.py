@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from absl import logging
 
+from vatt.data import archives
 from vatt.data.arguments import whole
 from vatt.ended import ended
 from vatt.errors import DataError, short
@@ -258,13 +258,13 @@ def words_of_array(path: str | Path) -> list[str]:
       DataError: no such file, or no list of words.
     """
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = archives.mapped(path)
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise DataError(f"{path} is not a .npy file with an array of texts: {error}") from error
-    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind != "U":
-        found = f"{array.dtype} {list(array.shape)}" if hasattr(array, "dtype") else "an archive"
+    if array.ndim != 1 or array.dtype.kind != "U":
+        found = f"{array.dtype} {list(array.shape)}"
         raise DataError(f"{path} holds {found}; accepted: one list of texts, each a word")
     words = [SPECIAL[0], *array.tolist()]
     for number, word in enumerate(words):

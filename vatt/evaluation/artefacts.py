@@ -25,6 +25,7 @@ kinds that an evaluation did not have are absent.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from vatt.errors import DataError
 from vatt.files import make_folder, replacing
 
 ENVELOPE_BINS = 96
+MAX_RATIO, SMALL = 100, 2**26  # of bytes to those of the file, and bytes beside: more is no figure
 STRIP_HEIGHT = 96  # pixels; larger frames are shrunk to it, smaller ones kept
 
 
@@ -51,11 +53,14 @@ def load(path: Path | str, names: Collection[str] | None = None) -> dict[str, np
     """Reads what `save` wrote: all of it, or the arrays of these names that are there.
 
     Raises:
-      DataError: the file is missing, damaged or holds pickled objects.
+      DataError: the file is missing, damaged, holds pickled objects or unpacks to far more bytes.
     """
     try:
         with Archive(path) as archive:
             wanted = [name for name in archive.headers if names is None or name in names]
+            size = sum(archive.headers[name].bytes for name in wanted)
+            if size > MAX_RATIO * os.path.getsize(path) + SMALL:
+                raise ValueError(f"it unpacks to {size} bytes")
             return {name: archive.array(name) for name in wanted}
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable artefact ({error})") from error

@@ -3,46 +3,26 @@
     python -m vatt.tools.convert_embeddings word2vec.pkl misc_data/word2vec.npz
     python -m vatt.tools.convert_embeddings word2vec.pth misc_data/gdt_word2vec.npz
 
-VATT's has an entry `word_embeddings`. A pickle may name any function to call. This reader knows the
-few that NumPy arrays need and refuses a file that names another one. GDT's is one tensor in a file
-of PyTorch, of which nothing is run (`vatt.data.torch_files`).
+VATT's has an entry `word_embeddings` (`vatt.data.pickled_arrays`), GDT's is one tensor in a file of
+PyTorch (`vatt.data.torch_files`). Nothing in them is run.
 """
 
 from __future__ import annotations
 
 import argparse
-import pickle
 import sys
-import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from vatt.data import pickled_arrays
 from vatt.data.embeddings import ENTRY, as_word_embeddings
+from vatt.data.pickled_arrays import Numbers
+from vatt.data.pickles import UnknownNameError
 from vatt.data.torch_files import ENDINGS, Tensor, TorchFile
 from vatt.ended import ended
 from vatt.errors import DataError
 from vatt.files import make_folder, replacing
-
-NUMPY_CORES = ("numpy._core", "numpy.core")  # since NumPy 2, before
-ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
-ALLOWED |= {(f"{core}.multiarray", "_reconstruct") for core in NUMPY_CORES}
-ALLOWED |= {(f"{core}.multiarray", "scalar") for core in NUMPY_CORES}
-ALLOWED |= {(f"{core}.numeric", "_frombuffer") for core in NUMPY_CORES}
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Reads plain values and NumPy arrays; anything else is refused by name, and not run."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Returns what a pickle calls `module.name`, if an array needs it."""
-        if (module, name) not in ALLOWED:
-            raise DataError(
-                f"the pickle asks for '{module}.{name}', which no NumPy array needs; nothing of it "
-                f"was run"
-            )
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
 def read_pickle(path: str | Path) -> np.ndarray:
@@ -53,15 +33,12 @@ def read_pickle(path: str | Path) -> np.ndarray:
         a finite floating-point matrix.
     """
     try:
-        with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old NumPy wrote what today's takes with a complaint
-            # latin1: how Python 2 stored the bytes of arrays.
-            content = ArrayUnpickler(file, encoding="latin1").load()
+        content = pickled_arrays.read(path)
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from error
-    except DataError as error:
-        raise DataError(f"{path} is refused: {error}.") from error
-    except Exception as error:  # a damaged pickle can lead to any
+    except UnknownNameError as error:
+        raise DataError(f"{path} is refused: it {error}.") from error
+    except ValueError as error:
         raise DataError(f"{path} is not a pickle of arrays, or damaged: {error}.") from error
     if not isinstance(content, dict):
         raise DataError(
@@ -70,7 +47,12 @@ def read_pickle(path: str | Path) -> np.ndarray:
     if ENTRY not in content:
         entries = ", ".join(sorted(map(repr, content))) or "none"
         raise DataError(f"{path} has no entry '{ENTRY}'; its entries are: {entries}.")
-    return as_word_embeddings(content[ENTRY], path)
+    found = content[ENTRY]
+    try:
+        table = found.array() if isinstance(found, Numbers) else found
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: '{ENTRY}' cannot be read: {error}.") from error
+    return as_word_embeddings(table, path)
 
 
 def read_torch(path: str | Path) -> np.ndarray:

@@ -64,11 +64,16 @@ class FlaxCheckpoint:
         return name in self._tensors or (name == STEP and self._step is not None)
 
     def get_tensor(self, name: str) -> np.ndarray:
-        """Returns weights, or the number of updates, as they are in the file."""
-        if name not in self._tensors:
-            step = self._step
-            return self._file.array(step) if isinstance(step, Array) else np.asarray(step)
-        return self._file.array(self._tensors[name])
+        """Returns weights, or the number of updates, as they are in the file.
+
+        Raises:
+          CheckpointError: they are no array.
+        """
+        value = self._tensors.get(name, self._step)
+        try:
+            return self._file.array(value) if isinstance(value, Array) else np.asarray(value)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path}: cannot read {name} ({error})") from error
 
 
 def everything(path: str | os.PathLike) -> dict[str, Any]:

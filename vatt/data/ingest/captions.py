@@ -190,7 +190,8 @@ def _of_block(path: Path, lines: list[str], marks: list[int], subrip: bool) -> I
             times = seconds(begin), seconds(finish.split()[0])
         except (ValueError, IndexError):
             raise DataError(
-                f"{path}: '{lines[mark]}' is not 'start --> end' with times like 00:01:02.500"
+                f"{path}: '{short(lines[mark])}' is not 'start --> end' with times like "
+                "00:01:02.500"
             ) from None
         shown = lines[mark + 1 : following]
         if following is not None:
@@ -243,8 +244,8 @@ def _from_csv(path: Path, text: str, notices: Notices) -> Iterator[Cue]:
             times = seconds(row["start"]), seconds(row.get("end", ""))
         except (KeyError, ValueError):
             raise DataError(
-                f"{where}: start '{row.get('start', '')}' and end '{row.get('end', '')}' must be "
-                "times"
+                f"{where}: start '{short(row.get('start', ''))}' and end "
+                f"'{short(row.get('end', ''))}' must be times"
             ) from None
         lines = tuple(filter(None, map(plain, row.get(wording, "").split("\n"))))
         empty += not lines
@@ -262,8 +263,9 @@ def _wording(path: Path, table: Table) -> str:
     missing += [] if wording else ["text"]
     if missing:
         raise DataError(
-            f"{path}: column '{missing[0]}' is missing; found: {', '.join(columns) or 'none'}; "
-            f"needed: start, end, text.{nearest(missing[0], columns)}"
+            f"{path}: column '{missing[0]}' is missing; found: "
+            f"{short(', '.join(columns)) or 'none'}; needed: start, end, text."
+            f"{nearest(missing[0], columns)}"
         )
     for name in ("start", "end", wording):
         if columns.count(name) > 1:

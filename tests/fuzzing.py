@@ -1,0 +1,264 @@
+"""Files changed at random, those first whose reading reaches code that no other one did.
+
+    outcome = explore("card", Kind("card.yaml", (content,), cards.read), folder, cases=20_000)
+    again("card", kind, "0.57.312")      # seed 0, changed by number 57, then by number 312
+
+A file that makes the package take a step from one line to another for the first time joins those
+that are changed further. Its name is the way to it, `KIND:0.57.312`, from which it is made again,
+whatever was reached meanwhile; `python -m pytest tests -k fuzzed --case NAME` reads it alone.
+
+Of a loop of our own and `atheris`: no one version of that has wheels for Python 3.11 to 3.13, its
+engine ends the process that it finds a fault in, and libFuzzer's corpus says not how it was made.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import resource
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import vatt
+from vatt.errors import UserError
+
+FEW, MANY = 60, 20_000
+LONGEST_S, MOST_BYTES, LONGEST_MESSAGE = 5.0, 2**28, 20_000
+TOKENS = (
+    b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"-1", b"1e999", b"nan", b"9" * 5000, b"[" * 1200, b"{",
+    b"}", b'"', b"'", b"\n", b"\r", b"\n\n", b";", b",", b"\t", b": ", b"-->", b"<b", b"&lt;",
+    b"!!python/object/apply:os.system ['true']", b"&a [*a]", b"../", b"/etc/passwd", b"null",
+    b"true", "\u202e\u0130".encode(), b"%s", b"0x10", b"1_000", b"99999999999999999999", b"#",
+)  # fmt: skip
+NUMBERS = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**40, 2**62, 2**64 - 1)
+_LONGER = 1_000  # bytes by which a file that is changed further may exceed the seeds
+_PACKAGE = str(Path(vatt.__file__).parent)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is changed, and what reads it.
+
+    Attributes:
+      file: name of the file.
+      seeds: what it holds.
+      read: reads the file at a path.
+      tokens: pieces of this format, put in beside `TOKENS`.
+      packed: makes a file of what was changed, as an archive with a right checksum.
+      choosy: something is refused.
+    """
+
+    file: str
+    seeds: tuple[bytes, ...]
+    read: Callable[[Path], Any]
+    tokens: tuple[bytes, ...] = ()
+    packed: Callable[[bytes], bytes] = bytes
+    choosy: bool = True
+
+
+@dataclass
+class Outcome:
+    """What came of the cases of a kind."""
+
+    wrong: list[str] = field(default_factory=list)
+    refused: int = 0
+    longest_s: float = 0.0  # of the processor
+    steps: tuple[int, int] = (0, 0)  # from line to line, of the seeds and of all
+    files: int = 0  # that reached something new
+    grown: int = 0  # bytes of memory
+
+
+# Changes ------------------------------------------------------------------------------------------
+
+
+def mutated(content: bytes, rng: random.Random, tokens: tuple[bytes, ...] = TOKENS) -> bytes:
+    """Changes one to four places: bits, numbers, pieces cut, doubled or moved, tokens, an end."""
+    data = bytearray(content)
+    for _ in range(rng.randint(1, 4)):
+        place = rng.randrange(len(data) + 1)
+        piece = bytes(data[place : place + rng.choice((1, 4, 30, 200))])
+        match rng.randrange(8):
+            case 0 if piece:
+                data[place] ^= 1 << rng.randrange(8)
+            case 1:
+                del data[place : place + len(piece)]
+            case 2:
+                data[place:place] = piece * rng.choice((1, 2, 50))
+            case 3:
+                data[place:place] = rng.choice(tokens)
+            case 4:
+                data[place : place + len(piece)] = rng.choice(tokens)
+            case 5 if rng.random() < 0.2:
+                del data[place:]
+            case 6:
+                form = rng.choice(("<B", "<H", "<I", "<Q", ">H", ">I", ">Q"))
+                size = struct.calcsize(form)
+                number = rng.choice(NUMBERS) % 2 ** (8 * size)
+                data[place : place + size] = struct.pack(form, number)
+            case 7:
+                other = rng.randrange(len(data) + 1)
+                data[other:other] = piece
+    return bytes(data)
+
+
+def _changed(name: str, number: int, kind: Kind, content: bytes) -> bytes:
+    return mutated(content, random.Random(f"{name}-{number}"), TOKENS + kind.tokens)
+
+
+def again(name: str, kind: Kind, way: str) -> bytes:
+    """Returns what the file of a case holds, by the way to it, such as "0.57.312"."""
+    seed, *numbers = map(int, way.split("."))
+    content = kind.seeds[seed]
+    for number in numbers:
+        content = _changed(name, number, kind, content)
+    return kind.packed(content)
+
+
+# What is reached ----------------------------------------------------------------------------------
+
+
+class Steps:
+    """Counts the steps from line to line that the package takes, each once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._codes: dict[int, tuple[CodeType, set[int] | None]] = {}  # kept, so that ids stay
+        self._tracer = self._made()
+
+    def _made(self) -> Callable:
+        """What `sys.settrace` calls for every function: bound to nothing, since that is slow."""
+        codes = self._codes
+
+        def called(frame: FrameType, event: str, argument: Any) -> Callable | None:
+            code = frame.f_code
+            try:
+                taken = codes[id(code)][1]
+            except KeyError:
+                taken = set() if code.co_filename.startswith(_PACKAGE) else None
+                codes[id(code)] = code, taken
+            return None if taken is None else self._line_by_line(taken)
+
+        return called
+
+    def _line_by_line(self, taken: set[int]) -> Callable:
+        before = 0
+
+        def local(frame: FrameType, event: str, argument: Any) -> Callable:
+            nonlocal before
+            if event == "line":
+                line = frame.f_lineno
+                step, before = before << 16 | line, line
+                if step not in taken:
+                    taken.add(step)
+                    self.count += 1
+            return local
+
+        return local
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Counts what is done meanwhile."""
+        before = sys.gettrace()
+        sys.settrace(self._tracer)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+
+@contextmanager
+def bounded_memory(most: int = MOST_BYTES) -> Iterator[None]:
+    """Whoever asks for more than `most` bytes beyond what there is gets a MemoryError."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        there = int(file.read().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = there + most if hard == resource.RLIM_INFINITY else min(there + most, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+def explore(name: str, kind: Kind, folder: Path, cases: int) -> Outcome:
+    """Reads the seeds of a kind and that many changed files."""
+    outcome, steps = Outcome(), Steps()
+    path, choice = folder / kind.file, random.Random(name)
+    most = max(map(len, kind.seeds)) + _LONGER
+    corpus = [(str(number), content) for number, content in enumerate(kind.seeds)]
+    logging.disable(logging.CRITICAL)
+    path.write_bytes(kind.packed(kind.seeds[0]))
+    with suppress(UserError):
+        kind.read(path)  # what is imported for it has no part in what follows
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        with bounded_memory():
+            for way, content in tuple(corpus):
+                _read(f"{name}:{way}", kind, path, content, steps, outcome)
+            of_seeds = steps.count
+            for number in range(cases):
+                above, content = choice.choice(corpus)
+                content, way = _changed(name, number, kind, content), f"{above}.{number}"
+                reached = steps.count
+                _read(f"{name}:{way}", kind, path, content, steps, outcome)
+                if steps.count > reached and len(content) <= most:
+                    corpus.append((way, content))
+    finally:
+        logging.disable(logging.NOTSET)
+    outcome.steps, outcome.files = (of_seeds, steps.count), len(corpus) - len(kind.seeds)
+    outcome.grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return outcome
+
+
+def _read(
+    case: str, kind: Kind, path: Path, content: bytes, steps: Steps, outcome: Outcome
+) -> None:
+    path.write_bytes(kind.packed(content))
+    began = time.process_time()
+    try:
+        with steps.counted():
+            kind.read(path)
+    except UserError as error:
+        outcome.refused += 1
+        if not str(error) or len(str(error)) > LONGEST_MESSAGE:
+            outcome.wrong.append(f"{case}: a message of {len(str(error))} letters")
+        if cause := of_memory(error):
+            outcome.wrong.append(f"{case}: {cause} behind {str(error)[:300]}")
+    except Exception as error:
+        outcome.wrong.append(f"{case}: {type(error).__name__}: {str(error)[:300]}")
+    taken = time.process_time() - began
+    if taken > LONGEST_S:
+        outcome.wrong.append(f"{case}: {taken:.1f} s")
+    outcome.longest_s = max(outcome.longest_s, taken)
+
+
+def of_memory(error: BaseException | None) -> MemoryError | None:
+    """What an error came of, where that is that memory was asked for which is not there."""
+    while error is not None and not isinstance(error, MemoryError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def check(name: str, kind: Kind, folder: Path, cases: int) -> None:
+    """Fails with the names of the cases that were neither read nor refused as they should."""
+    outcome = explore(name, kind, folder, cases)
+    seeds, reached = outcome.steps
+    print(
+        f"{name}: {outcome.refused} of {cases} refused, the longest took {outcome.longest_s:.2f} s,"
+        f" {seeds} steps by the seeds, {reached} with {outcome.files} files,"
+        f" {outcome.grown / 2**20:.0f} MiB"
+    )
+    assert outcome.wrong == []
+    assert outcome.grown < MOST_BYTES
+    assert reached > seeds or cases < MANY
+    assert outcome.refused > 0 or not kind.choosy
