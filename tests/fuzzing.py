@@ -5,7 +5,7 @@
 
 A file that makes the package take a step from one line to another for the first time joins those
 that are changed further. Its name is the way to it, `KIND:0.57.312`, from which it is made again,
-whatever was reached meanwhile; `python -m pytest tests -k fuzzed --case NAME` reads it alone.
+whatever was reached meanwhile; `VATT_CASE=NAME ./test.sh tests -k fuzzed` reads it alone.
 
 Of a loop of our own and `atheris`: no one version of that has wheels for Python 3.11 to 3.13, its
 engine ends the process that it finds a fault in, and libFuzzer's corpus says not how it was made.
@@ -14,6 +14,7 @@ engine ends the process that it finds a fault in, and libFuzzer's corpus says no
 from __future__ import annotations
 
 import logging
+import os
 import random
 import resource
 import struct
@@ -250,7 +251,16 @@ def of_memory(error: BaseException | None) -> MemoryError | None:
 
 
 def check(name: str, kind: Kind, folder: Path, cases: int) -> None:
-    """Fails with the names of the cases that were neither read nor refused as they should."""
+    """Fails with the names of the cases that were neither read nor refused as they should.
+
+    With the name of a case in VATT_CASE that one alone is read, and what it raises is shown.
+    """
+    if case := os.environ.get("VATT_CASE"):
+        of, _, way = case.partition(":")
+        if of == name:
+            (folder / kind.file).write_bytes(again(name, kind, way))
+            kind.read(folder / kind.file)
+        return
     outcome = explore(name, kind, folder, cases)
     seeds, reached = outcome.steps
     print(
