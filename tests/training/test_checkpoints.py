@@ -153,8 +153,6 @@ def test_missing_checkpoint_says_what_is_there(tmp_path):
         restore(tmp_path / "nowhere" / "ckpt-10", variables(0))
 
 
-KILLS = int(os.environ.get("VATT_KILLS", "20"))  # docs/reliability.md has the figure of 200
-
 # A line on its input starts a process that saves; they share what takes longest, the imports.
 KILLED_WHILE_SAVING = """
     import os, sys, numpy as np, tensorflow as tf
@@ -191,7 +189,7 @@ def test_sigkill_at_random_moments_of_saving_loses_at_most_one_save(tmp_path):
         text=True,
         env=os.environ | {"PYTHONPATH": os.getcwd()},
     )
-    for _ in range(KILLS):
+    for _ in range(20):
         print(file=starter.stdin, flush=True)
         number = int(starter.stdout.readline())
         reported = 0
