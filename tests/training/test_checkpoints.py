@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -153,6 +154,8 @@ def test_missing_checkpoint_says_what_is_there(tmp_path):
         restore(tmp_path / "nowhere" / "ckpt-10", variables(0))
 
 
+KILLS = 200
+
 # A line on its input starts a process that saves; they share what takes longest, the imports.
 KILLED_WHILE_SAVING = """
     import os, sys, numpy as np, tensorflow as tf
@@ -189,18 +192,20 @@ def test_sigkill_at_random_moments_of_saving_loses_at_most_one_save(tmp_path):
         text=True,
         env=os.environ | {"PYTHONPATH": os.getcwd()},
     )
-    for _ in range(20):
+    broken_off = 0
+    for _ in range(KILLS):
         print(file=starter.stdin, flush=True)
         number = int(starter.stdout.readline())
-        reported = 0
-        for _ in range(int(rng.integers(2, 12))):
+        reported, begun = 0, time.monotonic()
+        saves = int(rng.integers(3, 8))
+        for _ in range(saves):
             reported = int(starter.stdout.readline())
-        # a random point of the save that is now under way, found by counting, not by waiting
-        for _ in range(int(rng.integers(0, 30))):
-            os.listdir(folder)
+        # a random moment of the save that is now under way, or of the assignment before it
+        time.sleep(rng.uniform(0, (time.monotonic() - begun) / saves))
         os.kill(number, signal.SIGKILL)
         while (line := starter.stdout.readline()) != "ended\n":
             reported = int(line)
+        broken_off += (folder / "pending.json").exists()
         store = CheckpointStore(folder, keep=3)
         value = tf.Variable(np.zeros((512, 1024), np.float32))
         step = store.restore_newest({"model/a": value})
@@ -215,6 +220,8 @@ def test_sigkill_at_random_moments_of_saving_loses_at_most_one_save(tmp_path):
             file.unlink()
     starter.communicate()
     assert starter.returncode == 0
+    print(f"{broken_off} of {KILLS} saves were broken off")
+    assert broken_off > KILLS // 10
 
 
 def test_half_written_notes_and_manifests_of_a_killed_save_are_removed(tmp_path):
@@ -226,6 +233,19 @@ def test_half_written_notes_and_manifests_of_a_killed_save_are_removed(tmp_path)
     assert (tmp_path / ".mine.json.tmp").exists()
     assert not list(tmp_path.glob("*ckpt-2*")) and not list(tmp_path.glob("*pending*"))
     assert store.steps() == [1]
+
+
+def test_a_kill_while_an_old_one_is_removed_leaves_nothing_of_it(tmp_path, monkeypatch):
+    def killed(_store, _name):
+        raise KeyboardInterrupt
+
+    store = saved(tmp_path, 1, 2, keep=2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(CheckpointStore, "_remove_bundle", killed)
+        store.save(3, variables(3))
+    assert (tmp_path / "ckpt-1.index").exists() and store.steps() == [2, 3]
+    assert CheckpointStore(tmp_path, keep=2).restore_newest(variables(0)) == 3
+    assert not list(tmp_path.glob("ckpt-1*")) and not list(tmp_path.glob("*pending*"))
 
 
 # TensorFlow takes these for patterns: "run [2]" would be "run 2".

@@ -93,12 +93,10 @@ class CheckpointStore:
     ) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.clean()
-        scratch = self.folder / f".writing-{prefix.name}"
-        values = {name: _value(tensor) for name, tensor in tensors.items()} | {
-            _STEP: np.int64(step)
-        }
+        values = {name: _value(tensor) for name, tensor in tensors.items()}
+        values[_STEP] = np.int64(step)
         names = sorted(values)
-        _write_json(self.folder / _PENDING, {"scratch": scratch.name, "prefix": prefix.name})
+        scratch = self._note(prefix.name)
         scratch.mkdir(exist_ok=True)
         tf.raw_ops.SaveV2(
             prefix=str(scratch / prefix.name),
@@ -116,6 +114,12 @@ class CheckpointStore:
         _write_state_file(self.folder, self.steps())
         self._prune()
         return prefix
+
+    def _note(self, name: str) -> Path:
+        """Notes down what `clean` removes if it has no manifest; returns where to write it."""
+        scratch = self.folder / f".writing-{name}"
+        _write_json(self.folder / _PENDING, {"scratch": scratch.name, "prefix": name})
+        return scratch
 
     def clean(self) -> None:
         """Removes what an interrupted save left behind: only files it noted down itself.
@@ -147,8 +151,9 @@ class CheckpointStore:
 
     def _prune(self) -> None:
         for step in self._keep.superfluous(self.steps()):
+            self._note(f"ckpt-{step}")  # what a kill leaves of it is removed by the next start
             self._manifest(step).unlink()
-            self._remove_bundle(f"ckpt-{step}")
+            self._clean()
 
     def _remove_bundle(self, name: str) -> None:
         ours = re.compile(re.escape(name) + r"\.(index|data-\d{5}-of-\d{5})$")
