@@ -17,16 +17,16 @@ from vatt.training.checkpoints import CheckpointStore
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 data_dir = test_pretrain.data_dir
-STEPS, DEADLINE_S = 60, 240
+STEPS, DEADLINE_S, STOPPED_S = 60, 240, 30
 
 
-def start(tmp_path, data_dir, name):
-    """Starts `python -m vatt.main` on the small corpus; 60 steps, a checkpoint every 6."""
-    cfg = test_pretrain.config(data_dir, tmp_path / name, steps=STEPS)
-    cfg.train.save_checkpoint_freq = 6
+def start(tmp_path, data_dir, name, *, program=("-m", "vatt.main"), mode="train", every=6):
+    """Starts `python -m vatt.main` on the small corpus; 60 steps, a checkpoint every so many."""
+    cfg = test_pretrain.config(data_dir, tmp_path / name, steps=STEPS, mode=mode)
+    cfg.train.save_checkpoint_freq = every
     file = tmp_path / f"{name}.yaml"
     file.write_text(configs.to_yaml(cfg))
-    command = [sys.executable, "-m", "vatt.main", f"--config_file={file}"]
+    command = [sys.executable, *program, f"--config_file={file}"]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.Popen(
         [*command, f"--model_dir={tmp_path / name}"],
@@ -45,8 +45,11 @@ def wait_for(process, condition):
         time.sleep(0.005)
 
 
-def finish(process):
-    _, errors = process.communicate(timeout=DEADLINE_S)
+def finish(process, deadline=DEADLINE_S):
+    try:
+        _, errors = process.communicate(timeout=deadline)
+    finally:
+        process.kill()
     return process.returncode, errors
 
 
@@ -78,3 +81,53 @@ def test_killed_and_stopped_runs_end_with_the_same_weights(tmp_path, data_dir):
     steps = [row["step"] for row in test_pretrain.rows(tmp_path / "run", "train")]
     assert steps == sorted(set(steps)) and steps[-1] == STEPS
     assert not list((tmp_path / "run").glob(".writing*"))
+
+
+ENDLESS_SAVE = """
+import pathlib, sys, threading
+from vatt import main, quiet
+quiet.import_tensorflow_quietly()
+from vatt.training import checkpoints, signals
+whole = checkpoints.sha256
+
+def slow(path):
+    if signals.asked_to_stop():
+        pathlib.Path(__file__).with_suffix(".saving").touch()
+        threading.Event().wait()
+    return whole(path)
+
+checkpoints.sha256 = slow
+sys.exit(main.main(sys.argv))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("notice", "end", "code"),
+    [("SIGUSR1", "SIGKILL", -signal.SIGKILL)],
+)
+def test_a_save_that_takes_longer_than_the_notice_is_not_left_half(
+    tmp_path, data_dir, notice, end, code
+):
+    """What was saved before counts; the same command goes on and ends with the very weights."""
+    program, run = tmp_path / "endless.py", tmp_path / "run"
+    program.write_text(ENDLESS_SAVE)
+    store = CheckpointStore(run)
+    asked = start(tmp_path, data_dir, "run", program=[program], every=30)
+    log = run / "metrics.jsonl"  # its next row tells that the save before is over
+    wait_for(asked, lambda: log.exists() and test_pretrain.rows(run, "train")[-1]["step"] > 30)
+    asked.send_signal(getattr(signal, notice))
+    wait_for(asked, program.with_suffix(".saving").exists)
+    (scratch,) = run.glob(".writing-ckpt-*")
+    asked.send_signal(getattr(signal, end))
+    assert finish(asked, STOPPED_S)[0] == code
+    assert list(scratch.iterdir()) and store.newest_valid() == 30
+
+    for name in ("run", "whole"):
+        code, errors = finish(start(tmp_path, data_dir, name, every=30))
+        assert code == 0, errors
+        assert ("the newest checkpoint of this run" in errors) == (name == "run")
+    whole = test_pretrain.values(tmp_path / "whole", STEPS)
+    for name, value in test_pretrain.values(run, STEPS).items():
+        np.testing.assert_array_equal(value, whole[name], err_msg=name)
+    assert not list(run.glob(".writing*")) and not list(run.glob("*pending*"))
