@@ -223,3 +223,11 @@ def test_tensors_are_within_their_file(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"K\x04", b"K\x7f"))
     with pytest.raises(ValueError):
         TorchFile(path)
+
+
+@pytest.mark.parametrize("claimed", [2**31, 2**62, 2**64 - 1])
+def test_a_record_whose_end_is_no_place_in_any_file(tmp_path, claimed):
+    length = struct.pack("<Q", claimed)
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(length + struct.pack("<I", framing.masked_checksum(length)) + bytes(100))
+    assert [record.data for record in framing.walk(path)] == [None]

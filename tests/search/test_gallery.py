@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 
+from vatt.api import index
 from vatt.errors import DataError, UserError
 from vatt.search.gallery import Gallery, clock
 
@@ -142,3 +143,29 @@ def test_what_became_of_files_is_told(indexed, finder, tmp_path):
 def test_times_are_shown_as_a_clock_does():
     assert [clock(s) for s in (0, 59.96, 75.25, 3723.04)] == [
         "0:00.0", "1:00.0", "1:15.2", "1:02:03.0"]  # fmt: skip
+
+
+DAMAGED = {
+    "files in a table": {"files": np.array([["/f/a.mp4"], ["/f/b.mp4"]])},
+    "one name": {"files": np.array("/f/a.mp4")},
+    "pieces in a row": {"pieces": np.zeros(2)},
+    "versions that are no whole numbers": {"versions": np.full((2, 2), np.nan)},
+    "a notice without a reason": {"notices": np.array(["a", "b"])},
+    "failures that are one": {"failures": np.array("a")},
+    "windows of another modality": {"videm/s": np.zeros((2, 3), "f4")},
+    "a window of a file that is not there": {"video/file": np.array([0, 7])},
+    "more windows than files of them": {"video/s": np.zeros((5, 3), "f4")},
+    "times that are none": {"video/starts": np.array([np.nan, 0.0])},
+    "records in words": {"recipe": np.array(json.dumps({"records": [1]}))},
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_arrays_that_do_not_fit_together_are_refused(tmp_path, name):
+    """Found by fuzzing, where each ended in an error of Python or NumPy."""
+    path = tmp_path / "a.npz"
+    with pytest.raises(DataError, match=r"a\.npz"):
+        gallery = write(path, np.ones((2, 3), np.float32), [0, 1], **DAMAGED[name])
+        with index.Writer(path, gallery.recipe) as writer:
+            writer.rows()
+        gallery.find("video", "s", np.ones(3), 2)

@@ -37,7 +37,7 @@ from vatt import locks
 from vatt.api.inputs import Clip
 from vatt.api.results import Windows
 from vatt.data.archives import Archive, Header
-from vatt.errors import DataError, UserError, nearest
+from vatt.errors import DataError, UserError, nearest, short
 from vatt.evaluation import artefacts
 from vatt.files import parse_json, version
 
@@ -86,13 +86,33 @@ def read(path: str | Path, names: Collection[str] | None = None) -> tuple[dict[s
             raise ValueError("without recipe or files")
         if arrays["files"].ndim != 1 or arrays["files"].dtype.kind != "U":
             raise ValueError("files is no list of names")
-        count = len(arrays["files"])
-        pieces = arrays.setdefault(_PIECES, np.full((count, 2), np.nan))
-        if pieces.shape != (count, 2) or pieces.dtype.kind != "f":
-            raise ValueError(f"pieces are {list(pieces.shape)}, of {count} files")
+        if not isinstance(recipe.get("records", {}), dict):
+            raise ValueError("its recipe does not say how records are read")
+        arrays.setdefault(_PIECES, np.full((arrays["files"].size, 2), np.nan))
+        _check(arrays, names is None)
     except (KeyError, ValueError) as error:
         raise DataError(f"{path}: no index of embeddings ({error})") from error
     return recipe, arrays
+
+
+def _check(arrays: Arrays, whole: bool) -> None:
+    """Refuses arrays that do not fit together; `whole`: all of an index are there."""
+    count = arrays["files"].size
+    wanted = {"files": ("U", (count,)), _PIECES: ("f", (count, 2)), "versions": ("i", (count, 2))}
+    wanted |= {name: ("U", (len(arrays[name]) if arrays[name].ndim else 0, 2)) for name in _LISTS}
+    for key, values in arrays.items():
+        modality, _, field = key.rpartition("/")
+        file = arrays.get(f"{modality}/file")
+        if not modality and key in wanted:
+            fits = (values.dtype.kind, values.shape) == wanted[key]
+        elif field == "file":
+            fits = (values.dtype.kind, values.ndim) == ("i", 1)
+            fits = fits and bool(np.all((values >= 0) & (values < count)))
+        else:
+            fits = bool(modality) and values.ndim > 0
+            fits = fits and (len(values) == file.size if file is not None else not whole)
+        if not fits:
+            raise ValueError(f"{short(key)} does not fit")
 
 
 def as_stored(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -209,8 +209,8 @@ def _read(file: BinaryIO, offset: int, size: int) -> tuple[bytes | None, str, in
 
 def _begins(file: BinaryIO, offset: int | None, size: int) -> bool:
     """Whether the file ends at a byte or has an intact header there."""
-    if offset is None or offset == size:
-        return offset is not None
+    if offset is None or offset >= size:
+        return offset == size
     header = _header(file, offset)
     return header is not None and header.intact
 

@@ -141,6 +141,10 @@ class Gallery:
         outside = (file < 0) | (file >= len(self.files))
         if file.dtype.kind != "i" or outside.any():
             raise DataError(f"{self.path}: {modality}/file names files that are not there")
+        if not all(
+            times.dtype.kind == "f" and np.isfinite(times).all() for times in (starts, ends)
+        ):
+            raise DataError(f"{self.path}: {modality} has windows without times")
         order = None
         if np.any(np.diff(file) < 0):
             order = np.argsort(file, kind="stable")
