@@ -127,7 +127,7 @@ def test_names_of_files_without_a_byte_are_no_index(tmp_path):
             index.read(tmp_path / "a.npz")
     archive(tmp_path / "a.npz", **content, files=npy("(1,)", b"a\0\0\0", "'<U1'"),
             pieces=npy("(2, 2)", bytes(16)))  # fmt: skip
-    with pytest.raises(DataError, match=r"pieces are \[2, 2\], of 1 files"):
+    with pytest.raises(DataError, match="does not fit"):
         index.read(tmp_path / "a.npz")
 
 
