@@ -54,6 +54,9 @@ REDUCE = b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\n"
 COUNT = struct.pack("<q", 2**40)
 HOSTILE = {
     "npy": ("a.npy", npy(f"({TB}, 300)", b"12345678"), features.read),
+    "npy header": (
+        "a.npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(20_000), features.read
+    ),
     "no numbers": ("a.npy", npy(f"(0, {TB})"), features.read),
     "words": ("a.npy", npy(f"({TB},)", b"1234", "'<U0'"), vocabulary.words_of_array),
     "record": ("a.tfrecord", struct.pack("<Q", TB), framed),

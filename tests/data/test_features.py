@@ -391,7 +391,7 @@ def test_every_file_that_cannot_be_used_is_named(tmp_path, capsys):
         "words.npy": "holds values of type <U1, not real numbers",
         "none.npy": "there is no vector in it",
         "narrow.npy": "has the shape [10, 0], not [steps, width]",
-        "objects.npy": "Python objects in dtype",
+        "objects.npy": "holds objects, not numbers",
         "keys.npz": "it has the keys feature, more; needed: features, or one key only. Did you "
         "mean 'feature'?",
         "text.npy": "cannot be read as features",

@@ -18,7 +18,7 @@ import sys
 import zipfile
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -91,14 +91,11 @@ class Archive:
             raise ValueError(f"{name} cannot have {member.file_size} bytes, packed into {packed}")
         try:
             with self._zip.open(member) as file:
-                begin = io.BytesIO(file.read(_MAX_HEADER))
-            version = np.lib.format.read_magic(begin)
-            shape, _, dtype = _READERS[version](begin)
-            header = Header(shape, dtype)
-            size = begin.tell() + header.bytes
+                header, _, begin = _begun(file)
+            size = begin + header.bytes
         except Exception as error:
             raise ValueError(f"{name} is no array ({error})") from None
-        if dtype.hasobject:
+        if header.dtype.hasobject:
             raise ValueError(f"{name} holds objects, not numbers")
         _check_empty(name, header)
         if size != member.file_size:
@@ -126,16 +123,31 @@ def mapped(path: str | Path) -> np.ndarray:
       ValueError: it holds no array, or an archive of them.
     """
     try:
-        array = np.load(path, "r", allow_pickle=False)
+        with open(path, "rb") as file:
+            header, fortran, begin = _begun(file)
+        if header.dtype.hasobject:
+            raise ValueError("it holds objects, not numbers")
+        _check_empty("it", header)
+        order = "F" if fortran else "C"
+        array = np.memmap(path, header.dtype, "r", begin, header.shape, order)
     except OSError:
         raise
     except Exception as error:
         raise ValueError(str(error)) from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ValueError("an archive, not one array")
-    _check_empty("it", Header(array.shape, array.dtype))
     return _with_texts(array)
+
+
+def _begun(file: IO[bytes]) -> tuple[Header, bool, int]:
+    """Returns what the header of an array says, whether it is in Fortran's order, and its end.
+
+    Of the file no more is read than a header may take, whatever length it announces.
+    """
+    begin = io.BytesIO(file.read(_MAX_HEADER))
+    version = np.lib.format.read_magic(begin)
+    if version not in _READERS:
+        raise ValueError(f"version {version}")
+    shape, fortran, dtype = _READERS[version](begin)
+    return Header(shape, dtype), fortran, begin.tell()
 
 
 def _with_texts(array: np.ndarray) -> np.ndarray:
