@@ -207,6 +207,8 @@ def explore(name: str, kind: Kind, folder: Path, cases: int) -> Outcome:
             for way, content in tuple(corpus):
                 _read(f"{name}:{way}", kind, path, content, steps, outcome)
             of_seeds = steps.count
+            if outcome.refused:
+                outcome.wrong.append(f"{name}: {outcome.refused} of what it begins with is refused")
             for number in range(cases):
                 above, content = choice.choice(corpus)
                 content, way = _changed(name, number, kind, content), f"{above}.{number}"

@@ -144,8 +144,10 @@ def kinds(tmp_path_factory):
     flat = {"optimizer": {"target": {"a": {"kernel": VECTORS}}}, "global_step": np.int32(3)}
     rows = [{"id": "a", "2d": VECTORS, "caption": ["x"], "width": np.float32(4)}]
     recipe = np.array(json.dumps({"model": "toy", "weights": "ckpt-1"}))
-    whole = dict.fromkeys(("versions", "failures", "notices"), np.array(["a"]))
-    whole |= {"recipe": recipe, "files": np.array(["a.mp4"] * 6), "video": VECTORS}
+    whole = dict.fromkeys(("failures", "notices"), np.array([["a.mp4", "why"]]))
+    whole |= {"recipe": recipe, "files": np.array(["a.mp4"] * 6)}
+    whole |= {"versions": np.ones((6, 2), np.int64), "video/embeddings": VECTORS}
+    whole |= {"video/file": np.arange(6)}
     table = {"word_embeddings": VECTORS}
     merges = b"#version\na b\nab c</w>\nd e\n"
     return {

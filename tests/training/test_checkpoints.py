@@ -193,15 +193,18 @@ def test_sigkill_at_random_moments_of_saving_loses_at_most_one_save(tmp_path):
         env=os.environ | {"PYTHONPATH": os.getcwd()},
     )
     broken_off = 0
-    for _ in range(KILLS):
+    for kill in range(KILLS):
         print(file=starter.stdin, flush=True)
         number = int(starter.stdout.readline())
         reported, begun = 0, time.monotonic()
         saves = int(rng.integers(3, 8))
         for _ in range(saves):
             reported = int(starter.stdout.readline())
-        # a random moment of the save that is now under way, or of the assignment before it
-        time.sleep(rng.uniform(0, (time.monotonic() - begun) / saves))
+        # a random moment of the next save, of what precedes it, or of the removal after it
+        taken = (time.monotonic() - begun) / saves
+        while kill % 2 and not (folder / "pending.json").exists():
+            assert time.monotonic() < begun + 60
+        time.sleep(rng.uniform(0, taken / (1 + kill % 2)))
         os.kill(number, signal.SIGKILL)
         while (line := starter.stdout.readline()) != "ended\n":
             reported = int(line)
