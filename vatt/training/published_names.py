@@ -6,7 +6,7 @@ torch_name("stem/conv/kernel", [(r"stem/conv", "conv1")])     # "conv1.weight"
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 # Of each: a pattern of a path here, and the published one, which may refer to groups.
 Rules = Sequence[tuple[str, str]]
@@ -60,3 +60,8 @@ def one_each(names: dict[str, str]) -> dict[str, str]:
     if len(set(names.values())) != len(names):
         raise UnmappedVariableError("two variables share a published name")
     return names
+
+
+def reason(name: str, not_needed: Mapping[str, str]) -> str | None:
+    """Returns why no model here needs a tensor, by patterns of names; None where one may."""
+    return next((why for pattern, why in not_needed.items() if re.fullmatch(pattern, name)), None)

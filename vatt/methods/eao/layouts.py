@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import keras
 import numpy as np
 
 from vatt.methods.eao import published
 from vatt.training.layouts import PRETRAIN, TORCH, Layout, Shapes
-from vatt.training.published_names import UnmappedVariableError
+from vatt.training.published_names import UnmappedVariableError, reason
 
 _MARKS = ("fusion.masking_token", "text_pooling_caption.fc.weight")
 
@@ -58,8 +56,7 @@ class Published(Layout):
 
     def not_needed(self, key: str) -> str | None:
         """Returns why no model here has a place for a tensor, None where one may have."""
-        reasons = published.NOT_NEEDED.items()
-        return next((why for pattern, why in reasons if re.fullmatch(pattern, key)), None)
+        return reason(key, published.NOT_NEEDED)
 
 
 def _published(shapes: Shapes, naming: str) -> Layout | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import keras
 import numpy as np
 
 from vatt.methods.gdt import published
 from vatt.training.layouts import FINETUNE, PRETRAIN, TORCH, Layout, Shapes
-from vatt.training.published_names import TORCH_LEAVES, UnmappedVariableError
+from vatt.training.published_names import TORCH_LEAVES, UnmappedVariableError, reason
 
 ROOTS = {
     PRETRAIN: {modality: published.PARTS[modality].root for modality in ("video", "audio")},
@@ -99,8 +97,7 @@ class Published(Layout):
 
     def not_needed(self, key: str) -> str | None:
         """Returns why no model here has a place for a tensor, None where one may have."""
-        reasons = published.NOT_NEEDED.items()
-        return next((why for pattern, why in reasons if re.fullmatch(pattern, key)), None)
+        return reason(key, published.NOT_NEEDED)
 
 
 def _published(shapes: Shapes, naming: str) -> Layout | None:
