@@ -43,3 +43,12 @@ def test_sizes_of_the_gpu_benchmark_are_those_of_the_presets():
         )
         shapes = pipeline.clip_shapes(cfg.train.input)
         assert written[name] == {m: tuple(shapes[m]) for m in written[name]}
+
+
+def test_they_find_the_package_of_their_checkout():
+    """As `python benchmarks/NAME.py`, which looks for modules beside that file alone."""
+    for path in BENCHMARKS.glob("*.py"):
+        if '__name__ == "__main__"' not in (source := path.read_text()):
+            continue
+        first = re.search(r"^(import|from) vatt\b", source, re.MULTILINE)
+        assert not first or "sys.path.insert" in source[: first.start()], path.name

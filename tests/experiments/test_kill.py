@@ -131,3 +131,49 @@ def test_a_save_that_takes_longer_than_the_notice_is_not_left_half(
     for name, value in test_pretrain.values(run, STEPS).items():
         np.testing.assert_array_equal(value, whole[name], err_msg=name)
     assert not list(run.glob(".writing*")) and not list(run.glob("*pending*"))
+
+
+TELLING_EVALUATION = """
+import pathlib, sys
+from vatt import main, quiet
+quiet.import_tensorflow_quietly()
+from vatt.experiments.evaluator import Evaluator
+whole, calls = Evaluator.on_replicas, 0
+
+def telling(*arguments):
+    global calls
+    calls += 1
+    pathlib.Path(__file__).with_suffix(f".call{calls}").touch()
+    return whole(*arguments)
+
+Evaluator.on_replicas = telling
+sys.exit(main.main(sys.argv))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_in_an_evaluation_stops_within_30_s(tmp_path, data_dir):
+    """Nothing of that evaluation is kept, all that was saved is; another one makes good for it."""
+    program, run = tmp_path / "telling.py", tmp_path / "run"
+    program.write_text(TELLING_EVALUATION)
+    store = CheckpointStore(run)
+
+    def stopped_in(mode, call):
+        asked = start(tmp_path, data_dir, "run", program=[program], mode=mode, every=30)
+        told = program.with_suffix(f".call{call}")
+        wait_for(asked, told.exists)
+        asked.send_signal(signal.SIGTERM)
+        code, errors = finish(asked, STOPPED_S)
+        assert code == EXIT_PREEMPTED and "Traceback" not in errors, errors
+        assert not (run / "evaluated.json").exists()
+        for marker in tmp_path.glob("telling.call*"):
+            marker.unlink()
+
+    stopped_in("train_and_eval", call=1)  # while the graph is built
+    assert store.steps() == [30]
+    code, errors = finish(start(tmp_path, data_dir, "run", every=30))
+    assert code == 0, errors
+    stopped_in("eval", call=2)
+    code, errors = finish(start(tmp_path, data_dir, "run", mode="eval", every=30))
+    assert code == 0, errors
+    assert [row["step"] for row in test_pretrain.rows(run, "eval")] == [30, STEPS]
