@@ -38,7 +38,7 @@ def test_a_fault_of_ours_keeps_its_traceback():
 
 
 @pytest.mark.parametrize(
-    "argument", ["gs://bucket/a", "--output_dir=s3://bucket/a", "S3A://a", "--data=gs://a/b"]
+    "argument", ["gs://bucket/a", "--output_dir=s3://bucket/a", "S3A://a", "--data=gs:/a/b"]
 )
 def test_addresses_of_object_stores_are_no_paths(capsys, monkeypatch, argument):
     monkeypatch.setattr("sys.argv", ["vatt", "--fps=10", argument])

@@ -227,6 +227,13 @@ def test_no_data_folder_is_told_before_tensorflow_starts(tmp_path):
     assert result.stderr.startswith("error: data set 'toy_howto': no data folder given.")
 
 
+def test_missing_data_are_told_before_a_run_in_a_store_is_opened(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vatt.stores.Store", None)  # which nobody asks
+    flags = ["--model_dir=gs://bucket/run", f"--data_dir={tmp_path}"]
+    assert main.main(["vatt", *TOY, *flags]) == 3
+    assert "error: data set 'toy_howto' not found" in capsys.readouterr().err
+
+
 def test_a_set_without_what_the_model_takes_is_told_before_tensorflow_starts(tmp_path):
     (tmp_path / "mute").mkdir()
     (tmp_path / "mute" / "card.yaml").write_text(

@@ -21,7 +21,7 @@ from vatt.errors import UserError, WriteError
 MAX_TEXT = 2**30  # bytes of a file that is read at once
 _PIECE = 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_STORE = re.compile(r"(?:.*=)?(?:gs|s3a?|az|abfss?|wasbs?|hdfs)://", re.IGNORECASE)
+_STORE = re.compile(r"(?:.*=)?(?:gs|s3a?|az|abfss?|wasbs?|hdfs):/", re.IGNORECASE)
 _TAKEN = re.compile(r"(gs|s3)(?:(?<=s3)a)?://([^/]+)((?:/[^/]+)*)/?")
 NOT_IN_STORES = (
     "expected a folder of this machine or of a network file system. Addresses of object stores, "
@@ -55,7 +55,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 def in_a_store(text: str) -> bool:
     """Whether a path, or a flag with one, is the address of an object store ("gs://bucket/a").
 
-    As a path of this machine it would be a folder "gs:", which nobody wants.
+    With one slash, too: as a path of this machine it would be a folder "gs:", which nobody wants.
     """
     return _STORE.match(text) is not None
 

@@ -171,6 +171,10 @@ def _run(argv: Sequence[str]) -> int:
     if FLAGS.folds is not None:
         _refuse_store(config.model_dir)
     _show_log_lines()
+    if in_a_store(config.model_dir) and config.mode != "eval":
+        from vatt.experiments import beforehand
+
+        beforehand.check_sets(config)  # before the run is brought here, which takes its time
     with stored_runs.opened(config) as stored:
         return _run_config(config, argv, trackers, stored)
 

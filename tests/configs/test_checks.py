@@ -68,7 +68,7 @@ def test_paths_that_cannot_be(name, path):
 
 
 @pytest.mark.parametrize("name", ["model_dir", "data_dir", "checkpoint_path"])
-@pytest.mark.parametrize("path", ["gs://", "s3://bucket/../a", "hdfs://host/a"])
+@pytest.mark.parametrize("path", ["gs://", "s3://bucket/../a", "hdfs://host/a", "gs:/bucket/a"])
 def test_addresses_that_are_not_taken(name, path):
     assert "expected a folder of this machine" in problems({name: path})[name]
 

@@ -71,7 +71,10 @@ def find(data_dir: str | os.PathLike, name: str) -> StoredSet:
     """
     address = f"{os.fspath(data_dir).rstrip('/')}/{name}"
     if not stores.is_address(address):
-        raise DataError(f"data set '{name}': {address} is no address of a folder in a store")
+        raise DataError(
+            f"data set '{name}': {address} is no address of a folder in a store, "
+            "gs://bucket/folder or s3://bucket/folder"
+        )
     return _opened(address, stores.local(address, _ROOM))
 
 

@@ -49,6 +49,15 @@ def check(cfg: configs.ExperimentConfig, *, fresh_start: bool = False) -> None:
             check_checkpoint(stored_checkpoints.fetched(cfg.checkpoint_path))
     elif cfg.mode == "eval" and not cfg.eval.wait_for_run:
         _check_run(folder)
+    check_sets(cfg)
+
+
+def check_sets(cfg: configs.ExperimentConfig) -> None:
+    """Refuses sets that are not there, or lack what the model takes.
+
+    Raises:
+      DataError: as it says.
+    """
     for data, needed in _inputs(cfg):
         for name in data.name.split("+") if isinstance(data.name, str) else data.name or ():
             if _is_registered(name.strip()):
