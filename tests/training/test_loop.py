@@ -241,6 +241,34 @@ def test_asked_to_stop_saves_and_continues_exactly(tmp_path, undisturbed, number
         np.testing.assert_array_equal(value, values(resumed)[name], err_msg=name)
 
 
+def test_asked_to_stop_where_a_step_takes_long_does_not_wait_for_the_whole_call(
+    tmp_path, undisturbed, monkeypatch
+):
+    """R9: of steps of 4 s, two fit into what a call may take; the weights are the same."""
+    seconds, real = [0.0], Trainer.run
+
+    def slow(trainer, steps):
+        seconds[0] += 4.0 * steps
+        return real(trainer, steps)
+
+    def stop_once(step, fired=[]):  # noqa: B006
+        if step == 9 and not fired:
+            fired.append(step)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(monotonic=lambda: seconds[0]))
+    monkeypatch.setattr(Trainer, "run", slow)
+    cfg = experiment(save_every=1000, iterations_per_loop=20)
+    _, code = train(tmp_path, cfg, on_batch=stop_once)
+    assert code == EXIT_PREEMPTED
+    (stopped_at,) = CheckpointStore(tmp_path).steps()
+    assert 6 <= stopped_at <= 12  # batches are read ahead
+    resumed, code = train(tmp_path, cfg, on_batch=stop_once)
+    assert code == 0 and [row["step"] for row in rows(tmp_path)] == [stopped_at, 20]
+    for name, value in undisturbed.items():
+        np.testing.assert_array_equal(value, values(resumed)[name], err_msg=name)
+
+
 @pytest.mark.parametrize("during", [10, 20])
 def test_asked_to_stop_breaks_off_an_evaluation(tmp_path, during):
     """What is saved is kept; the same command has something left to do, also at the last step."""
@@ -343,10 +371,12 @@ def test_norms_of_a_run_that_is_stopped(tmp_path):
 @pytest.mark.parametrize(
     ("log_every", "save_every", "total", "calls"),
     [
-        (8, 16, 32, [4] * 8),  # rows further apart than calls: no call of a step for them
-        (None, 16, 32, [4] * 8),
-        (2, 8, 8, [2] * 4),
-        (8, 16, 18, [4, 4, 4, 4, 2]),
+        # Rows further apart than calls: no call of a step for them. The first two are short: what
+        # a step takes is not known yet.
+        (8, 16, 32, [1, 1, 4, 2, *[4] * 6]),
+        (None, 16, 32, [1, 1, 2, *[4] * 7]),
+        (2, 8, 8, [1, 1, 2, 2, 2]),
+        (8, 16, 18, [1, 1, 4, 2, 4, 4, 2]),
         (1, 4, 4, [1] * 4),  # asked for
     ],
 )

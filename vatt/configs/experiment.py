@@ -209,9 +209,10 @@ class TrainConfig(base.Config):
     `max_bad_steps`: consecutive steps with a loss or gradient that is not finite that are skipped
     before the run is stopped. `log_every_steps`: None logs once per `iterations_per_loop`.
     `watchdog_s`: seconds without progress of the training, evaluations not counted, after which the
-    run is ended with all stacks printed; 0 never does. One call of `iterations_per_loop` steps must
-    take less. `gradient_clip_norm` 0 does not clip; in fine-tuning it is that of the backbone, and
-    `gradient_clip_norm_cls` that of the classifier (None as 0).
+    run is ended with all stacks printed; 0 never does. A step must take less.
+    `iterations_per_loop`: steps of one call, fewer where they take longer than 10 s; a request to
+    stop is answered after a call. `gradient_clip_norm` 0 does not clip; in fine-tuning it is that
+    of the backbone, and `gradient_clip_norm_cls` that of the classifier (None as 0).
 
     In fine-tuning, `backbone_rate`: the learning rate of the backbone as a share of that of the
     classifier, which is what the schedule says; `pooling_rate`: that of the layers that pool its

@@ -9,6 +9,7 @@ exactly as if it had never stopped.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,17 +28,41 @@ from vatt.training.trainer import ParameterGroup, Recipe, StepResult, Trainer
 
 __all__ = ["ParameterGroup", "Recipe", "train"]
 
+_LONGEST_CALL_S = 10.0  # schedulers give 30 s and more from a request to stop to the end
 _NOTHING = -1  # in place of a step, where there is no checkpoint
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Host:
-    """What every host iteration needs."""
+    """What every host iteration needs.
+
+    Attributes:
+      steps_per_call: at most.
+      step_s: of the slowest worker, in the last call; None before one without tracing.
+    """
 
     trainer: Trainer
     steps_per_call: int
-    asked_to_stop: Callable[[], bool]
+    asked: Callable[[], bool]
     watchdog: signals.Watchdog
+    workers: peers.Alone
+    step_s: float | None = None
+    _traced: bool = False
+
+    def run(self, most: int) -> StepResult:
+        """Runs `most` steps in one call, or as many as do not take it too long."""
+        steps = 1 if self.step_s is None else max(int(_LONGEST_CALL_S / self.step_s), 1)
+        begun = time.monotonic()
+        result = self.trainer.run(min(steps, self.steps_per_call, most))
+        took = (time.monotonic() - begun) / len(result.losses)
+        slowest_us = max(self.workers.gather(int(took * 1e6)))  # all run the same number of steps
+        self.step_s = max(slowest_us, 1) / 1e6 if self._traced else None
+        self._traced = True
+        return result
+
+    def asked_to_stop(self) -> bool:
+        """Whether any worker has been asked to stop."""
+        return self.workers.any(self.asked())
 
 
 def train(
@@ -69,7 +94,7 @@ def train(
     trainer.start(start)
     progress = _progress(recipe, cfg, strategy, start)
     with signals.stop_requests() as asked, signals.watchdog(cfg.train.watchdog_s) as watchdog:
-        host = _Host(trainer, cfg.train.iterations_per_loop, lambda: workers.any(asked()), watchdog)
+        host = _Host(trainer, cfg.train.iterations_per_loop, asked, watchdog, workers)
         while trainer.step < total:
             parts, stop = _run_until(host, _next_goal(trainer.step, cfg.train, total))
             waited = sum(part.data_wait_s for part in parts)
@@ -141,7 +166,7 @@ def _run_until(host: _Host, goal: int) -> tuple[list[StepResult], bool]:
     parts: list[StepResult] = []
     stop = False
     while host.trainer.step < goal and not stop:
-        parts.append(host.trainer.run(min(host.steps_per_call, goal - host.trainer.step)))
+        parts.append(host.run(goal - host.trainer.step))
         host.watchdog.alive()
         if parts[-1].stopped:
             break
