@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 
 import corpus
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from vatt.configs import dataset
 from vatt.data import framing, pipeline
-from vatt.data.bad_records import COLUMNS, BadRecords
+from vatt.data.bad_records import COLUMNS, MOST_IN_A_ROW, BadRecords
 from vatt.errors import DataError
 from vatt.methods.vatt.config import PretrainInput
 from vatt.methods.vatt.examples import VideoAudioText
@@ -109,6 +110,23 @@ def test_spoilt_records_are_replaced_counted_and_listed(tmp_path):
         for key in expected:
             assert expected[key].tobytes() == found[key].tobytes(), key
     assert len(listed(again)) == 3  # nothing twice
+
+
+def test_a_batch_of_nothing_but_bad_records_is_replaced_by_the_next_one(tmp_path):
+    """As batches of one clip, or a worker's share of a batch, easily are; wherever a run begins."""
+    write(tmp_path, spoilt=(4, 5, 17))
+    cfg = config(PretrainInput, tmp_path, batch_size=1)
+    bad_records = BadRecords(tmp_path / "bad_records.csv", max_fraction=0.1)
+    run = train(cfg, tmp_path, bad_records, COUNT)  # an epoch
+    assert len(listed(bad_records)) == 3
+    again = [before["video"].tobytes() == after["video"].tobytes()
+             for before, after in itertools.pairwise(run)]  # fmt: skip
+    assert sum(again) == 3 and all(np.abs(batch["video"]).max() > 0 for batch in run)
+    for start in (again.index(True), again.index(True) + 1):  # in the midst of it, and behind it
+        later = train(cfg, tmp_path, BadRecords(max_fraction=0.1), COUNT - start, start=start)
+        for expected, found in zip(run[start:], later, strict=True):
+            for key in expected:
+                assert expected[key].tobytes() == found[key].tobytes(), key
 
 
 @pytest.mark.slow
@@ -244,6 +262,26 @@ def test_a_share_of_exactly_the_limit_is_allowed(tmp_path):
     train(config(PretrainInput, tmp_path), tmp_path, bad_records, 12)
     bad_records.check()
     assert len(listed(bad_records)) == 3
+
+
+@pytest.mark.parametrize(
+    "bad", [MOST_IN_A_ROW + 1, *(pytest.param(n, marks=pytest.mark.slow) for n in (255, 256, 600))]
+)
+def test_any_number_of_neighbours_can_be_bad(tmp_path, bad):
+    """As where a disk has lost a part of a shard, which an evaluation reads from end to end."""
+    examples = [corpus.example(i, frames=1, captions=["a red circle"]) for i in range(bad + 30)]
+    for i in range(20, 20 + bad):
+        examples[i] = spoil_frame(examples[i])
+    corpus.write_set(tmp_path, "spoken", examples, shards=1, split="train")
+    bad_records = BadRecords(max_fraction=1.0)
+    cfg = config(dataset.Evaluation, tmp_path, name=("spoken",), num_windows_test=1)
+    batches = pipeline.evaluation_batches(
+        cfg, "spoken", "train", data_dir=tmp_path, bad_records=bad_records
+    )
+    valid = np.concatenate([batch["valid"] for batch in batches.as_numpy_iterator()])
+    expected = np.repeat([1, 0, 1], [20, bad, 10])
+    np.testing.assert_array_equal(valid[: bad + 30], expected)
+    assert not valid[bad + 30 :].any() and len(bad_records.rows()) == bad
 
 
 def test_record_without_frames_is_bad(tmp_path):

@@ -7,7 +7,8 @@
 
 The graph knows a record by its origin: (set, shard, record in the shard). It finds out that one is
 bad where it decodes it (`attempt`), puts a clip of zeros in its place, and training replaces that
-by another clip of the batch (`replaced`). So every batch is full and the clips of a step do not
+by another clip of the batch (`replaced`), a batch without any good one by the next batch
+(`without_lost_batches`). So every batch is full and the clips of a step do not
 depend on what was bad before. Python is asked only when something is bad (`reported`): it reads the
 record once more to find the reason.
 """
@@ -249,18 +250,19 @@ def attempt(
 def _with_markers(elements: tf.data.Dataset, total: int | None) -> tf.data.Dataset:
     """Adds elements of origin -1 that never fail: a gap is noticed at the next good element.
 
-    One stands at the end, or, where there is none, after every MOST_IN_A_ROW elements.
+    One stands after every MOST_IN_A_ROW elements, and one at the end, if there is one.
     """
     nothing = [tf.zeros(spec.shape, spec.dtype) for spec in elements.element_spec[1:]]
     marker = tf.data.Dataset.from_tensors((tf.constant([-1, -1, -1], tf.int64), *nothing))
-    if total is not None:
-        return elements.take(total).concatenate(marker)
     turns = tf.data.Dataset.range(MOST_IN_A_ROW + 1).map(
         lambda turn: tf.cast(turn == MOST_IN_A_ROW, tf.int64)
     )
-    return tf.data.Dataset.choose_from_datasets(
-        [elements, marker.repeat()], turns.repeat(), stop_on_empty_dataset=True
+    marked = tf.data.Dataset.choose_from_datasets(
+        [elements if total is None else elements.take(total), marker.repeat()],
+        turns.repeat(),
+        stop_on_empty_dataset=True,
     )
+    return marked if total is None else marked.concatenate(marker)
 
 
 def _number(state: tuple, item: tuple) -> tuple:
@@ -308,20 +310,38 @@ def reported(batch: Batch, bad_records: BadRecords) -> Batch:
         return {name: tf.identity(value) for name, value in batch.items()}
 
 
+def without_lost_batches(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Puts the next other batch in the place of each that has no good row.
+
+    The next and not the one before, so that wherever a run begins its batches are the same.
+    """
+
+    def count(lost: tf.Tensor, batch: Batch) -> tuple:
+        some = tf.reduce_any(batch[OK] > 0.5)
+        check = tf.debugging.Assert(lost < MOST_IN_A_ROW, ["too many bad batches in a row"])
+        with tf.control_dependencies([check]):
+            times = tf.where(some, lost + 1, 0)
+        return lost + 1 - times, (times, batch)
+
+    def spread(times: tf.Tensor, batch: Batch) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensors(batch).repeat(times)
+
+    counted = batches.scan(tf.constant(0, tf.int64), plain_graph(count))
+    return counted.flat_map(plain_graph(spread))
+
+
 def replaced(batch: Batch) -> Batch:
     """Puts another clip of the batch, the next good one, in the place of each bad row.
 
-    The number of rows must be static, and stays so.
+    The number of rows must be static, and stays so. One at least is good.
     """
     good = batch[OK] > 0.5
     rows = good.shape[0]
 
     def fill() -> Batch:
-        check = tf.debugging.Assert(tf.reduce_any(good), ["every record of a batch is bad"])
-        with tf.control_dependencies([check]):
-            kept = tf.cast(tf.where(good)[:, 0], tf.int32)
-            place = tf.searchsorted(kept, tf.range(rows))  # of the next good row, perhaps past all
-            source = tf.gather(kept, place % tf.shape(kept)[0])
+        kept = tf.cast(tf.where(good)[:, 0], tf.int32)
+        place = tf.searchsorted(kept, tf.range(rows))  # of the next good row, perhaps past all
+        source = tf.gather(kept, place % tf.shape(kept)[0])
         return {name: tf.gather(value, source) for name, value in batch.items()}
 
     return tf.cond(tf.reduce_all(good), lambda: dict(batch), fill)

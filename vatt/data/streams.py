@@ -14,7 +14,16 @@ import numpy as np
 import tensorflow as tf
 
 from vatt.data import cards, factories, ordering, sampling, vision
-from vatt.data.bad_records import OK, ORIGIN, BadRecords, Shard, attempt, replaced, reported
+from vatt.data.bad_records import (
+    OK,
+    ORIGIN,
+    BadRecords,
+    Shard,
+    attempt,
+    replaced,
+    reported,
+    without_lost_batches,
+)
 from vatt.data.features import VIDEO, splits_of
 from vatt.data.workers import available_cores
 
@@ -70,13 +79,21 @@ def training_batches(
     if cfg.data_service:
         dataset = _through_service(dataset, cfg.data_service)
 
+    dataset = dataset.map(
+        sampling.plain_graph(lambda batch: reported(batch, bad_records)),
+        num_parallel_calls=calls,
+        deterministic=True,
+    )
+
     def finish(step: tf.Tensor, batch: Batch) -> Batch:
-        batch = replaced(reported(batch, bad_records))
+        batch = replaced(batch)
         batch = {k: v for k, v in batch.items() if k not in (OK, ORIGIN)}
         return whole_batch(batch, sampling.fold(root, sampling.USE_MIXUP, step))
 
-    dataset = dataset.enumerate(start_step).map(
-        sampling.plain_graph(finish), num_parallel_calls=calls, deterministic=True
+    dataset = (
+        without_lost_batches(dataset)
+        .enumerate(start_step)
+        .map(sampling.plain_graph(finish), num_parallel_calls=calls, deterministic=True)
     )
     return _finish(dataset)
 
