@@ -255,6 +255,15 @@ def test_a_set_without_any_good_record_stops_the_run(tmp_path):
         bad_records.check()
 
 
+def test_a_set_without_any_good_record_ends_the_run_whatever_is_allowed(tmp_path):
+    write(tmp_path, spoilt=range(COUNT))
+    bad_records = BadRecords(max_fraction=1.0)
+    with pytest.raises(tf.errors.OpError):
+        train(config(PretrainInput, tmp_path, batch_size=1), tmp_path, bad_records, 1)
+    with pytest.raises(DataError, match=r"256 batches in a row .* the last: frame 0"):
+        bad_records.check()
+
+
 @pytest.mark.slow
 def test_a_share_of_exactly_the_limit_is_allowed(tmp_path):
     write(tmp_path, spoilt=(3, 8, 21))

@@ -154,12 +154,26 @@ class BadRecords:
             logging.warning("bad record passed over: %s, record %d: %s", path, record, reason)
         bad, total = len(self.rows(card.name, split)), sum(s.records for s in part.shards)
         if bad > self._max_fraction * total:
-            listed = f"they are listed in {self.path}" if self.path else f"the last: {row[-1]}"
             raise self._failed(
                 f"data set '{card.name}', split '{split}': {bad} of {total} records cannot be "
-                f"used, more than max_bad_fraction={self._max_fraction:g} allows; {listed}. Make "
-                f"the set again with vatt.data.ingest, or raise max_bad_fraction"
+                f"used, more than max_bad_fraction={self._max_fraction:g} allows; {self._listed()}."
+                " Make the set again with vatt.data.ingest, or raise max_bad_fraction"
             )
+
+    def give_up(self) -> None:
+        """Ends a run that finds no good record any more.
+
+        Raises:
+          DataError: that says so.
+        """
+        raise self._failed(
+            f"{MOST_IN_A_ROW} batches in a row have no record that can be used; {self._listed()}. "
+            "Make the sets again with vatt.data.ingest"
+        )
+
+    def _listed(self) -> str:
+        last = next(reversed(self._known.values()), [""])
+        return f"they are listed in {self.path}" if self.path else f"the last: {last[-1]}"
 
     def _failed(self, message: str) -> DataError:
         """Keeps an error for `check`: what reaches the run is one of TensorFlow's, made of it."""
@@ -310,16 +324,21 @@ def reported(batch: Batch, bad_records: BadRecords) -> Batch:
         return {name: tf.identity(value) for name, value in batch.items()}
 
 
-def without_lost_batches(batches: tf.data.Dataset) -> tf.data.Dataset:
+def without_lost_batches(batches: tf.data.Dataset, bad_records: BadRecords) -> tf.data.Dataset:
     """Puts the next other batch in the place of each that has no good row.
 
-    The next and not the one before, so that wherever a run begins its batches are the same.
+    The next and not the one before, so that wherever a run begins its batches are the same. The run
+    ends where there is none among MOST_IN_A_ROW.
     """
+
+    def give_up() -> tf.Tensor:
+        tf.py_function(bad_records.give_up, [], [])
+        return tf.constant(True)
 
     def count(lost: tf.Tensor, batch: Batch) -> tuple:
         some = tf.reduce_any(batch[OK] > 0.5)
-        check = tf.debugging.Assert(lost < MOST_IN_A_ROW, ["too many bad batches in a row"])
-        with tf.control_dependencies([check]):
+        ends = tf.cond(lost < MOST_IN_A_ROW, lambda: tf.constant(False), give_up)
+        with tf.control_dependencies([ends]):
             times = tf.where(some, lost + 1, 0)
         return lost + 1 - times, (times, batch)
 

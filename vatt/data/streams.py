@@ -91,7 +91,7 @@ def training_batches(
         return whole_batch(batch, sampling.fold(root, sampling.USE_MIXUP, step))
 
     dataset = (
-        without_lost_batches(dataset)
+        without_lost_batches(dataset, bad_records)
         .enumerate(start_step)
         .map(sampling.plain_graph(finish), num_parallel_calls=calls, deterministic=True)
     )
