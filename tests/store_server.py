@@ -32,7 +32,8 @@ class StoreServer:
       fails: number of answers that are 503, of those that come next.
       breaks: how many of the next answers to GET end in the middle.
       refuses: whether every answer is 403.
-      on_put: is called with the name before an object is stored.
+      on_put: is called with the name before an object is stored; others are served meanwhile.
+      on_delete: is called with the name before an object is removed.
       asked: "GET bucket/name" of every request.
     """
 
@@ -42,6 +43,7 @@ class StoreServer:
     breaks: int = 0
     refuses: bool = False
     on_put: Callable[[str], None] = lambda name: None
+    on_delete: Callable[[str], None] = lambda name: None
     asked: list[str] = field(default_factory=list)
     parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -164,6 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         if "uploadId" in self.asks:
             self.served.parts[self.asks["uploadId"]][int(self.asks["partNumber"])] = self.body
             return self._answer(200, ETag=_tag(self.body))
+        self.served.on_put(self.name)
         with self.served.lock:
             there = self.served.objects.get(self.name)
             new = self.headers.get("If-None-Match") == "*"
@@ -177,7 +180,6 @@ class _Handler(BaseHTTPRequestHandler):
             return self._store(self.body)
 
     def _store(self, content: bytes, answer: str = "") -> None:
-        self.served.on_put(self.name)
         self.served.objects[self.name] = content
         self._answer(200, answer, ETag=_tag(content), x_goog_generation=_generation(content))
 
@@ -194,16 +196,21 @@ class _Handler(BaseHTTPRequestHandler):
             content = b"".join(part for _, part in sorted(parts.items()))
             done = f"<ETag>{escape(_tag(content))}</ETag>"
             answer = f"<CompleteMultipartUploadResult>{done}</CompleteMultipartUploadResult>"
+            self.served.on_put(self.name)
             return self._store(content, answer)
         keys = [unescape(key) for key in re.findall(r"<Key>(.*?)</Key>", self.body.decode())]
         for key in keys:
-            self.served.objects.pop(f"{self.name}/{key}", None)
+            self._remove(f"{self.name}/{key}")
         rows = "".join(f"<Deleted><Key>{escape(key)}</Key></Deleted>" for key in keys)
         return self._answer(200, f"<DeleteResult>{rows}</DeleteResult>")
 
     def _delete(self) -> None:
-        self.served.objects.pop(self.name, None)
+        self._remove(self.name)
         self._answer(204)
+
+    def _remove(self, name: str) -> None:
+        self.served.on_delete(name)
+        self.served.objects.pop(name, None)
 
 
 def _generation(content: bytes) -> str:

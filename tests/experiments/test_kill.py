@@ -20,7 +20,7 @@ data_dir = test_pretrain.data_dir
 STEPS, DEADLINE_S, STOPPED_S = 60, 240, 30
 
 
-def start(tmp_path, data_dir, name, *, program=("-m", "vatt.main"), mode="train", every=6):
+def start(tmp_path, data_dir, name, *flags, program=("-m", "vatt.main"), mode="train", every=6):
     """Starts `python -m vatt.main` on the small corpus; 60 steps, a checkpoint every so many."""
     cfg = test_pretrain.config(data_dir, tmp_path / name, steps=STEPS, mode=mode)
     cfg.train.save_checkpoint_freq = every
@@ -29,7 +29,7 @@ def start(tmp_path, data_dir, name, *, program=("-m", "vatt.main"), mode="train"
     command = [sys.executable, *program, f"--config_file={file}"]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.Popen(
-        [*command, f"--model_dir={tmp_path / name}"],
+        [*command, f"--model_dir={tmp_path / name}", *flags],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,

@@ -39,8 +39,17 @@ def addresses(count=2):
 class Workers:
     """Processes that train together; what they say is in files beside the runs."""
 
-    def __init__(self, folder, *given, program=("-m", "vatt.main"), flags=(), alone=False, count=2):
-        """`given`: the configuration of each, one for all."""
+    def __init__(
+        self,
+        folder,
+        *given,
+        program=("-m", "vatt.main"),
+        flags=(),
+        alone=False,
+        count=2,
+        surroundings=({},),
+    ):
+        """`given`: the configuration of each, one for all; so is what their environments have."""
         members, self.processes, self.files = addresses(count), [], []
         for index in range(1 if alone else count):
             config = folder / f"{len(list(folder.iterdir()))}.yaml"
@@ -49,11 +58,13 @@ class Workers:
             task = {"type": "worker", "index": index}
             cluster = json.dumps({"cluster": {"worker": members}, "task": task})
             command = [sys.executable, *program, f"--config_file={config}", *flags]
+            own = surroundings[index % len(surroundings)]
+            own = own | {"PYTHONPATH": str(REPOSITORY), "TF_CONFIG": cluster}
             with open(self.files[-1], "w") as file:
                 self.processes.append(
                     subprocess.Popen(
                         [*command, "--strategy_type=multi_worker_mirrored"],
-                        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "TF_CONFIG": cluster},
+                        env=os.environ | own,
                         stderr=file,
                         stdout=file,
                     )

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -87,8 +88,25 @@ def here(folder):
     return {name: value for name, value in found.items() if not name.startswith(".")}
 
 
+def start(machine):
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", PROGRAM, str(machine), str(Path(__file__).parent)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("at", ["ckpt-4.data", "ckpt-4.json", "metrics.jsonl", ".sending.json"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        "ckpt-{new}.data",
+        "ckpt-{new}.json",
+        "metrics.jsonl",
+        ".sending.json",
+        "removed ckpt-{old}.json",
+        "removed ckpt-{old}.data",
+        "removed .sending.json",
+    ],
+)
 def test_a_kill_at_any_object_costs_at_most_one_save(store, tmp_path, at):
     machines = [tmp_path / "first", tmp_path / "second", tmp_path / "first"]
     for number, machine in enumerate(machines):
@@ -96,22 +114,21 @@ def test_a_kill_at_any_object_costs_at_most_one_save(store, tmp_path, at):
         last = max(committed(there(store)), default=0)
 
         def kill(name, last=last, started=started):
-            sent = name.removeprefix(BELOW)
-            this = sent.startswith(at.replace("4", str(last + 4)))
+            sent = name.replace(BELOW, "")
+            this = sent.startswith(at.format(new=last + 4, old=last + 2))
             if this and f"{BELOW}ckpt-{last + 3}.json" in store.objects and started:
                 started.pop().send_signal(signal.SIGKILL)
 
-        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-        command = [sys.executable, "-c", PROGRAM, str(machine), str(Path(__file__).parent)]
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        process = start(machine)
         started.append(process)
         store.on_put = kill
+        store.on_delete = lambda name, kill=kill: kill(f"removed {name}")
         _, errors = process.communicate(timeout=120)
         assert process.returncode == -signal.SIGKILL, errors
         steps = committed(there(store))
         assert last + 3 <= steps[-1] <= last + 4, (number, steps)
 
-    store.on_put = lambda name: None
+    store.on_put = store.on_delete = lambda name: None
     run = StoredRun(ADDRESS, tmp_path / "last")
     with run.training():
         found = here(run.folder)
@@ -120,6 +137,36 @@ def test_a_kill_at_any_object_costs_at_most_one_save(store, tmp_path, at):
         assert {name.partition(".")[0] for name in found if name.startswith("ckpt-")} == whole
         assert not [name for name in there(store) if name == ".sending.json"]
         assert found == {n: c for n, c in there(store).items() if not n.startswith(".")}
+
+
+@pytest.mark.slow
+def test_a_process_that_stood_still_while_another_went_on_sends_nothing(store, tmp_path):
+    halted, started = threading.Event(), []
+
+    def halt(name):
+        if name == f"{BELOW}metrics.jsonl" and 3 in committed(there(store)) and started:
+            started.pop().send_signal(signal.SIGSTOP)
+            halted.set()
+
+    store.on_put = halt
+    first = start(tmp_path / "first")
+    started.append(first)
+    try:
+        assert halted.wait(120)
+        run = StoredRun(ADDRESS, tmp_path / "second")
+        with run.training():
+            for step in range(4, 9):
+                save(run.folder, step, keep=2)
+                run.send()
+            found = there(store)
+            first.send_signal(signal.SIGCONT)
+            _, errors = first.communicate(timeout=120)
+            assert "another training has begun there; this one ends" in errors
+            now = there(store)
+            assert now | {".training.lock": b""} == found | {".training.lock": b""}
+            assert committed(now) == [7, 8]
+    finally:
+        first.kill()
 
 
 def test_what_could_not_be_sent_is_sent_by_the_next_start(store, tmp_path):

@@ -106,6 +106,8 @@ def run(
                 sources.open_source(cfg.checkpoint_path)  # before data and model cost time
             if fresh_start:
                 workers.on_chief(lambda: _move_aside(rundir))
+            if stored is not None and not workers.chief:
+                stored.pull(without=())  # the chief may have sent, or moved aside, something since
             run = _Run(cfg, task, strategy, workers, rundir, trackers if workers.chief else ())
             return run.train(command, goes_on, allow_config_change)
 

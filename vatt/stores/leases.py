@@ -72,12 +72,13 @@ class Lease:
                 self._end()
 
     def check(self) -> None:
-        """Makes sure that no other process has taken it meanwhile.
+        """Asks the store whether another process has taken it, as from one that stood still.
 
         Raises:
           HeldError: one has.
+          StoreError: the store cannot be asked.
         """
-        if self._lost:
+        if self._lost or self._read()[0].get("token") != self.token:
             raise HeldError(
                 f"{self._store.address}: could not be reached for so long that {self._what} has "
                 "begun there; this one ends"

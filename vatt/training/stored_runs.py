@@ -6,7 +6,7 @@
 
 A training has all of the run here. A checkpoint is sent with its manifest last, and removed with
 its manifest first, so that it counts in the store as it does in a folder; a note of what is being
-sent lets the next start remove what a kill left of it. One training at a time sends
+sent or removed lets the next start remove what a kill left of it. One training at a time sends
 (`stores.leases`).
 An evaluation has a copy of its own, and sends its folder for figures alone.
 """
@@ -137,7 +137,8 @@ class StoredRun:
         """Brings here what is there, manifests last; what is gone there goes here.
 
         Args:
-          without: steps whose checkpoints an evaluation does not need; None for all of a run.
+          without: steps whose checkpoints an evaluation does not need, and so what else it and
+            workers beside the chief do without; None for all of a run.
 
         Raises:
           StoreError: the store cannot be asked.
@@ -161,47 +162,55 @@ class StoredRun:
         """
         if self._lease is None:
             return
-        self._lease.check()
         try:
-            self._send(self._lease)
-            if removing:
-                self._remove()
+            changed = [name for name in self._copy.changed() if name.startswith(self._below)]
+            gone = [name for name in self._copy.gone() if name.startswith(self._below)]
+            self._lease.check()
+            with self._noted([*changed, *gone] if removing else changed):
+                self._send(changed, self._lease)
+                if removing and gone:
+                    self._lease.check()
+                    self._copy.remove(sorted(gone, key=lambda name: not MANIFEST.fullmatch(name)))
         except StoreError as error:
             raise StoreError(
                 f"{error}. All is in {self.folder}: the same command on this machine sends it and "
                 "goes on"
             ) from error
 
-    def _send(self, lease: Lease) -> None:
+    @contextlib.contextmanager
+    def _noted(self, names: Collection[str]) -> Iterator[None]:
+        """Has a note of checkpoints' files in the store while they are sent or removed there."""
+        bundles = [name for name in names if BUNDLE.fullmatch(name)]
+        if not bundles:
+            yield
+            return
+        note = self.folder / _SENDING
+        replace_text(note, json.dumps(bundles))
+        self._copy.store.send(_SENDING, note)
+        note.unlink()
+        yield
+        self._copy.store.remove([_SENDING])
+
+    def _send(self, changed: Collection[str], lease: Lease) -> None:
         copy = self._copy
-        changed = [name for name in copy.changed() if name.startswith(self._below)]
         bundles = [name for name in changed if BUNDLE.fullmatch(name)]
         manifests = [name for name in changed if MANIFEST.fullmatch(name)]
         state = [name for name in changed if name == _STATE_FILE]
         copy.send(set(changed) - {*bundles, *manifests, *state})
         if bundles:
-            note = self.folder / _SENDING
-            replace_text(note, json.dumps(bundles))
-            copy.store.send(_SENDING, note)
-            note.unlink()
+            lease.check()
             copy.remove([name for name in manifests if copy.has_sent(name)])  # of other weights
             copy.send(bundles)
         lease.check()
         copy.send(manifests)
-        if bundles:
-            copy.store.remove([_SENDING])
         copy.send(state)
-
-    def _remove(self) -> None:
-        gone = [name for name in self._copy.gone() if name.startswith(self._below)]
-        self._copy.remove(sorted(gone, key=lambda name: not MANIFEST.fullmatch(name)))
 
 
 @contextlib.contextmanager
 def opened(cfg: configs.ExperimentConfig) -> Iterator[StoredRun | None]:
     """Brings a run that is in a store to this machine while the block runs; else gives None.
 
-    Of several workers, the chief alone sends.
+    Of several workers, the chief alone sends; the others `pull` once more when it has begun.
 
     Raises:
       HeldError: another process does the same.
@@ -216,7 +225,7 @@ def opened(cfg: configs.ExperimentConfig) -> Iterator[StoredRun | None]:
             run.pull(without=())
             yield run
     elif _worker(cfg):
-        run.pull()
+        run.pull(without=())
         yield run
     else:
         with run.training():
@@ -258,7 +267,7 @@ def _manifest_of(bundle: str) -> str:
 
 
 def _is_needed(name: str, there: Collection[str], without: Collection[int]) -> bool:
-    """Whether an evaluation needs a file: of checkpoints, those that it has yet to evaluate."""
+    """Whether an evaluation or a worker needs a file: of checkpoints, those that are to be read."""
     if bundle := BUNDLE.fullmatch(name):
         return _manifest_of(name) in there and int(bundle[1]) not in without
     return "/" not in name or name.startswith(f"{FIGURES}/")
