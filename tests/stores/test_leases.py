@@ -79,6 +79,7 @@ def test_of_many_that_start_at_once_one_gets_it(store):
 
 def test_a_store_that_fails_for_a_moment_is_asked_again(store, monkeypatch, caplog):
     monkeypatch.setitem(stores._REPEATED, "max_retries", 0)
+    monkeypatch.setattr(stores, "_PATIENCE_S", 0)
     first = lease()
     with first.held():
         store.fails = 1

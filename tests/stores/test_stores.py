@@ -2,6 +2,7 @@
 
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,8 +60,39 @@ def test_failures_for_a_moment_are_passed_over(store, tmp_path, scheme):
     assert not store.fails and not store.breaks
 
 
+def test_a_store_that_comes_back_within_two_minutes_is_waited_for(store, monkeypatch, caplog):
+    """By a clock of the test: the library tries for moments, then there are pauses."""
+    now, paused = [1000.0], []
+
+    def sleep(seconds):
+        paused.append(seconds)
+        now[0] += seconds
+        if now[0] > 1000.0 + comes_back:
+            store.fails = 0
+
+    monkeypatch.setitem(stores._REPEATED, "max_retries", 1)
+    monkeypatch.setattr(stores, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    place = stores.Store("s3://bucket/run")
+    for name in ("first", "second"):  # each time it may fail for as long
+        store.fails, comes_back = 10**6, now[0] - 1000.0 + 110
+        place.write(name, b"whole", None)
+        assert sum(paused) > 110 and max(paused) == 10 and not caplog.text.count("\n") > 2
+        paused.clear()
+    assert "s3://bucket/run: failed to write second: " in caplog.text
+    assert "trying again for 120 s" in caplog.text
+    store.fails, comes_back = 10**6, 10**6
+    with pytest.raises(stores.StoreError, match=r"failed to read first: .*503"):
+        place.read("first")
+    assert 120 <= sum(paused) < 140
+    paused.clear()
+    with pytest.raises(stores.StoreError, match="failed to remove first"):
+        place.remove(["first"])  # it has been given up
+    assert not paused
+
+
 def test_a_failure_that_stays_is_told_and_leaves_nothing(store, tmp_path, monkeypatch):
     monkeypatch.setitem(stores._REPEATED, "max_retries", 1)
+    monkeypatch.setattr(stores, "_PATIENCE_S", 0)
     monkeypatch.setattr(stores, "_TRIES", 1)
     place = stores.Store("s3://bucket/run")
     store.objects["bucket/run/a"] = os.urandom(BIG)

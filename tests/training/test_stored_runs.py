@@ -16,7 +16,7 @@ import pytest
 
 from tests import store_server
 from vatt import configs, main
-from vatt.errors import EXIT_USAGE
+from vatt.errors import EXIT_CHECKPOINT, EXIT_USAGE
 from vatt.locks import HeldError
 from vatt.stores import StoreError, leases
 from vatt.training import stored_runs
@@ -291,6 +291,12 @@ def test_the_configuration_of_a_run_is_fetched(store):
     for text in (b"seed: 1\n", b"seed: 2\n"):
         store.objects[f"{BELOW}config.yaml"] = text
         assert stored_runs.config_file(ADDRESS).read_bytes() == text
+
+
+def test_an_evaluation_of_nothing_names_the_address(store, capsys):
+    flags = ["--config_file=configs/pretrain/toy.yaml", "--mode=eval", f"--model_dir={ADDRESS}"]
+    assert main.main(["vatt", *flags]) == EXIT_CHECKPOINT
+    assert f"error: there is no run in {ADDRESS} (no config.yaml, no" in capsys.readouterr().err
 
 
 def test_seeds_and_folds_are_no_runs_of_a_store(capsys):

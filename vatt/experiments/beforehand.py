@@ -11,6 +11,7 @@ from vatt.configs import dataset
 from vatt.data import cards
 from vatt.data.features import split_part
 from vatt.errors import CheckpointError, UserError, WriteError, nearest
+from vatt.files import in_a_store
 from vatt.training import (
     checkpoint_files,
     cluster,
@@ -48,7 +49,7 @@ def check(cfg: configs.ExperimentConfig, *, fresh_start: bool = False) -> None:
         if not goes_on:
             check_checkpoint(stored_checkpoints.fetched(cfg.checkpoint_path))
     elif cfg.mode == "eval" and not cfg.eval.wait_for_run:
-        _check_run(folder)
+        _check_run(folder, cfg.model_dir)
     check_sets(cfg)
 
 
@@ -95,7 +96,7 @@ def _flax_file(prefix: Path) -> Path | None:
     return None if checkpoint_files.committed(prefix) else checkpoint_files.newest_flax(prefix)
 
 
-def _check_run(folder: Path) -> None:
+def _check_run(folder: Path, named: str) -> None:
     """Refuses to wait for the checkpoints of a run that nobody has begun.
 
     Raises:
@@ -109,12 +110,14 @@ def _check_run(folder: Path) -> None:
             f"--override_checkpoint={folder / f'ckpt-{lost[-1]}'}"
         )
     what = "no config.yaml, no checkpoint" if folder.is_dir() else "no such folder"
-    runs, inside = runs_in(folder.parent), runs_in(folder)
+    place, runs, inside = named, [], []
+    if not in_a_store(named):
+        place, runs, inside = folder, runs_in(folder.parent), runs_in(folder)
     known = f" Runs beside it: {', '.join(runs[:8])}." if runs else ""
     if inside:
         known = f" Runs in it: {', '.join(inside[:8])}; those of seeds are evaluated with --seeds."
     raise CheckpointError(
-        f"there is no run in {folder} ({what}).{nearest(folder.name, runs)}{known} To wait for a "
+        f"there is no run in {place} ({what}).{nearest(folder.name, runs)}{known} To wait for a "
         "training that begins later, pass --params_override=eval.wait_for_run=true"
     )
 

@@ -7,20 +7,24 @@ A store has neither appending, renaming nor locks. So whatever is read is fetche
 run writes is sent after it is whole here (`copies.Copy`); one process of a kind at a time sends
 (`leases.Lease`). Everything else of this project reads and writes files.
 
-The library is obstore, which finds credentials as the makers of the stores say and repeats what
-fails for a moment, for up to two minutes.
+The library is obstore, which finds credentials as the makers of the stores say. A store that
+cannot be reached is asked again until that has been so for two minutes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from absl import logging
 
 from vatt.errors import DataError
 from vatt.files import cache_folder, replacing, store_parts
@@ -30,12 +34,21 @@ _CREDENTIALS = {
     "of the machine",
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY with AWS_REGION, or the role of the machine",
 }
-_REPEATED = {"max_retries": 8, "retry_timeout": datetime.timedelta(minutes=2)}
+# The library waits deaf to signals and silently, so for moments only; then `Store._asked` does.
+_REPEATED = {"max_retries": 3, "retry_timeout": datetime.timedelta(seconds=10)}
+_MAY_PASS = re.compile(r"\bHTTP error: |\bafter \d+ retries\b")  # as the library says it
+_HOW_OFTEN = re.compile(
+    r" in [\d.]+\w+(, after \d+ retries, max_retries: \d+, retry_timeout: \w+ )?"
+)
+_PATIENCE_S = 120.0  # with a store that cannot be reached
+_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 # Plain http is used only where the environment names such an endpoint.
 _CLIENT = {"allow_http": True, "connect_timeout": "15s", "timeout": "10m"}
 _PART = 16 * 2**20  # bytes of one request
 _MOST_SAID = 300  # letters
 _TRIES = 3  # of a body that breaks off
+
+_Answer = TypeVar("_Answer")
 
 
 class StoreError(DataError):
@@ -89,6 +102,7 @@ class Store:
         scheme, bucket, *names = store_parts(address)
         self.address = "/".join([f"{scheme}:/", bucket, *names])
         self._scheme = scheme
+        self._failing_since: float | None = None  # by time.monotonic()
         try:
             import obstore
         except ImportError:
@@ -108,12 +122,13 @@ class Store:
         Raises:
           StoreError: the store cannot be asked.
         """
-        with self._told("list it"):
+
+        def ask() -> list[Mapping[str, Any]]:
             if deep:
-                found = [entry for part in self._library.list(self._store) for entry in part]
-            else:
-                found = self._library.list_with_delimiter(self._store)["objects"]
-        objects = (_object(entry) for entry in found)
+                return [entry for part in self._library.list(self._store) for entry in part]
+            return self._library.list_with_delimiter(self._store)["objects"]
+
+        objects = (_object(entry) for entry in self._asked("list it", ask))
         return {entry.name: entry for entry in objects if not entry.name.endswith("/")}
 
     def read(self, name: str) -> tuple[bytes, dict[str, str]] | None:
@@ -122,10 +137,14 @@ class Store:
         Raises:
           StoreError: the store cannot be asked.
         """
-        with self._told(f"read {name}"), contextlib.suppress(FileNotFoundError):
-            answer = self._library.get(self._store, name)
-            return bytes(answer.bytes()), _version(answer.meta)
-        return None
+
+        def ask() -> tuple[bytes, dict[str, str]] | None:
+            with contextlib.suppress(FileNotFoundError):
+                answer = self._library.get(self._store, name)
+                return bytes(answer.bytes()), _version(answer.meta)
+            return None
+
+        return self._asked(f"read {name}", ask)
 
     def fetch(self, name: str, path: Path) -> Object | None:
         """Writes an object to a file, whole or not at all; None where it is gone.
@@ -134,18 +153,22 @@ class Store:
           StoreError: the store cannot be asked, or breaks off again and again.
           WriteError: the disk is full, or the like.
         """
-        with self._told(f"fetch {name}"), contextlib.suppress(FileNotFoundError):
-            for left in reversed(range(_TRIES)):
-                answer = self._library.get(self._store, name)
-                try:
-                    with replacing(path) as partial, open(partial, "wb") as file:
-                        for part in answer.stream(min_chunk_size=_PART):
-                            file.write(part)
-                    return _object(answer.meta)
-                except self._library.exceptions.BaseError:
-                    if not left:
-                        raise
-        return None
+
+        def ask() -> Object | None:
+            with contextlib.suppress(FileNotFoundError):
+                for left in reversed(range(_TRIES)):
+                    answer = self._library.get(self._store, name)
+                    try:
+                        with replacing(path) as partial, open(partial, "wb") as file:
+                            for part in answer.stream(min_chunk_size=_PART):
+                                file.write(part)
+                        return _object(answer.meta)
+                    except self._library.exceptions.BaseError:
+                        if not left:
+                            raise
+            return None
+
+        return self._asked(f"fetch {name}", ask)
 
     def send(self, name: str, path: Path) -> str:
         """Writes a file to an object, whole or not at all; returns its tag.
@@ -153,13 +176,14 @@ class Store:
         Raises:
           StoreError: the store cannot be asked.
         """
-        with open(path, "rb") as file, self._told(f"send {name}"):
+        with open(path, "rb") as file:
             begin = file.read(_PART)  # what another thread adds to it comes with the next sending
-            content = begin if len(begin) < _PART else path
-            answer = self._library.put(
-                self._store, name, content, chunk_size=_PART, max_concurrency=4
-            )
-            return str(answer["e_tag"])
+        content = begin if len(begin) < _PART else path
+        parts = {"chunk_size": _PART, "max_concurrency": 4}
+        answer = self._asked(
+            f"send {name}", lambda: self._library.put(self._store, name, content, **parts)
+        )
+        return str(answer["e_tag"])
 
     def write(self, name: str, content: bytes, over: Mapping[str, str] | None) -> dict[str, str]:
         """Writes an object if it has not been changed meanwhile; returns its version.
@@ -175,13 +199,17 @@ class Store:
         """
         mode = "create" if over is None else dict(over)
         errors = self._library.exceptions
-        with self._told(f"write {name}"):
-            try:
+
+        def ask() -> dict[str, str] | None:
+            with contextlib.suppress(errors.AlreadyExistsError, errors.PreconditionError):
                 return _version(self._library.put(self._store, name, content, mode=mode))
-            except (errors.AlreadyExistsError, errors.PreconditionError):
-                found = self.read(name)
-                if found and found[0] == content:  # an answer was lost, and it was sent again
-                    return found[1]
+            return None
+
+        if version := self._asked(f"write {name}", ask):
+            return version
+        found = self.read(name)
+        if found and found[0] == content:  # an answer was lost, and it was sent again
+            return found[1]
         raise TakenError(f"{self.address}/{name}: another process has written it")
 
     def remove(self, names: Sequence[str]) -> None:
@@ -190,24 +218,51 @@ class Store:
         Raises:
           StoreError: the store cannot be asked.
         """
-        for name in names:
-            with self._told(f"remove {name}"), contextlib.suppress(FileNotFoundError):
+
+        def ask(name: str) -> None:
+            with contextlib.suppress(FileNotFoundError):
                 self._library.delete(self._store, name)
+
+        for name in names:
+            self._asked(f"remove {name}", functools.partial(ask, name))
+
+    def _asked(self, what: str, ask: Callable[[], _Answer]) -> _Answer:
+        """Returns the answer to a request, asking again as long as there may still be one."""
+        pause = _PAUSE_S
+        with self._told(what):
+            while True:
+                try:
+                    answer = ask()
+                    self._failing_since = None
+                    return answer
+                except self._library.exceptions.BaseError as error:
+                    now = time.monotonic()
+                    left = _PATIENCE_S - (now - (self._failing_since or now))
+                    if left <= 0 or not _MAY_PASS.search(str(error)):
+                        raise
+                    if self._failing_since is None:
+                        told = self._error(what, error)
+                        logging.warning("%s; trying again for %.0f s", told, left)
+                        self._failing_since = now
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     @contextlib.contextmanager
     def _told(self, what: str) -> Iterator[None]:
         """Makes a StoreError of what the library says, while something is done."""
-        errors = self._library.exceptions
         try:
             yield
-        except (errors.BaseError, FileNotFoundError, ValueError) as error:
-            said, hint = str(error), ""
-            if "<Code>NoSuchBucket</Code>" in said:
-                said = "there is no such bucket"
-            elif re.search(r"\b40[13]\b|169\.254\.|metadata|token", said.partition("\n")[0]):
-                hint = f". Credentials are taken from {_CREDENTIALS[self._scheme]}"
-            said = said.partition("\n")[0][:_MOST_SAID].rstrip() or type(error).__name__
-            raise StoreError(f"{self.address}: failed to {what}: {said}{hint}") from error
+        except (self._library.exceptions.BaseError, FileNotFoundError, ValueError) as error:
+            raise self._error(what, error) from error
+
+    def _error(self, what: str, error: Exception) -> StoreError:
+        said, hint = _HOW_OFTEN.sub("", str(error), count=1), ""
+        if "<Code>NoSuchBucket</Code>" in said:
+            said = "there is no such bucket"
+        elif re.search(r"\b40[13]\b|169\.254\.|metadata|token", said.partition("\n")[0]):
+            hint = f". Credentials are taken from {_CREDENTIALS[self._scheme]}"
+        said = said.partition("\n")[0][:_MOST_SAID].rstrip() or type(error).__name__
+        return StoreError(f"{self.address}: failed to {what}: {said}{hint}")
 
 
 def _object(entry: Mapping[str, Any]) -> Object:

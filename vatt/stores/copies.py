@@ -115,7 +115,8 @@ class Copy:
         for found in missing:
             self._place(found.name)
         size = sum(found.size for found in missing)
-        told = f"{len(missing)} files, {size / 2**20:.1f} MiB, of {self.store.address}"
+        files = "1 file" if len(missing) == 1 else f"{len(missing)} files"
+        told = f"{files}, {size / 2**20:.1f} MiB, of {self.store.address}"
         logging.info("fetching %s to %s", told, self.folder)
         saved = time.monotonic()
         bar = tqdm(total=size, unit="B", unit_scale=True, disable=None, leave=False)
