@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/reliability.md"
-PROMISES = [f"R{number}" for number in range(1, 45)] + [f"S{number}" for number in range(1, 6)]
+PROMISES = [f"R{number}" for number in range(1, 45)] + [f"S{number}" for number in range(1, 10)]
 
 
 def rows() -> list[list[str]]:

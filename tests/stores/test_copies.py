@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -81,6 +82,23 @@ def test_a_full_disk_is_told_and_keeps_what_has_come(store, tmp_path):
             copy.fetch(copy.store.listed().values())
         assert sorted(path.name for path in (disk / "c").iterdir()) == [".store.json", "1"]
         assert Copy(ADDRESS, disk / "c").is_known("1")
+
+
+def test_an_error_or_an_interrupt_breaks_off_what_else_is_fetched(store, tmp_path, monkeypatch):
+    store.objects |= {f"bucket/a/{i}": b"x" for i in range(4)}
+    copy, ended = Copy(ADDRESS, tmp_path), []
+
+    def fetch(name, path, broken_off):
+        if name == "0":
+            raise KeyboardInterrupt
+        ended.append(broken_off.wait(60))
+        raise CancelledError
+
+    found = copy.store.listed().values()
+    monkeypatch.setattr(copy.store, "fetch", fetch)
+    with pytest.raises(KeyboardInterrupt):
+        copy.fetch(found)
+    assert all(ended)
 
 
 def _fetch(folder):

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import threading
+from concurrent.futures import CancelledError
 from types import SimpleNamespace
 
 import pytest
@@ -64,14 +66,15 @@ def test_a_store_that_comes_back_within_two_minutes_is_waited_for(store, monkeyp
     """By a clock of the test: the library tries for moments, then there are pauses."""
     now, paused = [1000.0], []
 
-    def sleep(seconds):
+    def wait(seconds):
         paused.append(seconds)
         now[0] += seconds
         if now[0] > 1000.0 + comes_back:
             store.fails = 0
 
     monkeypatch.setitem(stores._REPEATED, "max_retries", 1)
-    monkeypatch.setattr(stores, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(stores, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(stores, "_NEVER", SimpleNamespace(wait=wait))
     place = stores.Store("s3://bucket/run")
     for name in ("first", "second"):  # each time it may fail for as long
         store.fails, comes_back = 10**6, now[0] - 1000.0 + 110
@@ -104,6 +107,18 @@ def test_a_failure_that_stays_is_told_and_leaves_nothing(store, tmp_path, monkey
     store.breaks, store.fails = 0, 10**6
     with pytest.raises(stores.StoreError, match=r"failed to list it: .*503"):
         place.listed()
+
+
+def test_what_is_fetched_can_be_broken_off(store, tmp_path, monkeypatch):
+    monkeypatch.setitem(stores._REPEATED, "max_retries", 1)
+    place, broken_off = stores.Store("s3://bucket/run"), threading.Event()
+    store.objects["bucket/run/a"] = b"a"
+    broken_off.set()
+    for failures in (0, 10**6):  # while it comes, and between two times that it is asked
+        store.fails = failures
+        with pytest.raises(CancelledError):
+            place.fetch("a", tmp_path / "a", broken_off)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -261,6 +261,23 @@ def test_an_evaluation_writes_its_own_folder_alone(store, tmp_path):
     assert not list(run.folder.glob("*.data-*"))  # that of step 1 has gone with it
 
 
+def test_what_says_that_a_step_has_been_evaluated_is_sent_after_its_figures(store, tmp_path):
+    """Else a kill in between would leave a step that nobody evaluates again, without figures."""
+    names = ("metrics.jsonl", "evaluated.json", "metrics.json", "config.yaml", "eval/step-1.npz")
+    training, run = (StoredRun(ADDRESS, tmp_path / name) for name in ("first", "second"))
+    place = run.folder / "evaluations/mine"
+    jobs = ((training, training.training(), training.folder), (run, run.evaluating(place), place))
+    for job, block, folder in jobs:
+        with block:
+            for name in names:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(name)
+            store.asked.clear()
+            job.send()
+            sent = [ask for ask in store.asked if ask.startswith("PUT") and ".lock" not in ask]
+        assert len(sent) == len(names) and sent[-1].endswith("/evaluated.json")
+
+
 def test_a_worker_has_a_copy_of_its_own_and_sends_nothing(store, tmp_path, monkeypatch):
     cfg = configs.resolve(
         model_arch="tx_fac_tiny",

@@ -18,8 +18,10 @@ import datetime
 import functools
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,6 +49,7 @@ _CLIENT = {"allow_http": True, "connect_timeout": "15s", "timeout": "10m"}
 _PART = 16 * 2**20  # bytes of one request
 _MOST_SAID = 300  # letters
 _TRIES = 3  # of a body that breaks off
+_NEVER = threading.Event()
 
 _Answer = TypeVar("_Answer")
 
@@ -146,10 +149,13 @@ class Store:
 
         return self._asked(f"read {name}", ask)
 
-    def fetch(self, name: str, path: Path) -> Object | None:
+    def fetch(
+        self, name: str, path: Path, broken_off: threading.Event | None = None
+    ) -> Object | None:
         """Writes an object to a file, whole or not at all; None where it is gone.
 
         Raises:
+          CancelledError: `broken_off` has been set meanwhile.
           StoreError: the store cannot be asked, or breaks off again and again.
           WriteError: the disk is full, or the like.
         """
@@ -161,6 +167,8 @@ class Store:
                     try:
                         with replacing(path) as partial, open(partial, "wb") as file:
                             for part in answer.stream(min_chunk_size=_PART):
+                                if broken_off is not None and broken_off.is_set():
+                                    raise CancelledError(name)
                                 file.write(part)
                         return _object(answer.meta)
                     except self._library.exceptions.BaseError:
@@ -168,7 +176,7 @@ class Store:
                             raise
             return None
 
-        return self._asked(f"fetch {name}", ask)
+        return self._asked(f"fetch {name}", ask, broken_off)
 
     def send(self, name: str, path: Path) -> str:
         """Writes a file to an object, whole or not at all; returns its tag.
@@ -226,7 +234,9 @@ class Store:
         for name in names:
             self._asked(f"remove {name}", functools.partial(ask, name))
 
-    def _asked(self, what: str, ask: Callable[[], _Answer]) -> _Answer:
+    def _asked(
+        self, what: str, ask: Callable[[], _Answer], broken_off: threading.Event | None = None
+    ) -> _Answer:
         """Returns the answer to a request, asking again as long as there may still be one."""
         pause = _PAUSE_S
         with self._told(what):
@@ -244,7 +254,8 @@ class Store:
                         told = self._error(what, error)
                         logging.warning("%s; trying again for %.0f s", told, left)
                         self._failing_since = now
-                time.sleep(pause)
+                if (broken_off or _NEVER).wait(pause):
+                    raise CancelledError(what)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     @contextlib.contextmanager

@@ -10,8 +10,10 @@ begin with a dot, and all in such folders, stay on this machine.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -118,26 +120,28 @@ class Copy:
         files = "1 file" if len(missing) == 1 else f"{len(missing)} files"
         told = f"{files}, {size / 2**20:.1f} MiB, of {self.store.address}"
         logging.info("fetching %s to %s", told, self.folder)
-        saved = time.monotonic()
+        saved, broken_off = time.monotonic(), threading.Event()
+        fetch = functools.partial(self._fetch, broken_off)
         bar = tqdm(total=size, unit="B", unit_scale=True, disable=None, leave=False)
         with bar, ThreadPoolExecutor(_AT_ONCE) as pool:
             try:
-                for found in pool.map(self._fetch, missing):
+                for found in pool.map(fetch, missing):
                     bar.update(found.size)
                     if time.monotonic() - saved > _SAVED_EVERY_S:
                         self.save()
                         saved = time.monotonic()
             finally:
+                broken_off.set()  # for those that are under way after an error or Ctrl-C
                 pool.shutdown(cancel_futures=True)
                 self.save()
 
     def _is_here(self, found: Object) -> bool:
         return self._known.get(found.name, ("",))[0] == found.tag and self.is_known(found.name)
 
-    def _fetch(self, wanted: Object) -> Object:
+    def _fetch(self, broken_off: threading.Event, wanted: Object) -> Object:
         path = self._place(wanted.name)
         make_folder(path.parent)
-        found = self.store.fetch(wanted.name, path)
+        found = self.store.fetch(wanted.name, path, broken_off)
         if found is not None:
             self._known[wanted.name] = (found.tag, *version(path))
         return wanted

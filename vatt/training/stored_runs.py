@@ -33,7 +33,7 @@ from vatt.training.checkpoint_files import BUNDLE, MANIFEST
 
 CONFIG, FIGURES = "config.yaml", "evaluations"
 _SENDING = ".sending.json"
-_STATE_FILE = "checkpoint"  # says that there have been checkpoints
+_LAST = ("checkpoint", "evaluated.json")  # names of what says that something else is there
 
 
 class StoredRun:
@@ -172,9 +172,10 @@ class StoredRun:
                     self._lease.check()
                     self._copy.remove(sorted(gone, key=lambda name: not MANIFEST.fullmatch(name)))
         except StoreError as error:
+            on_here = "on this machine sends it and goes on"
+            then = "evaluates again what was not sent" if self._below else on_here
             raise StoreError(
-                f"{error}. All is in {self.folder}: the same command on this machine sends it and "
-                "goes on"
+                f"{error}. All is in {self.folder}: the same command {then}"
             ) from error
 
     @contextlib.contextmanager
@@ -195,15 +196,15 @@ class StoredRun:
         copy = self._copy
         bundles = [name for name in changed if BUNDLE.fullmatch(name)]
         manifests = [name for name in changed if MANIFEST.fullmatch(name)]
-        state = [name for name in changed if name == _STATE_FILE]
-        copy.send(set(changed) - {*bundles, *manifests, *state})
+        last = [name for name in changed if name.rpartition("/")[2] in _LAST]
+        copy.send(sorted(set(changed) - {*bundles, *manifests, *last}))
         if bundles:
             lease.check()
             copy.remove([name for name in manifests if copy.has_sent(name)])  # of other weights
             copy.send(bundles)
         lease.check()
         copy.send(manifests)
-        copy.send(state)
+        copy.send(last)
 
 
 @contextlib.contextmanager
