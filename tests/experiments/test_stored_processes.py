@@ -139,6 +139,7 @@ def test_an_evaluation_elsewhere_follows_a_training(store, tmp_path, data_dir, m
         )
         code, errors = finish(evaluation)
     assert code == 0 and "no new checkpoint" not in errors, errors
+    assert f"waiting for checkpoints in {ADDRESS}: " in errors
     code, training_errors = finish(training)
     assert code == 0, training_errors
     assert "Traceback" not in errors + training_errors

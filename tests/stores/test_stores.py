@@ -88,8 +88,8 @@ def test_a_store_that_comes_back_within_two_minutes_is_waited_for(store, monkeyp
         place.read("first")
     assert 120 <= sum(paused) < 140
     paused.clear()
-    with pytest.raises(stores.StoreError, match="failed to remove first"):
-        place.remove(["first"])  # it has been given up
+    with pytest.raises(stores.StoreError, match="failed to write third"):
+        place.write("third", b"whole", None, patient=False)
     assert not paused
 
 

@@ -93,6 +93,7 @@ class Evaluator:
             return 0
         final = self._cfg.train.optimizer.learning_rate.total_steps
         last_new, told = time.monotonic(), False
+        place = self._cfg.model_dir if self._rundir.stored else self._store.folder
         while True:
             self._rundir.pull()
             if self.catch_up():
@@ -103,7 +104,7 @@ class Evaluator:
             if time.monotonic() - last_new > self._cfg.eval.timeout_s:
                 logging.warning(
                     "no new checkpoint in %s for %.0f s, leaving (eval.timeout_s)",
-                    self._store.folder,
+                    place,
                     self._cfg.eval.timeout_s,
                 )
                 return 0
@@ -111,7 +112,7 @@ class Evaluator:
                 logging.info(
                     "waiting for checkpoints in %s: looking every %.0f s, leaving when none has "
                     "come for %.0f s (eval.timeout_s)",
-                    self._store.folder,
+                    place,
                     self._cfg.eval.poll_interval_s,
                     self._cfg.eval.timeout_s,
                 )

@@ -105,7 +105,6 @@ class Store:
         scheme, bucket, *names = store_parts(address)
         self.address = "/".join([f"{scheme}:/", bucket, *names])
         self._scheme = scheme
-        self._failing_since: float | None = None  # by time.monotonic()
         try:
             import obstore
         except ImportError:
@@ -176,7 +175,7 @@ class Store:
                             raise
             return None
 
-        return self._asked(f"fetch {name}", ask, broken_off)
+        return self._asked(f"fetch {name}", ask, broken_off=broken_off)
 
     def send(self, name: str, path: Path) -> str:
         """Writes a file to an object, whole or not at all; returns its tag.
@@ -193,13 +192,16 @@ class Store:
         )
         return str(answer["e_tag"])
 
-    def write(self, name: str, content: bytes, over: Mapping[str, str] | None) -> dict[str, str]:
+    def write(
+        self, name: str, content: bytes, over: Mapping[str, str] | None, *, patient: bool = True
+    ) -> dict[str, str]:
         """Writes an object if it has not been changed meanwhile; returns its version.
 
         Args:
           name: of the object.
           content: of it.
           over: the version that is replaced; None if there must be none.
+          patient: with a store that cannot be reached.
 
         Raises:
           TakenError: there is another version.
@@ -213,7 +215,7 @@ class Store:
                 return _version(self._library.put(self._store, name, content, mode=mode))
             return None
 
-        if version := self._asked(f"write {name}", ask):
+        if version := self._asked(f"write {name}", ask, patient=patient):
             return version
         found = self.read(name)
         if found and found[0] == content:  # an answer was lost, and it was sent again
@@ -235,25 +237,28 @@ class Store:
             self._asked(f"remove {name}", functools.partial(ask, name))
 
     def _asked(
-        self, what: str, ask: Callable[[], _Answer], broken_off: threading.Event | None = None
+        self,
+        what: str,
+        ask: Callable[[], _Answer],
+        *,
+        broken_off: threading.Event | None = None,
+        patient: bool = True,
     ) -> _Answer:
         """Returns the answer to a request, asking again as long as there may still be one."""
-        pause = _PAUSE_S
+        pause, failing_since = _PAUSE_S, None
         with self._told(what):
             while True:
                 try:
-                    answer = ask()
-                    self._failing_since = None
-                    return answer
+                    return ask()
                 except self._library.exceptions.BaseError as error:
-                    now = time.monotonic()
-                    left = _PATIENCE_S - (now - (self._failing_since or now))
-                    if left <= 0 or not _MAY_PASS.search(str(error)):
+                    begins = failing_since is None
+                    failing_since = time.monotonic() if begins else failing_since
+                    spent = time.monotonic() - failing_since >= _PATIENCE_S
+                    if spent or not patient or not _MAY_PASS.search(str(error)):
                         raise
-                    if self._failing_since is None:
+                    if begins:
                         told = self._error(what, error)
-                        logging.warning("%s; trying again for %.0f s", told, left)
-                        self._failing_since = now
+                        logging.warning("%s; trying again for %.0f s", told, _PATIENCE_S)
                 if (broken_off or _NEVER).wait(pause):
                     raise CancelledError(what)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)

@@ -131,10 +131,14 @@ class Lease:
     def _content(self, **more: object) -> bytes:
         return json.dumps(self._note | {"time": time.time()} | more).encode()
 
+    def _write_now(self, content: bytes) -> dict[str, str]:
+        """Impatiently: it is written again soon, or nothing depends on it."""
+        return self._store.write(self._name, content, self._version, patient=False)
+
     def _renew(self) -> None:
         while not self._over.wait(RENEWAL_S):
             try:
-                self._version = self._store.write(self._name, self._content(), self._version)
+                self._version = self._write_now(self._content())
             except TakenError as error:
                 logging.error("%s", error)
                 self._lost = True
@@ -144,6 +148,6 @@ class Lease:
 
     def _end(self) -> None:
         try:
-            self._store.write(self._name, self._content(ended=True), self._version)
+            self._write_now(self._content(ended=True))
         except StoreError as error:
             logging.warning("%s", error)
