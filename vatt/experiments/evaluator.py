@@ -139,9 +139,11 @@ class Evaluator:
                 return False
             checkpoint = self._restore(step)
             if isinstance(checkpoint, Damage):
-                if self._logged.get(step) != str(checkpoint):
-                    logging.warning("ckpt-%d is not evaluated: %s", step, checkpoint)
-                self._logged[step] = str(checkpoint)
+                gone = step not in self._store.steps()
+                why = "removed, as old checkpoints are" if gone else str(checkpoint)
+                if self._logged.get(step) != why:
+                    logging.warning("ckpt-%d is not evaluated: %s", step, why)
+                self._logged[step] = why
                 return False
             self._evaluate(step, checkpoint)
             self._rundir.send()

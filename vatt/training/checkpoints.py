@@ -174,8 +174,6 @@ class CheckpointStore:
                 name: (saved["bytes"], saved["sha256"])
                 for name, saved in read_json(manifest)["files"].items()
             }
-        except FileNotFoundError:
-            return Damage(manifest, "removed, as old checkpoints are")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return Damage(manifest, f"unreadable manifest ({_first_line(error)})")
         if not files:
