@@ -1,6 +1,6 @@
 """Files changed at random, those first whose reading reaches code that no other one did.
 
-    outcome = explore("card", Kind("card.yaml", (content,), cards.read), folder, cases=20_000)
+    outcome = explore("card", Kind("card.yaml", (content,), cards.read), path, cases=20_000)
     again("card", kind, "0.57.312")      # seed 0, changed by number 57, then by number 312
 
 A file that makes the package take a step from one line to another for the first time joins those
@@ -13,13 +13,17 @@ engine ends the process that it finds a fault in, and libFuzzer's corpus says no
 
 from __future__ import annotations
 
+import copy
+import json
 import logging
 import os
 import random
 import resource
 import struct
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,6 +35,7 @@ import vatt
 from vatt.errors import UserError
 
 FEW, MANY = 60, 20_000
+OFTEN = 30  # calls of a function, of a case, that are followed: what is found later is little
 LONGEST_S, MOST_BYTES, LONGEST_MESSAGE = 5.0, 2**28, 20_000
 TOKENS = (
     b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"-1", b"1e999", b"nan", b"9" * 5000, b"[" * 1200, b"{",
@@ -39,7 +44,12 @@ TOKENS = (
     b"true", "\u202e\u0130".encode(), b"%s", b"0x10", b"1_000", b"99999999999999999999", b"#",
 )  # fmt: skip
 NUMBERS = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**40, 2**62, 2**64 - 1)
+VALUES = (None, True, -1, 0, 1, 0.5, 1e308, 10**30, float("nan"), float("inf"), "", "a", "a\0b",
+          "../a", "x" * 300, "\ud800", [], [[]], ["a"], {}, {"a": None})  # fmt: skip
+_SHOWN = 30  # cases that are wrong
 _LONGER = 1_000  # bytes by which a file that is changed further may exceed the seeds
+# Some systems send a file that is written anew to the disk at once, which takes 8 ms.
+_IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 _PACKAGE = str(Path(vatt.__file__).parent)
 
 
@@ -48,7 +58,7 @@ class Kind:
     """What is changed, and what reads it.
 
     Attributes:
-      file: name of the file.
+      file: name of the file, also with folders.
       seeds: what it holds.
       read: reads the file at a path.
       tokens: pieces of this format, put in beside `TOKENS`.
@@ -71,6 +81,7 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
     refused: int = 0
     longest_s: float = 0.0  # of the processor
+    taken_s: float = 0.0  # of the processor, with all that belongs to it
     steps: tuple[int, int] = (0, 0)  # from line to line, of the seeds and of all
     files: int = 0  # that reached something new
     grown: int = 0  # bytes of memory
@@ -80,7 +91,13 @@ class Outcome:
 
 
 def mutated(content: bytes, rng: random.Random, tokens: tuple[bytes, ...] = TOKENS) -> bytes:
-    """Changes one to four places: bits, numbers, pieces cut, doubled or moved, tokens, an end."""
+    """Changes one to four places: bits, numbers, pieces cut, doubled or moved, tokens, an end.
+
+    Half of the time a value of JSON becomes another one, where the content is such.
+    """
+    of_json = content[:1] in (b"{", b"[") and rng.random() < 0.5
+    if of_json and (changed := _with_other_values(content, rng)):
+        return changed
     data = bytearray(content)
     for _ in range(rng.randint(1, 4)):
         place = rng.randrange(len(data) + 1)
@@ -109,6 +126,43 @@ def mutated(content: bytes, rng: random.Random, tokens: tuple[bytes, ...] = TOKE
     return bytes(data)
 
 
+def _with_other_values(content: bytes, rng: random.Random) -> bytes:
+    """Changes one or two values of a JSON text, or of one in a line; b"" where there is none."""
+    for parts in ([content], content.split(b"\n")):
+        number = rng.randrange(len(parts))
+        with suppress(ValueError, RecursionError):
+            whole = [json.loads(parts[number])]
+            for _ in range(rng.randint(1, 2)):
+                _change_value(whole, rng)
+            parts[number] = json.dumps(whole[0]).encode()
+            return b"\n".join(parts)
+    return b""
+
+
+def _change_value(whole: list, rng: random.Random) -> None:
+    """Replaces a value by another one or one of the same text, drops it or calls it otherwise."""
+    places = list(_places(whole))
+    holder, key = rng.choice(places)
+    match rng.randrange(5):
+        case 0 if holder is not whole:
+            del holder[key]
+        case 1 if isinstance(holder, dict):
+            holder[rng.choice(("", "a", "x" * 300, "../a", "\ud800"))] = holder.pop(key)
+        case 2:
+            other, place = rng.choice(places)
+            holder[key] = copy.deepcopy(other[place])
+        case _:
+            holder[key] = copy.deepcopy(rng.choice(VALUES))
+
+
+def _places(values: list | dict) -> Iterator[tuple[list | dict, Any]]:
+    """Yields where each value stands, at any depth."""
+    for key in values if isinstance(values, dict) else range(len(values)):
+        yield values, key
+        if isinstance(values[key], list | dict):
+            yield from _places(values[key])
+
+
 def _changed(name: str, number: int, kind: Kind, content: bytes) -> bytes:
     return mutated(content, random.Random(f"{name}-{number}"), TOKENS + kind.tokens)
 
@@ -126,25 +180,33 @@ def again(name: str, kind: Kind, way: str) -> bytes:
 
 
 class Steps:
-    """Counts the steps from line to line that the package takes, each once."""
+    """Counts the steps from line to line that the package takes, each once.
+
+    In each function, of as many calls as `OFTEN` says for each time that is `counted`.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self._left: dict[int, int] = {}  # calls of a function that are still followed
         self._codes: dict[int, tuple[CodeType, set[int] | None]] = {}  # kept, so that ids stay
         self._tracer = self._made()
 
     def _made(self) -> Callable:
         """What `sys.settrace` calls for every function: bound to nothing, since that is slow."""
-        codes = self._codes
+        codes, left = self._codes, self._left
 
         def called(frame: FrameType, event: str, argument: Any) -> Callable | None:
             code = frame.f_code
+            key = id(code)
             try:
-                taken = codes[id(code)][1]
+                taken = codes[key][1]
             except KeyError:
                 taken = set() if code.co_filename.startswith(_PACKAGE) else None
-                codes[id(code)] = code, taken
-            return None if taken is None else self._line_by_line(taken)
+                codes[key] = code, taken
+            if taken is None or not (times := left.get(key, OFTEN)):
+                return None
+            left[key] = times - 1
+            return self._line_by_line(taken)
 
         return called
 
@@ -167,6 +229,7 @@ class Steps:
     def counted(self) -> Iterator[None]:
         """Counts what is done meanwhile."""
         before = sys.gettrace()
+        self._left.clear()
         sys.settrace(self._tracer)
         try:
             yield
@@ -191,17 +254,16 @@ def bounded_memory(most: int = MOST_BYTES) -> Iterator[None]:
 # Reading ------------------------------------------------------------------------------------------
 
 
-def explore(name: str, kind: Kind, folder: Path, cases: int) -> Outcome:
-    """Reads the seeds of a kind and that many changed files."""
-    outcome, steps = Outcome(), Steps()
-    path, choice = folder / kind.file, random.Random(name)
+def explore(name: str, kind: Kind, path: Path, cases: int) -> Outcome:
+    """Reads the seeds of a kind and that many changed files, one after another at a path."""
+    outcome, steps, choice = Outcome(), Steps(), random.Random(name)
     most = max(map(len, kind.seeds)) + _LONGER
     corpus = [(str(number), content) for number, content in enumerate(kind.seeds)]
     logging.disable(logging.CRITICAL)
     path.write_bytes(kind.packed(kind.seeds[0]))
     with suppress(UserError):
         kind.read(path)  # what is imported for it has no part in what follows
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     try:
         with bounded_memory():
             for way, content in tuple(corpus):
@@ -219,6 +281,7 @@ def explore(name: str, kind: Kind, folder: Path, cases: int) -> Outcome:
     finally:
         logging.disable(logging.NOTSET)
     outcome.steps, outcome.files = (of_seeds, steps.count), len(corpus) - len(kind.seeds)
+    outcome.taken_s = time.process_time() - began
     outcome.grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     return outcome
 
@@ -229,7 +292,8 @@ def _read(
     path.write_bytes(kind.packed(content))
     began = time.process_time()
     try:
-        with steps.counted():
+        with warnings.catch_warnings(record=True) as told, steps.counted():
+            warnings.simplefilter("always")
             kind.read(path)
     except UserError as error:
         outcome.refused += 1
@@ -240,6 +304,8 @@ def _read(
     except Exception as error:
         outcome.wrong.append(f"{case}: {type(error).__name__}: {str(error)[:300]}")
     taken = time.process_time() - began
+    for warning in told:  # a user sees an error or nothing, not what NumPy thinks of a file
+        outcome.wrong.append(f"{case}: {warning.category.__name__}: {warning.message}")
     if taken > LONGEST_S:
         outcome.wrong.append(f"{case}: {taken:.1f} s")
     outcome.longest_s = max(outcome.longest_s, taken)
@@ -252,25 +318,28 @@ def of_memory(error: BaseException | None) -> MemoryError | None:
     return error
 
 
-def check(name: str, kind: Kind, folder: Path, cases: int) -> None:
+def check(name: str, kind: Kind, cases: int) -> None:
     """Fails with the names of the cases that were neither read nor refused as they should.
 
     With the name of a case in VATT_CASE that one alone is read, and what it raises is shown.
     """
-    if case := os.environ.get("VATT_CASE"):
-        of, _, way = case.partition(":")
-        if of == name:
-            (folder / kind.file).write_bytes(again(name, kind, way))
-            kind.read(folder / kind.file)
-        return
-    outcome = explore(name, kind, folder, cases)
+    with tempfile.TemporaryDirectory(dir=_IN_MEMORY) as folder:
+        path = Path(folder, kind.file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if case := os.environ.get("VATT_CASE"):
+            of, _, way = case.partition(":")
+            if of == name:
+                path.write_bytes(again(name, kind, way))
+                kind.read(path)
+            return
+        outcome = explore(name, kind, path, cases)
     seeds, reached = outcome.steps
     print(
-        f"{name}: {outcome.refused} of {cases} refused, the longest took {outcome.longest_s:.2f} s,"
-        f" {seeds} steps by the seeds, {reached} with {outcome.files} files,"
-        f" {outcome.grown / 2**20:.0f} MiB"
+        f"{name}: {outcome.refused} of {cases} refused in {outcome.taken_s:.0f} s, the longest took"
+        f" {outcome.longest_s:.2f} s, {seeds} steps by the seeds, {reached} with {outcome.files}"
+        f" files, {outcome.grown / 2**20:.0f} MiB"
     )
-    assert outcome.wrong == []
+    assert outcome.wrong == [], "\n".join(outcome.wrong[:_SHOWN])
     assert outcome.grown < MOST_BYTES
     assert reached > seeds or cases < MANY
     assert outcome.refused > 0 or not kind.choosy

@@ -27,6 +27,13 @@ class _Loader(yaml.SafeLoader):
 
     _depth = 0
 
+    def fetch_flow_collection_start(self, token_class: type[yaml.Token]) -> None:
+        # Before a bracket is composed, PyYAML reads on for what may follow it as a key, in a time
+        # that grows with the square of the brackets.
+        if self.flow_level >= MAX_DEPTH:
+            raise ValueError(_TOO_DEEP)
+        super().fetch_flow_collection_start(token_class)
+
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
