@@ -46,6 +46,15 @@ def bomb(tmp_path_factory):
     return path
 
 
+@pytest.mark.filterwarnings("error")
+def test_headers_that_python_2_wrote_are_read_without_a_word(tmp_path):
+    content = npy("(1L,)", b"\0\0\x80?")
+    (tmp_path / "a.npy").write_bytes(content)
+    assert archives.mapped(tmp_path / "a.npy").tolist() == [1.0]
+    with archives.Archive(archive(tmp_path / "a.npz", a=content)) as opened:
+        assert opened.array("a").tolist() == [1.0]
+
+
 @pytest.mark.slow
 def test_a_bomb_is_refused_by_its_header(bomb):
     tracemalloc.start()

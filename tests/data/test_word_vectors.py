@@ -85,6 +85,17 @@ def test_another_kind_of_file_is_refused(tmp_path, told):
     assert str(path) in str(error.value)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("form", "value"), [(word_files.binary, np.inf), (word_files.text, 1e39)])
+def test_a_vector_that_is_not_finite_is_told_by_its_place(tmp_path, form, value):
+    path = form(tmp_path / "words.bin", {"one": np.ones(2), "two": np.array([1.0, value])})
+    found = words.WordVectors(path)
+    assert found.find(b"one").tolist() == [1.0, 1.0]
+    place = path.read_bytes().index(b"two ") + 4
+    with pytest.raises(DataError, match=f"words.bin, byte {place}: no 2 finite numbers"):
+        found.find(b"two")
+
+
 def test_captions_become_vectors_of_known_words_in_a_graph(tmp_path):
     vectors = words.load(str(word_files.binary(tmp_path / "words.bin")), 3)
 

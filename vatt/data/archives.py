@@ -15,7 +15,10 @@ import io
 import math
 import os
 import sys
+import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple
@@ -110,7 +113,9 @@ class Archive:
         """
         try:
             with self._zip.open(self._members[name]) as file:
-                return _with_texts(np.lib.format.read_array(file, allow_pickle=False))
+                with _unsaid():
+                    array = np.lib.format.read_array(file, allow_pickle=False)
+                return _with_texts(array)
         except Exception as error:
             raise ValueError(f"{name} cannot be unpacked ({error})") from None
 
@@ -146,8 +151,17 @@ def _begun(file: IO[bytes]) -> tuple[Header, bool, int]:
     version = np.lib.format.read_magic(begin)
     if version not in _READERS:
         raise ValueError(f"version {version}")
-    shape, fortran, dtype = _READERS[version](begin)
+    with _unsaid():
+        shape, fortran, dtype = _READERS[version](begin)
     return Header(shape, dtype), fortran, begin.tell()
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Leaves out what NumPy and Python say of headers that Python 2 has written, or nobody."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _with_texts(array: np.ndarray) -> np.ndarray:

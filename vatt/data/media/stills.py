@@ -9,7 +9,7 @@ import av
 import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
-from vatt.data.media import filters
+from vatt.data.media import filters, opening
 from vatt.data.media.clip import MAX_PIXELS, MediaClip, MediaError, Request, check_size
 from vatt.data.media.pictures import ON_WHITE, Encoder
 from vatt.notices import Notices
@@ -93,7 +93,10 @@ def read_still(image: Image.Image, path: Path, request: Request) -> MediaClip:
     if min(width, height) <= request.min_side and _is_plain_jpeg(image):
         return MediaClip(0.0, 0.0, [path.read_bytes()], height, width)
     encoder = Encoder(request, notices)
-    jpeg = encoder.encode(av.VideoFrame.from_ndarray(np.asarray(upright), "rgb24"))
+    try:
+        jpeg = encoder.encode(av.VideoFrame.from_ndarray(np.asarray(upright), "rgb24"))
+    except opening.UNREADABLE as error:  # a picture of 8192 x 4320 takes some memory
+        raise MediaError(opening.plain(error)) from error
     return MediaClip(0.0, 0.0, [jpeg], *encoder.size, notices=notices)
 
 

@@ -107,14 +107,18 @@ class WordVectors:
         return None
 
     def _values(self, place: int) -> np.ndarray:
-        if self._binary:
-            return np.frombuffer(self._bytes, "<f4", self.width, place).astype(np.float32)
-        end = self._bytes.find(b"\n", place)
-        line = self._bytes[place : end if end >= 0 else len(self._bytes)]
         try:
-            return np.array(line.split(), np.float32)
+            if self._binary:
+                values = np.frombuffer(self._bytes, "<f4", self.width, place).astype(np.float32)
+            else:
+                end = self._bytes.find(b"\n", place)
+                line = self._bytes[place : end if end >= 0 else len(self._bytes)]
+                values = _floats(line.split())
+            if np.isfinite(values).all():
+                return values
         except ValueError:
-            raise DataError(f"{self.path}, byte {place}: no {self.width} numbers") from None
+            pass  # as those that are not finite in float32
+        raise DataError(f"{self.path}, byte {place}: no {self.width} finite numbers")
 
     def _form(self) -> tuple[bool, int, int, int]:
         """Whether it is binary, how many words of how many values, and where they begin."""
@@ -168,10 +172,16 @@ class WordVectors:
 def _numbers(line: bytes) -> bool:
     """Says whether all but the first field of a line are numbers."""
     try:
-        np.array(line.split()[1:], np.float32)
+        _floats(line.split()[1:])
     except ValueError:
         return False
     return True
+
+
+def _floats(fields: list[bytes]) -> np.ndarray:
+    """Numbers as float32, infinite where they are beyond it; ValueError where they are none."""
+    with np.errstate(over="ignore"):
+        return np.array(fields, np.float32)
 
 
 def _fingerprint(word: bytes) -> int:
