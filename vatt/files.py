@@ -28,6 +28,7 @@ NOT_IN_STORES = (
     "gs://bucket/folder or s3://bucket/folder, are taken for --model_dir, --data_dir, "
     "--override_checkpoint and --model"
 )
+NO_FILE = (-1, -1)  # the version of a file that is not there
 CACHE = "VATT_CACHE"  # the environment variable of the folder for what is fetched
 OF_WRITING = (*_FULL, errno.EFBIG, errno.EROFS)  # never of reading
 
@@ -214,9 +215,9 @@ def parse_json(text: str) -> Any:
 
 
 def version(path: Path) -> tuple[int, int]:
-    """Size and time of change of a file: two files can well have the same size."""
+    """Size and time of change of a file, `NO_FILE` of none; two can well have the same size."""
     try:
         stat = path.stat()
     except (OSError, ValueError):
-        return -1, -1
+        return NO_FILE
     return stat.st_size, stat.st_mtime_ns

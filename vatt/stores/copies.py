@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from vatt import locks
 from vatt.errors import DataError
-from vatt.files import inside, make_folder, read_json, replace_text, version
+from vatt.files import NO_FILE, inside, make_folder, read_json, replace_text, version
 from vatt.stores import Object, Store
 
 _INDEX, _LOCK = ".store.json", ".store.lock"
@@ -53,9 +53,10 @@ class Copy:
 
     def _read(self) -> None:
         self.holder, self._known = "", {}  # by name: tag, size, time of change
-        with suppress(OSError, ValueError, KeyError, TypeError):  # damaged: all is fetched again
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            # Of a damaged file nothing counts: all is fetched again.
             content = read_json(self.folder / _INDEX)
-            known = {name: tuple(entry) for name, entry in content["files"].items()}
+            known = {name: _entry(*entry) for name, entry in content["files"].items()}
             self.holder, self._known = str(content["holder"]), known
 
     def save(self) -> None:
@@ -99,7 +100,7 @@ class Copy:
 
     def gone(self) -> list[str]:
         """Names of what was here and has been removed since."""
-        return sorted(name for name in self._known if not (self.folder / name).exists())
+        return sorted(name for name in self._known if version(self.folder / name) == NO_FILE)
 
     # -- from the store --------------------------------------------------------------------
 
@@ -188,3 +189,14 @@ class Copy:
                 self._known.pop(name, None)
         finally:
             self.save()
+
+
+def _entry(tag: str, size: int, changed: int) -> tuple[str, int, int]:
+    """What is known of a file.
+
+    Raises:
+      TypeError: that is something else.
+    """
+    if not (isinstance(tag, str) and isinstance(size, int) and isinstance(changed, int)):
+        raise TypeError("no tag, size and time of change")
+    return tag, size, changed

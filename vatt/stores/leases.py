@@ -24,10 +24,12 @@ from typing import Any
 from absl import logging
 
 from vatt import locks
+from vatt.files import parse_json
 from vatt.locks import HeldError
 from vatt.stores import Store, StoreError, TakenError
 
 RENEWAL_S = 20.0
+_LONGEST_S = 600.0  # between renewals: a note that says more is damaged
 _MISSED = 3  # renewals, after which its holder is dead
 
 
@@ -99,7 +101,8 @@ class Lease:
     ) -> tuple[dict[str, Any], dict[str, str] | None]:
         """Waits until a note changes or its holder must be dead; returns it as it then is."""
         renewal = note.get("renewal_s")
-        renewal = renewal if isinstance(renewal, int | float) and renewal > 0 else RENEWAL_S
+        told = isinstance(renewal, int | float) and 0 < renewal <= _LONGEST_S
+        renewal = renewal if told else RENEWAL_S
         end = time.monotonic() + _MISSED * renewal
         logging.info("%s; up to %.0f s to see if it lives", self._is_held(note), _MISSED * renewal)
         while time.monotonic() < end:
@@ -119,7 +122,7 @@ class Lease:
         if found is None:
             return {}, None
         try:
-            note = json.loads(found[0])
+            note = parse_json(found[0].decode())
         except ValueError:
             note = None
         return note if isinstance(note, dict) else {}, found[1]

@@ -141,10 +141,9 @@ class CheckpointStore:
         except (ValueError, KeyError, TypeError):
             pending.unlink()  # the note itself was not finished, so nothing else was started
             return
-        if re.fullmatch(r"\.writing-ckpt-\d+", scratch):
+        if re.fullmatch(r"\.writing-ckpt-\d{1,18}", scratch):
             shutil.rmtree(self.folder / scratch, ignore_errors=True)
-        committed = (self.folder / f"{prefix}.json").exists()
-        if re.fullmatch(r"ckpt-\d+", prefix) and not committed:
+        if re.fullmatch(r"ckpt-\d{1,18}", prefix) and not (self.folder / f"{prefix}.json").exists():
             self._remove_bundle(prefix)
             _temporary(self.folder / f"{prefix}.json").unlink(missing_ok=True)
         pending.unlink()
@@ -157,9 +156,8 @@ class CheckpointStore:
 
     def _remove_bundle(self, name: str) -> None:
         ours = re.compile(re.escape(name) + r"\.(index|data-\d{5}-of-\d{5})$")
-        for entry in list(os.scandir(self.folder)):
-            if ours.match(entry.name):
-                os.unlink(entry)
+        for entry in [entry for entry in os.scandir(self.folder) if ours.match(entry.name)]:
+            os.unlink(entry)
 
     def _manifest(self, step: int) -> Path:
         return self.folder / f"ckpt-{step}.json"

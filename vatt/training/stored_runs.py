@@ -96,7 +96,8 @@ class StoredRun:
             return
         names = []
         with contextlib.suppress(ValueError):
-            names = [name for name in parse_json(note[0].decode()) if isinstance(name, str)]
+            told = parse_json(note[0].decode())
+            names = [n for n in told if isinstance(n, str)] if isinstance(told, list) else []
         there = store.listed(deep=False)
         lost = [n for n in names if BUNDLE.fullmatch(n) and _manifest_of(n) not in there]
         store.remove([*lost, _SENDING])

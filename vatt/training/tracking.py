@@ -116,7 +116,8 @@ class _Line:
         self._name, self._about = name, about
         self._file = about.folder / f"tracker-{name}.json"
         self._tracker, self._open = trackers.TRACKERS[name](), False
-        self._last = self._known().get("last", 0)  # step of training that has been told
+        last = self._known().get("last")
+        self._last = last if isinstance(last, int) else 0  # step of training that has been told
         self._failed, self._lock = 0, threading.Lock()
         self._messages: queue.Queue[Message | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._work, name=f"tracker {name}", daemon=True)

@@ -52,8 +52,11 @@ def fetched(name: str, cache_dir: str | os.PathLike | None = None) -> Path | Non
 
 def origin(name: str, cache_dir: str | os.PathLike | None = None) -> str:
     """Returns where a checkpoint that is here came from, and when."""
-    record = read_json(folder(cache_dir) / zoo.find(name).name / RECORD)
-    return f"{record['addresses'][0]}, {record['time']}"
+    try:
+        record = read_json(folder(cache_dir) / zoo.find(name).name / RECORD)
+        return f"{record['addresses'][0]}, {record['time']}"
+    except (OSError, ValueError, LookupError, TypeError):  # what the files are, it still says
+        return f"an address that {RECORD} does not tell"
 
 
 def download(

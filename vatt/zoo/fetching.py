@@ -73,7 +73,7 @@ class _Part:
         with suppress(OSError, ValueError, TypeError, KeyError):
             about = read_json(self._about)
             if about["address"] == shown(address):
-                self.validator, self.total = about["validator"], about["total"]
+                self.validator, self.total = _told(about["validator"], about["total"])
 
     @property
     def length(self) -> int:
@@ -104,6 +104,19 @@ class _Part:
         with writing(path):
             os.replace(self.path, path)
             self._about.unlink(missing_ok=True)
+
+
+def _told(validator: object, total: object) -> tuple[str | None, int | None]:
+    """What a note says of a file.
+
+    Raises:
+      TypeError: a server cannot have said that, so that it is damaged.
+    """
+    header = isinstance(validator, str) and re.fullmatch(r"[ -~]+", validator)
+    size = type(total) is int and total >= 0
+    if not ((header or validator is None) and (size or total is None)):
+        raise TypeError("no validator and size")
+    return validator, total
 
 
 def shown(address: str) -> str:
