@@ -13,8 +13,9 @@ import shutil
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +68,22 @@ def member(name: str, **others: np.ndarray) -> Callable[[bytes], bytes]:
         return file.getvalue()
 
     return packed
+
+
+def parts(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Seeds of an archive: each of its arrays, behind its number, to be packed with the others."""
+    content = {name: npy(array) for name, array in arrays.items()}
+
+    def packed(changed: bytes) -> bytes:
+        name = list(content)[changed[0] % len(content)] if changed else ""
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for other, array in content.items():
+                archive.writestr(f"{other}.npy", changed[1:] if other == name else array)
+        return file.getvalue()
+
+    seeds = tuple(bytes([number]) + array for number, array in enumerate(content.values()))
+    return {"seeds": seeds, "packed": packed}
 
 
 def written(write: Callable[..., Path], folder: Path, *arguments: object) -> bytes:
@@ -159,7 +176,7 @@ def kinds(tmp_path_factory):
         "npz": Kind("a.npz", (npz(features=VECTORS),), features_of, HEADERS),
         "member": Kind("b.npz", (npy(VECTORS),), features_of, HEADERS, member("features")),
         "index": Kind("i.npz", (npz(**whole),), index_of, HEADERS),
-        "files": Kind("j.npz", (npy(whole["files"]),), index_of, HEADERS, member("files", **whole)),
+        "files": Kind("j.npz", read=index_of, tokens=HEADERS, **parts(whole)),
         "table": Kind("w.npz", (npy(VECTORS),), table_of, HEADERS, member("word_embeddings")),
         "words": Kind("w.npy", (npy(np.array(["a", "bc"])),), vocabulary.words_of_array, HEADERS),
         "rows": Kind(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from yaml.parser import Parser
 
 from tests import fuzzing
 from tests.fuzzing import FEW, MANY, Kind
@@ -95,6 +96,13 @@ def kinds(tmp_path_factory):
 
 NAMES = ("config", "card", "manifest", "lines", "vtt", "srt", "csv", "txt", "checkpoint",
          "metrics", "shards", "launches", "labels", "vocabulary")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick_yaml(monkeypatch):
+    """What PyYAML makes of letters takes most of the time, of configurations and of cards."""
+    for name in ("check_event", "peek_event", "get_event"):
+        monkeypatch.setattr(Parser, name, fuzzing.untraced(getattr(Parser, name)))
 
 
 @pytest.mark.parametrize("cases", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])

@@ -57,6 +57,17 @@ def test_refused_in_one_line(name):
     assert len(str(caught.value).splitlines()) == 2 and len(str(caught.value)) < 500
 
 
+def test_of_brackets_that_are_too_many_no_more_is_read(monkeypatch):
+    """PyYAML reads on for 1,024 letters, looking at every open bracket at each further one."""
+    fetched, fetch = [], yaml_text._Loader.fetch_more_tokens
+    monkeypatch.setattr(
+        yaml_text._Loader, "fetch_more_tokens", lambda self: fetched.append(fetch(self))
+    )
+    with pytest.raises(ValueError, match="more than 50 values in one another"):
+        yaml_text.document("[" * 1_100)
+    assert len(fetched) < 100
+
+
 def test_what_stands_for_little_is_read():
     text = "a: &a {k: 1, l: [1e-4, .5e1, 1_000.5e1]}\nb: *a\nc: {<<: *a, k: 2}\nd: 0x1F\n"
     parts = [1e-4, 5.0, 10005.0]

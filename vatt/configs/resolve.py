@@ -140,6 +140,8 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_places(problems: list[Problem], config: ExperimentConfig) -> list[Problem]:
     """Adds to an unknown key where in the tree a field of that very name stands."""
+    if all(problem.accepted != "no such key" for problem in problems):
+        return problems
     places: dict[str, list[str]] = {}
     for path, _ in leaves(config):
         places.setdefault(path.rpartition(".")[2], []).append(path)

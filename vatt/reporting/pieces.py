@@ -70,7 +70,8 @@ def of_artefact(path: Path, what: str, draw: Callable[[Arrays], Markup]) -> Mark
       draw: raises KeyError, ValueError and the like for arrays that are not as they should be.
     """
     try:
-        return draw(artefacts.load(path))
+        with np.errstate(all="ignore"):  # what is not finite is told on the page
+            return draw(artefacts.load(path))
     except KeyError as error:
         reason = f"it has no {error}"
     except (DataError, IndexError, ValueError, TypeError, OverflowError) as error:

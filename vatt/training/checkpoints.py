@@ -347,7 +347,7 @@ def open_checkpoint(prefix: str | os.PathLike) -> tf.train.CheckpointReader:
     files = checkpoint_files.of_prefix(prefix)
     try:
         return _reader(prefix, files)
-    except (ValueError, tf.errors.OpError) as error:
+    except (IndexError, MemoryError, ValueError, tf.errors.OpError) as error:
         raise CheckpointError(f"{prefix}: damaged index ({_first_line(error)})") from error
 
 

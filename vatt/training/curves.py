@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from vatt.data import framing
 from vatt.files import make_folder, replacing, writing
@@ -61,7 +62,7 @@ class Curves:
 
 def _cut(path: Path, stays: Callable[[int], bool]) -> None:
     whole = [record.data for record in framing.walk(path) if not record.problem]
-    kept = [data for data in whole if stays(tf.compat.v1.Event.FromString(data).step)]
+    kept = [data for data in whole if (step := _step(data)) is None or stays(step)]
     if len(kept) == len(whole):
         return
     with (
@@ -71,6 +72,14 @@ def _cut(path: Path, stays: Callable[[int], bool]) -> None:
     ):
         for data in kept:
             writer.write(data)
+
+
+def _step(event: bytes) -> int | None:
+    """The step that an event is of; None where it is no event."""
+    try:
+        return tf.compat.v1.Event.FromString(event).step
+    except DecodeError:
+        return None
 
 
 def of_training(metrics: Mapping[str, float]) -> dict[str, float]:
