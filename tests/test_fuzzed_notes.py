@@ -99,7 +99,7 @@ class Told:
 
 
 def lease(path: Path) -> None:
-    leases.time = Clock()
+    leases.time.now = 0.0
     leases.Lease(Shelf(ADDRESS, path.read_bytes()), ".training.lock", "another training")._take()
     assert leases.time.now <= 3600.0, "waits for hours"
 
@@ -122,7 +122,6 @@ def sending(path: Path) -> None:
 
 
 def tracked(path: Path) -> None:
-    tracking.trackers.TRACKERS["told"] = Told
     found = tracking.Tracking(path.parent, ["told"], {})
     line = found._lines[0]
     found.metrics("train", 10**6, {"loss": 1.0})
@@ -236,10 +235,38 @@ NAMES = ("lease", "copy", "sending", "tracked", "pending", "logged", "evaluated"
          "noticed", "drawn", "fetched", "part", "settings", "bad", "known")  # fmt: skip
 
 
-@pytest.mark.parametrize("cases", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", NAMES)
-def test_a_changed_note_is_read_or_told(kinds, monkeypatch, name, cases):
+def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither time nor a store is needed."""
     monkeypatch.setattr(leases, "time", Clock())
     monkeypatch.setattr(copies, "Store", Shelf)
     monkeypatch.setitem(tracking.trackers.TRACKERS, "told", Told)
+
+
+@pytest.mark.parametrize("cases", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_changed_note_is_read_or_told(kinds, monkeypatch, name, cases):
+    patch(monkeypatch)
     fuzzing.check(name, kinds[name], cases)
+
+
+FOUND = (
+    ("lease", b"[" * 5_000),
+    ("lease", b'{"renewal_s": Infinity}'),
+    ("copy", b'{"holder": "", "files": {"a/b": []}}'),
+    ("copy", b'{"holder": "", "files": {"%s": ["tag", 1, 2]}}' % (b"x" * 300)),
+    ("sending", b"3"),
+    ("tracked", b'{"last": "3"}'),
+    ("pending", b'{"scratch": "a", "prefix": "%s"}' % (b"x" * 300)),
+    ("fetched", b'{"files": {"a.pth": {"size": 5}}}'),
+    ("part", json.dumps(PART | {"validator": "a\nb"}).encode()),
+    ("part", json.dumps(PART | {"total": "5"}).encode()),
+)
+
+
+@pytest.mark.parametrize(("name", "content"), FOUND)
+def test_what_was_found(kinds, tmp_path, monkeypatch, name, content):
+    patch(monkeypatch)
+    path = tmp_path / kinds[name].file
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    kinds[name].read(path)

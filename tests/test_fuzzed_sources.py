@@ -47,9 +47,9 @@ def folder_of(root: Path):
 
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory):
-    root = tmp_path_factory.mktemp("media")
+    root, media = tmp_path_factory.mktemp("features"), tmp_path_factory.mktemp("media")
     for name in ("a.mp4", "b_0.000_10.000.wav"):
-        (root / name).write_bytes(b"media")
+        (media / name).write_bytes(b"media")
     for folder, form in USUAL.values():
         for video in ("x/a", "x/b"):
             file = root / folder / FORMS[form][0][0].format(path=video, id=video[-1])
@@ -60,32 +60,32 @@ def kinds(tmp_path_factory):
     segments.write_bytes(SEGMENTS)
     classes.write_bytes(CLASSES)
     (root / "videos.csv").write_bytes(PATHS)
-    captions = listed("howto100m", media_root=root)
+    captions = listed("howto100m", media_root=media)
     files = listed("feature_files", media_root=root, list=root / "videos.csv")
     pickled = [pickle.dumps(ROWS, protocol) for protocol in (2, 5)]
     arrays = {"a": {key: np.array(part) for key, part in TOLD.items() if key != "text"}}
     arrays["a"]["text"] = TOLD["text"]
     return {
         "howto": Kind("caption.json", (NANS,), captions, WORDS),
-        "howto_one": Kind("a.json", (ONE,), folder_of(root), WORDS, choosy=False),
-        "howto_lines": Kind("a.jsonl", (LINES, ONE), folder_of(root), WORDS, choosy=False),
-        "howto_table": Kind("a.csv", (b"start,end,text\n1,2,x\n",), folder_of(root), choosy=False),
+        "howto_one": Kind("a.json", (ONE,), folder_of(media), WORDS, choosy=False),
+        "howto_lines": Kind("a.jsonl", (LINES, ONE), folder_of(media), WORDS, choosy=False),
+        "howto_table": Kind("a.csv", (b"start,end,text\n1,2,x\n",), folder_of(media), choosy=False),
         "howto_pickle": Kind("caption.pickle", (pickle.dumps(arrays, 2),), captions, OPERATIONS),
         "ids": Kind(
             "ids.csv",
             (IDS,),
             lambda path: sources.read(
-                [str(told)], "howto100m", Options(media_root=root, list=path)
+                [str(told)], "howto100m", Options(media_root=media, list=path)
             ),
         ),
         "segments": Kind(
-            "s.csv", (SEGMENTS,), listed("audioset", media_root=root, labels=classes), WORDS
+            "s.csv", (SEGMENTS,), listed("audioset", media_root=media, labels=classes), WORDS
         ),
         "classes": Kind(
             "c.csv",
             (CLASSES,),
             lambda path: sources.read(
-                [str(segments)], "audioset", Options(media_root=root, labels=path)
+                [str(segments)], "audioset", Options(media_root=media, labels=path)
             ),
             WORDS,
         ),

@@ -89,7 +89,7 @@ def read_still(image: Image.Image, path: Path, request: Request) -> MediaClip:
         upright = visible or upright.convert("RGB")
         upright = upright.transpose(turn) if turn is not None else upright
     except Exception as error:  # decoders raise all kinds
-        raise MediaError(f"the image is damaged: {error}") from error
+        raise MediaError(f"the image is damaged: {str(error) or type(error).__name__}") from error
     if min(width, height) <= request.min_side and _is_plain_jpeg(image):
         return MediaClip(0.0, 0.0, [path.read_bytes()], height, width)
     encoder = Encoder(request, notices)
