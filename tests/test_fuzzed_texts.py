@@ -11,7 +11,7 @@ from yaml.parser import Parser
 
 from tests import fuzzing
 from tests.fuzzing import FEW, MANY, Kind
-from vatt import configs
+from vatt import configs, zoo
 from vatt.data import card_schema, cards, labels, text
 from vatt.data.ingest import captions, manifest
 from vatt.errors import DataError
@@ -43,6 +43,8 @@ ROWS = b'{"step": 3, "split": "eval", "time": 1.0, "metrics": {"a": 0.5}, "measu
 ROWS += b' "task": "retrieval", "name": "R1", "value": 0.5}]}\n'
 SHARDS = b'{"shards": [{"file": "train-0-of-1.tfrecord", "records": 4, "sha256": "00"}]}'
 RUN = b'{"launches": [{"started": "2026-01-01", "command": ["vatt"], "versions": {"vatt": "1"}}]}'
+ZOO = b"shared:\n  a: &a {method: vatt, kind: tensorflow, page: https://a/b, task: pretrain}\n"
+ZOO += b"checkpoints:\n  one:\n    <<: *a\n    model: VATT\n    data: some\n"
 VOCABULARY = b"<pad>\n<bos>\n<eos>\n<unk>\na\nred\n"
 
 
@@ -89,13 +91,14 @@ def kinds(tmp_path_factory):
         "metrics": Kind("metrics.jsonl", (ROWS * 3,), history.read, choosy=False),
         "shards": Kind("manifest.json", (SHARDS,), shards),
         "launches": Kind("run.json", (RUN,), lambda path: about.read(path.parent), choosy=False),
+        "zoo": Kind("zoo.yaml", (ZOO,), zoo.read),
         "labels": Kind("c.csv", (b"index,name\n0,dog\n1,cat\n",), labels.read_labels),
         "vocabulary": Kind("v.txt", words, text.read_vocabulary),
     }
 
 
 NAMES = ("config", "card", "manifest", "lines", "vtt", "srt", "csv", "txt", "checkpoint",
-         "metrics", "shards", "launches", "labels", "vocabulary")  # fmt: skip
+         "metrics", "shards", "launches", "zoo", "labels", "vocabulary")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

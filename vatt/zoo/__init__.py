@@ -92,18 +92,21 @@ def known() -> Mapping[str, Checkpoint]:
     Raises:
       DataError: the table is not there, or damaged.
     """
-    path = assets.find(TABLE)
-    try:
-        return read(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: no table of checkpoints ({short(reason, 300)})") from None
+    return read(assets.find(TABLE))
 
 
 def read(path: Path) -> dict[str, Checkpoint]:
-    """Returns what a table holds, by name."""
-    rows = yaml_text.document(read_text(path))["checkpoints"]
-    return {name: Checkpoint(name=name, **row) for name, row in rows.items()}
+    """Returns what a table holds, by name.
+
+    Raises:
+      DataError: it is damaged.
+    """
+    try:
+        rows = yaml_text.document(read_text(path, yaml_text.MAX_BYTES))["checkpoints"]
+        return {name: Checkpoint(name=name, **row) for name, row in rows.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: no table of checkpoints ({short(reason, 300)})") from None
 
 
 def find(name: str) -> Checkpoint:
