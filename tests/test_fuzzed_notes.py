@@ -6,6 +6,7 @@ They are the package's own, but folders are copied, cut short and mended by hand
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from vatt.api import naming
 from vatt.data.bad_records import COLUMNS, BadRecords
 from vatt.data.ingest import state, summary
 from vatt.data.toy import command as toy
+from vatt.errors import UserError
 from vatt.stores import Object, copies, leases
 from vatt.training import stored_runs, tracking
 from vatt.training.checkpoints import CheckpointStore
@@ -93,6 +95,18 @@ class Told:
 
     def end(self, status: str) -> None:
         pass
+
+
+def taken(read: Callable[[Path], None]) -> Callable[[Path], None]:
+    """What reads a note that must not be refused, but count as none."""
+
+    def reads(path: Path) -> None:
+        try:
+            read(path)
+        except UserError as error:
+            raise AssertionError(f"refused: {error}") from error
+
+    return reads
 
 
 # Readers ------------------------------------------------------------------------------------------
@@ -209,7 +223,7 @@ def kinds(tmp_path_factory):
 
     def own(file: str, content: object, read: object, choosy: bool = False) -> Kind:
         content = content if isinstance(content, bytes) else json.dumps(content).encode()
-        return Kind(file, (content,), read, WORDS, choosy=choosy)
+        return Kind(file, (content,), read if choosy else taken(read), WORDS, choosy=choosy)
 
     return {
         "lease": own("a.lock", LEASE, lease),
@@ -227,7 +241,7 @@ def kinds(tmp_path_factory):
         "part": own("a.part.json", PART, part),
         "settings": own("settings.json", SETTINGS, settings, choosy=True),
         "bad": own("bad_records.csv", bad, lambda path: BadRecords(path).rows()),
-        "known": own("ckpt-1.json", manifest, known),
+        "known": own("ckpt-1.json", manifest, known, choosy=True),
     }
 
 
