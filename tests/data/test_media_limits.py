@@ -163,6 +163,17 @@ def test_a_clip_that_does_not_fit_into_a_record(tmp_path, monkeypatch, sound):
         read_clip(path, 0.0, 1.9, **WISH)
 
 
+def test_a_rate_that_no_recorder_has(tmp_path):
+    """Its header says so; a thousand bytes took 700 MiB."""
+    path = write(tmp_path / "a.wav", sound=tone(300, 0.1, 4000), rate=4000, audio_codec="pcm_s16le")
+    content = bytearray(path.read_bytes())
+    assert content[24:28] == (4000).to_bytes(4, "little")
+    content[24:28] = (67_637_152).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match="sound of 67637152 Hz exceeds the limit of 3000000 Hz"):
+        read_clip(path, 0.0, 0.1, **WISH)
+
+
 def test_a_codec_that_nobody_knows(tmp_path):
     path = write(tmp_path / "a.mp4", grey_frames(np.full(10, 90)), tone(440, 1))
     content = path.read_bytes()

@@ -9,6 +9,7 @@ from vatt.data.media import timing
 from vatt.data.media.clip import FIRST, MAX_BYTES, MEAN, SLACK, MediaError, Request
 from vatt.notices import Notices
 
+_MAX_RATE = 3_000_000  # Hz: no recorder has more; to resample it takes memory by the rate alone
 _MARGIN = 0.1  # s decoded on both sides of a clip, for the resampler
 _ROUNDING = 2e-3  # s by which time stamps may be off: some containers count milliseconds
 # s by which they may be off while the samples follow each other without a gap: Ogg Vorbis is off by
@@ -65,6 +66,8 @@ class Sound:
             return
         if not self._rate:
             self._rate = frame.sample_rate
+            if self._rate > _MAX_RATE:
+                raise MediaError(f"sound of {self._rate} Hz exceeds the limit of {_MAX_RATE} Hz")
             count = round((self._last - self._first) * self._rate)
             if 4 * max(count, self._request.num_samples()) > MAX_BYTES:
                 raise MediaError("the clip is too long for one record: give its start and end")
