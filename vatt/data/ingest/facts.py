@@ -12,7 +12,10 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
+from vatt.data.card_schema import MOST_RECORDS
+
 Number = Annotated[int, Field(ge=0)]
+Records = Annotated[int, Field(ge=0, le=MOST_RECORDS)]
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Text = pydantic.InstanceOf[str]  # str would refuse names of files that are not UTF-8
@@ -35,9 +38,9 @@ class _Written(pydantic.BaseModel):
 class Features(_Written):
     """Of all vectors of one name."""
 
-    width: Count
-    rate: Annotated[float, Field(gt=0)]
-    records: Number
+    width: Annotated[int, Field(ge=1, le=MOST_RECORDS)]
+    rate: Annotated[float, Field(ge=1e-6, le=10**6)]
+    records: Records
     vectors: Number
 
 
@@ -80,7 +83,7 @@ class Shard(_Written):
     files: list[Text] = []
     bytes: Number
     sha256: Text
-    records: Number
+    records: Records
     seconds: Seconds
     shortest: Seconds = 0.0
     longest: Seconds = 0.0

@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+from vatt.errors import short
+
 _SEPARATORS = (",", "\t", ";", "|")
 _UNNAMED = re.compile(r"(Unnamed: \d+)?")  # the index of a pandas table, also of one read again
 
@@ -63,6 +65,11 @@ class Table:
         for values in self._lines:
             if values:
                 yield self._lines.line_num, values
+
+    @property
+    def shown(self) -> str:
+        """The columns that have a name, for a message."""
+        return short(", ".join(self.named), 300) or "none"
 
     def fields(self, values: list[str]) -> dict[str, str]:
         """Returns a row by names. Columns without a name may hold an index or nothing.

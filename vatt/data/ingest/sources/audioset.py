@@ -141,7 +141,7 @@ def read_classes(path: Path) -> dict[str, str]:
             if missing:
                 raise DataError(
                     f"{path}: column '{missing[0]}' is missing; found: "
-                    f"{', '.join(table.named) or 'none'}; needed: {', '.join(_COLUMNS)}"
+                    f"{table.shown}; needed: {', '.join(_COLUMNS)}"
                 )
             rows, problems = [], []
             for number, values in table:

@@ -63,7 +63,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 if name not in table.columns:
                     raise DataError(
                         f"{path}: column '{name}' is missing; found: "
-                        f"{', '.join(table.named) or 'none'}.{nearest(name, table.named)}"
+                        f"{table.shown}.{nearest(name, table.named)}"
                     )
             for number, values in table:
                 row = dict(zip(table.columns, values, strict=False))

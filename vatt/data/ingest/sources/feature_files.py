@@ -133,7 +133,7 @@ def _videos(path: Path) -> dict[str, str]:
             if "path" not in table.columns:
                 raise DataError(
                     f"--list: {path} has no column 'path'; found: "
-                    f"{', '.join(table.named) or 'none'}.{nearest('path', table.named)}"
+                    f"{table.shown}.{nearest('path', table.named)}"
                 )
             place = table.columns.index("path")
             names = [values[place].strip() for _, values in table if len(values) > place]

@@ -177,7 +177,7 @@ def _ids(path: Path) -> set[str]:
             if "video_id" not in table.columns:
                 raise DataError(
                     f"--list: {path} has no column 'video_id'; found: "
-                    f"{', '.join(table.named) or 'none'}.{nearest('video_id', table.named)}"
+                    f"{table.shown}.{nearest('video_id', table.named)}"
                 )
             place = table.columns.index("video_id")
             ids = {values[place].strip() for _, values in table if len(values) > place}
