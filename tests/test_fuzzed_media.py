@@ -61,7 +61,7 @@ def kinds(tmp_path_factory):
         "mkv": Kind("a.mkv", (made("a.mkv", frames=frames, **wav, **options),), clip, BOXES),
         "wav": Kind("a.wav", (made("a.wav", **wav),), clip, BOXES),
         "jpeg": Kind("a.jpg", (picture("JPEG", exif=exif), picture("JPEG")), still, BOXES),
-        "png": Kind("a.png", (picture("PNG"),), still, BOXES),
+        "png": Kind("a.png", (picture("PNG"),), still, BOXES, theirs=True),
         "gif": Kind("a.gif", (picture("GIF"),), still, BOXES),
         "webp": Kind("a.webp", (picture("WEBP"),), still, BOXES),
     }
