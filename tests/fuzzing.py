@@ -14,6 +14,7 @@ engine ends the process that it finds a fault in, and libFuzzer's corpus says no
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import logging
 import os
@@ -86,7 +87,7 @@ class Outcome:
     taken_s: float = 0.0  # of the processor, with all that belongs to it
     steps: tuple[int, int] = (0, 0)  # from line to line, of the seeds and of all
     files: int = 0  # that reached something new
-    grown: int = 0  # bytes of memory
+    grown: int = 0  # bytes of memory that are kept
 
 
 # Changes ------------------------------------------------------------------------------------------
@@ -256,11 +257,17 @@ def untraced(function: Callable) -> Callable:
     return quiet
 
 
+def _memory() -> tuple[int, int]:
+    """Bytes of this process: of addresses, and those that are in memory."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        addresses, resident = map(int, file.read().split()[:2])
+    return addresses * resource.getpagesize(), resident * resource.getpagesize()
+
+
 @contextmanager
 def bounded_memory(most: int = MOST_BYTES) -> Iterator[None]:
     """Whoever asks for more than `most` bytes beyond what there is gets a MemoryError."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        there = int(file.read().split()[0]) * resource.getpagesize()
+    there, _ = _memory()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = there + most if hard == resource.RLIM_INFINITY else min(there + most, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
@@ -282,7 +289,7 @@ def explore(name: str, kind: Kind, path: Path, cases: int) -> Outcome:
     path.write_bytes(kind.packed(kind.seeds[0]))
     with suppress(UserError):
         kind.read(path)  # what is imported for it has no part in what follows
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    (_, before), began = _memory(), time.process_time()
     try:
         with bounded_memory():
             for way, content in tuple(corpus):
@@ -301,7 +308,8 @@ def explore(name: str, kind: Kind, path: Path, cases: int) -> Outcome:
         logging.disable(logging.NOTSET)
     outcome.steps, outcome.files = (of_seeds, steps.count), len(corpus) - len(kind.seeds)
     outcome.taken_s = time.process_time() - began
-    outcome.grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    gc.collect()
+    outcome.grown = _memory()[1] - before  # what a case takes meanwhile is bounded
     return outcome
 
 

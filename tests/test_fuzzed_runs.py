@@ -117,7 +117,10 @@ def kinds(tmp_path_factory):
         BUNDLE[path.name] = path.read_bytes()
     index, data = "ckpt-1.index", "ckpt-1.data-00000-of-00001"
     of_scalar = tf.compat.v1.Summary(value=[{"tag": "loss", "simple_value": 2.0}])
-    events = [tf.compat.v1.Event(step=n, summary=of_scalar).SerializeToString() for n in (1, 5)]
+    events = [
+        tf.compat.v1.Event(step=n, summary=of_scalar).SerializeToString(deterministic=True)
+        for n in (1, 5)
+    ]
     return {
         "page": Kind("metrics.jsonl", (TRAINED,), page, choosy=False),
         "launched": Kind("run.json", (RUN,), header, choosy=False),

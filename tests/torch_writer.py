@@ -110,12 +110,12 @@ def write_zip(path: Path, value: Any, packed: bool = False, order: bytes = b"lit
     """Writes the newer container."""
     content, storages = pickled(value)
     kind = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+    members = {"data.pkl": content, "byteorder": order, "version": b"3\n"}
+    members |= {f"data/{key}": numbers.tobytes() for key, numbers in storages.items()}
     with zipfile.ZipFile(path, "w", kind) as archive:
-        archive.writestr("archive/data.pkl", content)
-        archive.writestr("archive/byteorder", order)
-        archive.writestr("archive/version", b"3\n")
-        for key, numbers in storages.items():
-            archive.writestr(f"archive/data/{key}", numbers.tobytes())
+        for name, member in members.items():
+            # Of no time, so that the same values give the same file.
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), member, kind)
     return path
 
 

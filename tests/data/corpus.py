@@ -51,7 +51,7 @@ def example(
     return tf.train.SequenceExample(
         context=tf.train.Features(feature=context),
         feature_lists=tf.train.FeatureLists(feature_list=lists),
-    ).SerializeToString()
+    ).SerializeToString(deterministic=True)
 
 
 def write_set(

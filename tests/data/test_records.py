@@ -327,6 +327,16 @@ def test_every_fault_is_named():
     assert fault(label_indices=[2], labels=["two"]) == "label index 2, but the card has 2 classes"
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("side", [12_000, 60_000])
+def test_a_frame_that_claims_to_be_huge_is_told_and_not_decoded(side):
+    whole = jpeg()
+    sizes = whole.index(b"\xff\xc0") + 5  # behind the marker, the length and the bits of a sample
+    claimed = whole[:sizes] + 2 * side.to_bytes(2, "big") + whole[sizes + 4 :]
+    said = rf"frame 0 cannot be decoded: Image size \({side**2} pixels\) exceeds limit"
+    assert re.match(said, fault(frames=[claimed]))
+
+
 def test_the_other_kind_of_record_is_recognised():
     frames = tf.train.Feature(bytes_list=tf.train.BytesList(value=[jpeg()]))
     fields = tf.train.Features(feature={"image/encoded": frames})

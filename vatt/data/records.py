@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -291,6 +292,15 @@ def _no_frames(serialised: bytes, schema: RecordSchema, kind: str) -> str:
 def _bad_frames(frames: Sequence[bytes]) -> str:
     from PIL import Image
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return _first_bad_frame(frames)
+
+
+def _first_bad_frame(frames: Sequence[bytes]) -> str:
+    from PIL import Image
+
+    too_large = Image.DecompressionBombError, Image.DecompressionBombWarning
     sizes = []
     for number, encoded in enumerate(frames):
         try:
@@ -300,7 +310,7 @@ def _bad_frames(frames: Sequence[bytes]) -> str:
                 image.load()
         except Image.UnidentifiedImageError:
             return f"frame {number} is not a JPEG or PNG"
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, *too_large) as error:
             return f"frame {number} cannot be decoded: {error}"
         if sizes[number] != sizes[0]:
             size, first = ("x".join(map(str, sizes[k])) for k in (number, 0))
