@@ -1,4 +1,4 @@
-"""What holds for every method that is registered: replicas, numbers that are not finite."""
+"""What holds for every method that is registered: replicas, sums, numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -89,3 +89,22 @@ def test_a_step_that_is_not_finite_changes_nothing(arch, data_dir, tmp_path):
     assert not np.isfinite(total)
     for name, variable in trainer.variables().items():
         np.testing.assert_array_equal(variable.numpy(), before[name], err_msg=name)
+
+
+@pytest.mark.slow
+@every_method.each
+def test_no_sum_of_a_step_begins_with_what_is_done_first(arch, data_dir, tmp_path):
+    """AddN of three terms or more does (`vatt.training.sums`), and Grappler would make more."""
+    cfg = every_method.config(arch, data_dir, tmp_path / "run", steps=4)
+    strategy = one_device()
+    trainer = Trainer(every_method.recipe(cfg, strategy), cfg.train, strategy, cfg.seed)
+    trainer.start(0)
+    numbers = (tf.constant(0, tf.int64), tf.constant(1, tf.int64), tf.constant(0))
+    steps = trainer._steps.get_concrete_function(trainer._iterator, *numbers)
+    graph = steps.graph.as_graph_def()
+    library = [node for function in graph.library.function for node in function.node_def]
+    nodes = [*graph.node, *library]
+    assert any("AddV2" in node.op for node in nodes)
+    several = [node.name for node in nodes if node.op == "AddN" and node.attr["N"].i > 2]
+    assert several == []
+    assert tf.config.optimizer.get_experimental_options()["arithmetic_optimization"] is False

@@ -28,7 +28,7 @@ from vatt.experiments.evaluator import Evaluator
 from vatt.experiments.finetune import Finetune
 from vatt.experiments.pretrain import Pretrain
 from vatt.reporting import report
-from vatt.training import cluster, evaluations, loop, peers, signals, sources, tracking
+from vatt.training import cluster, evaluations, loop, peers, signals, sources, sums, tracking
 from vatt.training import strategy as strategies
 from vatt.training.checkpoints import BEGIN_AGAIN, CheckpointStore
 from vatt.training.rundir import RunDir
@@ -147,6 +147,7 @@ def _evaluate(
     if strategies.several(cfg.strategy_config) and members is not None and members.index:
         logging.info("%s has nothing to do: the chief evaluates alone", members.me)
         return 0
+    sums.in_one_order()  # as in training, which evaluates as well
     strategy = strategies.build_local(cfg.strategy_config)
     if cfg.checkpoint_path:
         sources.open_source(cfg.checkpoint_path)  # before data and model cost time

@@ -112,13 +112,13 @@ class FinetuneRecipe(ExamplesRecipe):
         truth = {m: batch[LABEL] if y is None else y for m, y in own.items()}
         # One loss for each feature that is classified; the figures are of their means.
         losses = [self._model_loss(x, truth[m], this) for m, x in apart.items()]
-        model_loss = tf.add_n(losses) / len(losses)
-        logits, labels = (tf.add_n([*x.values()]) / len(x) for x in (apart, truth))
+        model_loss = sum(losses) / len(losses)
+        logits, labels = (sum(x.values()) / len(x) for x in (apart, truth))
         if self._set.card.multi_label:
             metrics = [tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))]
         else:
             metrics = [_top_k(logits, labels, k) for k in (1, 5)]
-        regularization = tf.add_n([tf.zeros([]), *self.model.losses]) / 2.0
+        regularization = sum(self.model.losses, tf.zeros([])) / 2.0
         found = {
             "model_loss": model_loss,
             "regularization_loss": regularization,

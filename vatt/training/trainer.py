@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from vatt.configs.experiment import TrainConfig
 from vatt.data.sampling import plain_graph
+from vatt.training import sums
 from vatt.training.averaging import AveragedWeights
 from vatt.training.checkpoints import variable_map
 from vatt.training.optimizers import FusedOptimizer
@@ -93,6 +94,7 @@ class Trainer:
         self, recipe: Recipe, cfg: TrainConfig, strategy: tf.distribute.Strategy, seed: int
     ) -> None:
         """Builds the optimizer's variables and the step counter; traces nothing yet."""
+        sums.in_one_order()
         self._recipe, self._cfg, self._strategy = recipe, cfg, strategy
         self._seed = tf.constant([seed, RUN_SEED], tf.int32)
         self._trainable = recipe.model.trainable_variables
@@ -265,7 +267,7 @@ class Trainer:
                 own, _ = tf.clip_by_global_norm(own, group.clip_norm, norm)
             for i, gradient in zip(members, own, strict=True):
                 clipped[i] = gradient
-        return clipped, tf.sqrt(tf.stack([tf.add_n(squares), *squares]))
+        return clipped, tf.sqrt(tf.stack([tf.reduce_sum(squares), *squares]))
 
     def _apply(self, gradients: Sequence[tf.Tensor], step: tf.Tensor) -> None:
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
