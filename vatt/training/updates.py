@@ -185,6 +185,23 @@ class FlaxAdam(Adam):
         return {**common, "kernel_decay": self.kernel_decay}
 
 
+# Traced once for each shape, not for each of a model's many matrices.
+@tf.function(autograph=False, experimental_attributes={"_noinline": True})
+def _near_orthogonal(matrix: tf.Tensor) -> tf.Tensor:
+    """Returns a matrix with the same singular vectors, and singular values in 0.6 to 1.3.
+
+    Those below 3 thousandths of the norm come out smaller.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = tf.transpose(matrix) if tall else matrix  # products of the shorter side cost less
+    x /= tf.norm(x) + 1e-7
+    a, b, c = 3.4445, -4.7750, 2.0315
+    for _ in range(5):
+        square = tf.matmul(x, x, transpose_b=True)
+        x = a * x + tf.matmul(b * square + c * tf.matmul(square, square), x)
+    return tf.transpose(x) if tall else x
+
+
 @keras.saving.register_keras_serializable("vatt")
 class Muon(Adam):
     """Moves matrices along all their directions alike; the rest is moved by Adam.
@@ -198,7 +215,6 @@ class Muon(Adam):
     """
 
     slots = ("m", "v", "momentum")
-    _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
     def __init__(
         self,
@@ -228,23 +244,9 @@ class Muon(Adam):
         momentum.assign(momentum * self.momentum + gradient)
         ahead = gradient + self.momentum * momentum
         matrix = tf.reshape(ahead, [-1, variable.shape[-1]])
-        update = tf.reshape(self._near_orthogonal(matrix), variable.shape)
+        update = tf.reshape(_near_orthogonal(matrix), variable.shape)
         scale = self.update_rms * max(matrix.shape) ** 0.5
         variable.assign_sub(rate * scale * update)
-
-    def _near_orthogonal(self, matrix: tf.Tensor) -> tf.Tensor:
-        """Returns a matrix with the same singular vectors, and singular values in 0.6 to 1.3.
-
-        Those below 3 thousandths of the norm come out smaller.
-        """
-        tall = matrix.shape[0] > matrix.shape[1]
-        x = tf.transpose(matrix) if tall else matrix  # products of the shorter side cost less
-        x /= tf.norm(x) + 1e-7
-        a, b, c = self._COEFFICIENTS
-        for _ in range(5):
-            square = tf.matmul(x, x, transpose_b=True)
-            x = a * x + tf.matmul(b * square + c * tf.matmul(square, square), x)
-        return tf.transpose(x) if tall else x
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal optimizer."""
