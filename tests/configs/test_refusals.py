@@ -84,6 +84,15 @@ def test_a_mistake_is_refused_at_its_path(path, value, accepted, hint):
 
 
 @pytest.mark.parametrize(
+    ("names", "accepted"),
+    [([], "a list that is not empty"), ([""], "each item a text that is not empty")],
+)
+def test_what_must_not_be_empty_is_told_so(names, accepted):
+    found = refused(**TINY, params_override={"eval.evaluators": names})
+    assert accepted in found["eval.evaluators"].accepted
+
+
+@pytest.mark.parametrize(
     ("override", "path", "accepted"),
     [
         ("train.input.num_frames=400000", "train.input.batch_size", "400000 frames of 64 x 64 pix"),

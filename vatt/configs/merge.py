@@ -205,13 +205,15 @@ def _words(schema: Mapping[str, Any]) -> str:
         )
         if key in schema
     ]
+    # Pydantic says minLength of a list, too, that a validator of ours looks at first.
+    filled = " that is not empty" if 1 in (schema.get("minItems"), schema.get("minLength")) else ""
     if kind == "array":
         items = schema.get("items", {})
-        return f"a list, each item {_words(items)}" if items else "a list"
+        return f"a list{filled}, each item {_words(items)}" if items else f"a list{filled}"
     text = {
         "integer": "a whole number",
         "number": "a number",
-        "string": "a text",
+        "string": f"a text{filled}",
         "boolean": "true or false",
         "null": "null",
         "object": "a mapping",
