@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.traced import operations
 from vatt import methods
 from vatt.training import loop
 from vatt.training.rundir import RunDir
@@ -101,9 +102,7 @@ def test_no_sum_of_a_step_begins_with_what_is_done_first(arch, data_dir, tmp_pat
     trainer.start(0)
     numbers = (tf.constant(0, tf.int64), tf.constant(1, tf.int64), tf.constant(0))
     steps = trainer._steps.get_concrete_function(trainer._iterator, *numbers)
-    graph = steps.graph.as_graph_def()
-    library = [node for function in graph.library.function for node in function.node_def]
-    nodes = [*graph.node, *library]
+    nodes = operations(steps.graph)
     assert any("AddV2" in node.op for node in nodes)
     several = [node.name for node in nodes if node.op == "AddN" and node.attr["N"].i > 2]
     assert several == []

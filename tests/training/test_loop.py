@@ -245,9 +245,10 @@ def test_asked_to_stop_where_a_step_takes_long_does_not_wait_for_the_whole_call(
     tmp_path, undisturbed, monkeypatch
 ):
     """R9: of steps of 4 s, two fit into what a call may take; the weights are the same."""
-    seconds, real = [0.0], Trainer.run
+    seconds, calls, real = [0.0], [], Trainer.run
 
     def slow(trainer, steps):
+        calls.append(steps)
         seconds[0] += 4.0 * steps
         return real(trainer, steps)
 
@@ -265,6 +266,7 @@ def test_asked_to_stop_where_a_step_takes_long_does_not_wait_for_the_whole_call(
     assert 0 < stopped_at <= 12  # batches are read ahead, how many is a matter of time
     resumed, code = train(tmp_path, cfg, on_batch=stop_once)
     assert code == 0 and [row["step"] for row in rows(tmp_path)] == [stopped_at, 20]
+    assert max(calls) == 2 and sum(calls) == 20
     for name, value in undisturbed.items():
         np.testing.assert_array_equal(value, values(resumed)[name], err_msg=name)
 
